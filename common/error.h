@@ -1,0 +1,31 @@
+/*
+ * One error: a negative errno and one plain sentence with the values that matter. Whoever knows
+ * the values fills it; the sentence travels unchanged to the log, last-error, events and pkictl.
+ */
+#ifndef PKIFS_ERROR_H
+#define PKIFS_ERROR_H
+
+#include <stddef.h>
+
+struct error {
+	int code;       /* negative errno, 0 while there is none */
+	char text[512]; /* one line, no control characters, no secret */
+};
+
+/*
+ * Fills ERR (may be NULL) and returns CODE, so that callers write `return error_set(...)`.
+ * Control characters that came in with arguments become `?`; a longer sentence is cut.
+ */
+__attribute__((format(printf, 3, 4))) int error_set(struct error *err, int code, const char *format,
+                                                    ...);
+
+/* The same, with OpenSSL's newest reason behind the sentence, and its error queue emptied. */
+__attribute__((format(printf, 3, 4))) int error_openssl(struct error *err, int code,
+                                                        const char *format, ...);
+
+/* Makes TEXT one printable line in place: every control character becomes `?`. */
+void text_printable(char *text);
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif
