@@ -1,0 +1,249 @@
+#include "db/db.h"
+
+#include "db/sql.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * EXCLUSIVE before WAL: one process owns the file, and there is no -shm file, whose pages would
+ * raise SIGBUS on a full disk.
+ */
+static const char settings[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
+			       "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+			       "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;"
+			       "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+			       "PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=4194304;";
+
+static int check_whole(struct db *db, struct error *err)
+{
+	sqlite3_stmt *statement = NULL;
+	int result, r = 0;
+
+	result = sqlite3_prepare_v2(db->sqlite, "PRAGMA quick_check(1)", -1, &statement, NULL);
+	if (result == SQLITE_OK)
+		result = sqlite3_step(statement);
+	if (result != SQLITE_ROW)
+		r = error_set(err, -EIO, "the store cannot be read: %s",
+		              sqlite3_errmsg(db->sqlite));
+	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
+		r = error_set(err, -EIO, "the store is damaged: %s",
+		              sqlite3_column_text(statement, 0));
+	sqlite3_finalize(statement);
+	return r;
+}
+
+int db_open(const char *path, struct db **db, struct error *err)
+{
+	struct db *new = calloc(1, sizeof *new);
+	int result, r;
+
+	if (!new)
+		return error_set(err, -ENOMEM, "out of memory");
+	result = sqlite3_open_v2(path, &new->sqlite,
+	                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
+	                                 SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+	                         NULL);
+	if (result == SQLITE_OK)
+		result = sqlite3_exec(new->sqlite, settings, NULL, NULL, NULL);
+	if (result != SQLITE_OK)
+		r = error_set(err, sql_errno(result), "the store %s cannot be opened: %s", path,
+		              new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
+	else
+		r = check_whole(new, err);
+	if (r == 0)
+		r = schema_migrate(new, err);
+	if (r < 0) {
+		db_close(new);
+		return r;
+	}
+	*db = new;
+	return 0;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	for (size_t i = 0; i < db->cached; i++)
+		sqlite3_finalize(db->cache[i].statement);
+	sqlite3_close(db->sqlite);
+	free(db);
+}
+
+int db_begin(struct db *db)
+{
+	return sql_run(db, "BEGIN IMMEDIATE", "");
+}
+
+int db_commit(struct db *db)
+{
+	int r;
+
+	if (!db_in_transaction(db)) /* an error inside it has rolled it back */
+		return -EIO;
+	r = sql_run(db, "COMMIT", "");
+	if (r < 0)
+		db_rollback(db);
+	return r;
+}
+
+void db_rollback(struct db *db)
+{
+	if (db_in_transaction(db))
+		sql_run(db, "ROLLBACK", "");
+}
+
+bool db_in_transaction(const struct db *db)
+{
+	return !sqlite3_get_autocommit(db->sqlite);
+}
+
+int db_savepoint(struct db *db)
+{
+	return sql_run(db, "SAVEPOINT change", "");
+}
+
+int db_release(struct db *db)
+{
+	return sql_run(db, "RELEASE change", "");
+}
+
+void db_undo(struct db *db)
+{
+	if (db_in_transaction(db)) {
+		sql_run(db, "ROLLBACK TO change", "");
+		sql_run(db, "RELEASE change", "");
+	}
+}
+
+const char *db_reason(const struct db *db)
+{
+	return sqlite3_errmsg(db->sqlite);
+}
+
+int db_meta_get(struct db *db, const char *name, struct blob *value)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement, "SELECT value FROM meta WHERE name=?", "t", name);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : 0;
+	if (result == SQLITE_ROW)
+		r = sql_blob(statement, 0, value);
+	result = sql_done(statement, result);
+	return result < 0 ? result : r;
+}
+
+int db_meta_set(struct db *db, const char *name, const void *value, size_t length)
+{
+	return sql_run(db, "INSERT OR REPLACE INTO meta (name, value) VALUES (?,?)", "tb", name,
+	               value, length);
+}
+
+int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement, "SELECT uid,gid,mode FROM file_mode WHERE object=? AND file=?",
+	             "ii", object, (int64_t)file);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	if (result == SQLITE_ROW) {
+		mode->uid = (uint32_t)sqlite3_column_int64(statement, 0);
+		mode->gid = (uint32_t)sqlite3_column_int64(statement, 1);
+		mode->mode = (uint32_t)sqlite3_column_int64(statement, 2);
+	}
+	r = sql_done(statement, result);
+	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+}
+
+int db_mode_set(struct db *db, int64_t object, int file, const struct file_mode *mode)
+{
+	return sql_run(db, "INSERT OR REPLACE INTO file_mode VALUES (?,?,?,?,?)", "iiiii", object,
+	               (int64_t)file, (int64_t)mode->uid, (int64_t)mode->gid, (int64_t)mode->mode);
+}
+
+int db_event_end(struct db *db, int64_t *end)
+{
+	return sql_number(db, end,
+	                  "SELECT ifnull((SELECT start+length(line) FROM event"
+	                  " ORDER BY start DESC LIMIT 1), 0)",
+	                  "");
+}
+
+int db_event_add(struct db *db, const char *line, size_t length, int64_t keep)
+{
+	int64_t end;
+	int r;
+
+	r = db_event_end(db, &end);
+	if (r == 0)
+		r = sql_run(db, "INSERT INTO event VALUES (?,?)", "ib", end, line, length);
+	if (r == 0)
+		r = sql_run(db,
+		            "DELETE FROM event WHERE start < (SELECT start FROM event"
+		            " ORDER BY start DESC LIMIT 1 OFFSET ?)",
+		            "i", keep - 1);
+	return r;
+}
+
+int db_event_back(struct db *db, int64_t lines, int64_t *offset)
+{
+	int r = sql_number(db, offset,
+	                   "SELECT min(start) FROM (SELECT start FROM event ORDER BY start DESC"
+	                   " LIMIT ?)",
+	                   "i", lines);
+
+	return r;
+}
+
+int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement,
+	             "SELECT start, line FROM event WHERE start >= ifnull((SELECT start FROM event"
+	             " WHERE start <= ?1 ORDER BY start DESC LIMIT 1), ?1) ORDER BY start LIMIT 1",
+	             "i", offset);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : 0;
+	if (result == SQLITE_ROW) {
+		*start = sqlite3_column_int64(statement, 0);
+		r = sql_blob(statement, 1, line);
+	}
+	result = sql_done(statement, result);
+	return result < 0 ? result : r;
+}
+
+int db_applied_add(struct db *db, uint64_t unique)
+{
+	return sql_run(db, "INSERT OR IGNORE INTO applied VALUES (?)", "i", (int64_t)unique);
+}
+
+bool db_applied(struct db *db, uint64_t unique)
+{
+	int64_t one;
+
+	return sql_number(db, &one, "SELECT 1 FROM applied WHERE request=?", "i",
+	                  (int64_t)unique) == 0;
+}
+
+int db_applied_remove(struct db *db, uint64_t unique)
+{
+	return sql_run(db, "DELETE FROM applied WHERE request=?", "i", (int64_t)unique);
+}
+
+int db_applied_clear(struct db *db)
+{
+	return sql_run(db, "DELETE FROM applied", "");
+}

@@ -1,0 +1,209 @@
+/*
+ * The store: one SQLite file, one owner, all of pkifs' SQL. One function per question or change.
+ *
+ * Changes run inside a transaction that db_begin opened and become durable with db_commit
+ * (WAL, synchronous=FULL: one fsync). Functions return 0 or a negative errno: -ENOENT where
+ * there is no such row, -ENOSPC on a full disk, -EIO, -ENOMEM. Times are Unix seconds.
+ */
+#ifndef PKIFS_DB_H
+#define PKIFS_DB_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NAME_MAX_LENGTH 64
+
+enum kind { KIND_CA = 1, KIND_LOCAL = 2 };
+
+struct db;
+
+/* A value that was read: LENGTH bytes and a NUL. blob_clear cleanses and frees. */
+struct blob {
+	char *data;
+	size_t length;
+};
+void blob_clear(struct blob *blob);
+
+/*
+ * Opens PATH, makes it where it is not there, brings an older schema forward. A file of another
+ * program, a newer or damaged store is refused and stays as it is. The caller owns *DB.
+ */
+int db_open(const char *path, struct db **db, struct error *err);
+void db_close(struct db *db);
+
+/*
+ * One transaction for all changes of a turn; each change between db_savepoint and db_release
+ * (keep) or db_undo (drop) fails alone. db_commit makes all durable or none (-ENOSPC, -EIO).
+ */
+int db_begin(struct db *db);
+int db_commit(struct db *db);
+void db_rollback(struct db *db);
+bool db_in_transaction(const struct db *db);
+int db_savepoint(struct db *db);
+int db_release(struct db *db);
+void db_undo(struct db *db);
+
+/* What SQLite last said, for a sentence. */
+const char *db_reason(const struct db *db);
+
+/* Named values of the store itself. *VALUE is the caller's (blob_clear). */
+int db_meta_get(struct db *db, const char *name, struct blob *value);
+int db_meta_set(struct db *db, const char *name, const void *value, size_t length);
+
+/* Objects: CA profiles and certificate ids. */
+struct object {
+	int64_t id;
+	enum kind kind;
+	char name[NAME_MAX_LENGTH + 1];
+	int64_t created;
+	int64_t config;  /* row of the config text in force */
+	int64_t edition; /* row of what it shows now */
+	char state[16];
+	int64_t since;
+	char last_error[512];
+};
+int db_object_add(struct db *db, enum kind kind, const char *name, int64_t now, int64_t *id);
+int db_object_find(struct db *db, enum kind kind, const char *name, struct object *object);
+int db_object_get(struct db *db, int64_t id, struct object *object);
+/* The first object of KIND with a row above AFTER; -ENOENT behind the last. */
+int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *object);
+int db_object_count(struct db *db, enum kind kind, int64_t *count);
+int db_object_remove(struct db *db, int64_t id);
+int db_object_set_error(struct db *db, int64_t id, const char *error);
+int db_object_set_state(struct db *db, int64_t id, const char *state, int64_t since);
+
+/* Config texts. The one in force is the object's; others live on for those who have them open. */
+int db_config_set(struct db *db, int64_t object, const char *text, size_t length, int64_t now,
+                  int64_t *row);
+int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created, struct blob *text);
+
+/* Who names whom (`ca-profile`, `tls-ca`, …): what is named can't be removed. */
+int db_reference_clear(struct db *db, int64_t object);
+int db_reference_add(struct db *db, int64_t object, int64_t target);
+/* The name of an object that refers to TARGET, or -ENOENT. */
+int db_reference_find(struct db *db, int64_t target, struct object *by);
+
+/* Key pairs, sealed. */
+struct key_pair {
+	int64_t id, object;
+	char type[24]; /* "rsa 2048" */
+	struct blob sealed, public;
+	int64_t pem_size, created;
+};
+int db_key_add(struct db *db, const struct key_pair *key, int64_t *id);
+int db_key_get(struct db *db, int64_t id, struct key_pair *key);
+void key_pair_clear(struct key_pair *key);
+
+/* Versions: key, certificate and chain of one generation of a certificate id. */
+struct version {
+	int64_t id, object, number, key_pair; /* key_pair 0: its key is no longer kept */
+	struct blob certificate, chain;       /* PEM */
+	struct blob facts; /* encoded record: what status shows of the certificate */
+	int64_t not_after, created;
+	char anchor[24]; /* who vouches for it: "profile", "system", "none", "self" */
+};
+int db_version_add(struct db *db, const struct version *version, int64_t *id);
+int db_version_get(struct db *db, int64_t id, struct version *version);
+int db_version_find(struct db *db, int64_t object, int64_t number, int64_t *id);
+/* The first version of OBJECT numbered above AFTER. */
+int db_version_next(struct db *db, int64_t object, int64_t after, int64_t *id, int64_t *number);
+void version_clear(struct version *version);
+
+/* CRLs: the row; body and index are files beside the store. */
+struct crl {
+	int64_t id, object, size, this_update, next_update, entries, created;
+	char number[48];
+	char source[256];
+};
+int db_crl_add(struct db *db, const struct crl *crl, int64_t *id);
+int db_crl_get(struct db *db, int64_t id, struct crl *crl);
+/* The first CRL row above AFTER (for removing files that no row has). */
+int db_crl_next(struct db *db, int64_t after, int64_t *id);
+
+/*
+ * Editions: what an object shows. Each change of a key, certificate, request or CRL is a new
+ * row, so that all names change in the same instant and an inode is one edition.
+ */
+struct edition {
+	int64_t id, object, created;
+	/* a certificate id */
+	int64_t key_pair, next_key, version;
+	struct blob csr; /* PEM */
+	/* a CA profile; PEM texts */
+	struct blob certificate, chain, ra, pending;
+	char trusted_by[24];
+	char capabilities[256];
+	int64_t crl;
+};
+int db_edition_add(struct db *db, const struct edition *edition, int64_t *id);
+int db_edition_get(struct db *db, int64_t id, struct edition *edition);
+void edition_clear(struct edition *edition);
+
+/*
+ * Drops what is no longer in force: texts, editions, and keys of versions older than the KEEP
+ * newest. IS_OPEN(kind of row, row) says what somebody still has open.
+ */
+enum row_kind { ROW_CONFIG, ROW_EDITION, ROW_VERSION };
+int db_prune(struct db *db, int64_t object, int64_t keep,
+             bool (*is_open)(enum row_kind, int64_t row, void *user), void *user);
+
+/* The last request of an object. */
+enum request_state {
+	REQUEST_NONE,
+	REQUEST_QUEUED,
+	REQUEST_RUNNING,
+	REQUEST_WAITING,
+	REQUEST_DONE,
+	REQUEST_FAILED,
+	REQUEST_REJECTED,
+};
+struct request {
+	int64_t id, object;
+	char action[24];
+	enum request_state state;
+	struct blob text;   /* as written */
+	struct blob fields; /* encoded record */
+	struct blob resume; /* encoded record of the protocol's checkpoint */
+	int64_t attempts, next_attempt, created, changed;
+	bool answered; /* the CA has answered at least once */
+	bool pending;  /* waits for the CA's decision (else for the next try) */
+	char error[512];
+};
+int db_request_add(struct db *db, const struct request *request, int64_t *id);
+int db_request_get(struct db *db, int64_t object, struct request *request);
+/* The request with the smallest row above AFTER that is queued, running or waiting. */
+int db_request_next(struct db *db, int64_t after, struct request *request);
+int db_request_update(struct db *db, const struct request *request);
+int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length,
+                          int64_t now);
+void request_clear(struct request *request);
+const char *request_state_name(enum request_state state);
+bool request_active(const struct request *request);
+
+/* Owner, group and mode that a user set. OBJECT 0: the root's own files. */
+struct file_mode {
+	uint32_t uid, gid, mode;
+};
+int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode);
+int db_mode_set(struct db *db, int64_t object, int file, const struct file_mode *mode);
+
+/*
+ * Events are one endless text; a row's key is the offset of its line in it. db_event_add drops
+ * lines so that the last KEEP rows stay.
+ */
+int db_event_add(struct db *db, const char *line, size_t length, int64_t keep);
+int db_event_end(struct db *db, int64_t *end);                    /* offset behind the last */
+int db_event_back(struct db *db, int64_t lines, int64_t *offset); /* start of the last LINES */
+/* The line that OFFSET lies in, or the next one there is; *START its offset. */
+int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line);
+
+/* FUSE requests whose change is in the store, by their `unique`. For one mount only. */
+int db_applied_add(struct db *db, uint64_t unique);
+bool db_applied(struct db *db, uint64_t unique);
+int db_applied_remove(struct db *db, uint64_t unique);
+int db_applied_clear(struct db *db);
+
+#endif

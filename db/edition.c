@@ -1,0 +1,286 @@
+#include "db/sql.h"
+
+#include <errno.h>
+
+int db_key_add(struct db *db, const struct key_pair *key, int64_t *id)
+{
+	int r = sql_run(db,
+	                "INSERT INTO key_pair (object,type,sealed,public,pem_size,created)"
+	                " VALUES (?,?,?,?,?,?)",
+	                "itbbii", key->object, key->type, key->sealed.data, key->sealed.length,
+	                key->public.data, key->public.length, key->pem_size, key->created);
+
+	if (r == 0)
+		*id = sqlite3_last_insert_rowid(db->sqlite);
+	return r;
+}
+
+int db_key_get(struct db *db, int64_t id, struct key_pair *key)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	*key = (struct key_pair){ .id = id };
+	r = sql_bind(db, &statement,
+	             "SELECT object,type,sealed,public,pem_size,created FROM key_pair WHERE id=?",
+	             "i", id);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
+	if (result == SQLITE_ROW) {
+		key->object = sqlite3_column_int64(statement, 0);
+		sql_text(statement, 1, key->type, sizeof key->type);
+		r = sql_blob(statement, 2, &key->sealed);
+		if (r == 0)
+			r = sql_blob(statement, 3, &key->public);
+		key->pem_size = sqlite3_column_int64(statement, 4);
+		key->created = sqlite3_column_int64(statement, 5);
+	}
+	sql_done(statement, result);
+	if (r < 0)
+		key_pair_clear(key);
+	return r;
+}
+
+void key_pair_clear(struct key_pair *key)
+{
+	blob_clear(&key->sealed);
+	blob_clear(&key->public);
+}
+
+int db_version_add(struct db *db, const struct version *version, int64_t *id)
+{
+	int r = sql_run(db,
+	                "INSERT INTO version (object,number,key_pair,certificate,chain,facts,"
+	                "not_after,created,anchor) SELECT ?1,1+ifnull(max(number),0),"
+	                "?2,?3,?4,?5,?6,?7,?8 FROM version WHERE object=?1",
+	                "iibbbiit", version->object, version->key_pair, version->certificate.data,
+	                version->certificate.length, version->chain.data, version->chain.length,
+	                version->facts.data, version->facts.length, version->not_after,
+	                version->created, version->anchor);
+
+	if (r == 0)
+		*id = sqlite3_last_insert_rowid(db->sqlite);
+	return r;
+}
+
+int db_version_get(struct db *db, int64_t id, struct version *version)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	*version = (struct version){ .id = id };
+	r = sql_bind(db, &statement,
+	             "SELECT object,number,key_pair,certificate,chain,facts,not_after,created,"
+	             "anchor FROM version WHERE id=?",
+	             "i", id);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
+	if (result == SQLITE_ROW) {
+		version->object = sqlite3_column_int64(statement, 0);
+		version->number = sqlite3_column_int64(statement, 1);
+		version->key_pair = sqlite3_column_int64(statement, 2);
+		r = sql_blob(statement, 3, &version->certificate);
+		if (r == 0)
+			r = sql_blob(statement, 4, &version->chain);
+		if (r == 0)
+			r = sql_blob(statement, 5, &version->facts);
+		version->not_after = sqlite3_column_int64(statement, 6);
+		version->created = sqlite3_column_int64(statement, 7);
+		sql_text(statement, 8, version->anchor, sizeof version->anchor);
+	}
+	sql_done(statement, result);
+	if (r < 0)
+		version_clear(version);
+	return r;
+}
+
+int db_version_find(struct db *db, int64_t object, int64_t number, int64_t *id)
+{
+	return sql_number(db, id, "SELECT id FROM version WHERE object=? AND number=?", "ii",
+	                  object, number);
+}
+
+int db_version_next(struct db *db, int64_t object, int64_t after, int64_t *id, int64_t *number)
+{
+	int r = sql_number(db, number,
+	                   "SELECT number FROM version WHERE object=? AND number>?"
+	                   " ORDER BY number LIMIT 1",
+	                   "ii", object, after);
+
+	return r < 0 ? r : db_version_find(db, object, *number, id);
+}
+
+void version_clear(struct version *version)
+{
+	blob_clear(&version->certificate);
+	blob_clear(&version->chain);
+	blob_clear(&version->facts);
+}
+
+int db_crl_add(struct db *db, const struct crl *crl, int64_t *id)
+{
+	int r = sql_run(db,
+	                "INSERT INTO crl (object,size,number,this_update,next_update,entries,"
+	                "source,created) VALUES (?,?,?,?,?,?,?,?)",
+	                "iitiiiti", crl->object, crl->size, crl->number, crl->this_update,
+	                crl->next_update, crl->entries, crl->source, crl->created);
+
+	if (r == 0)
+		*id = sqlite3_last_insert_rowid(db->sqlite);
+	return r;
+}
+
+int db_crl_get(struct db *db, int64_t id, struct crl *crl)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement,
+	             "SELECT object,size,number,this_update,next_update,entries,source,created"
+	             " FROM crl WHERE id=?",
+	             "i", id);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	if (result == SQLITE_ROW) {
+		crl->id = id;
+		crl->object = sqlite3_column_int64(statement, 0);
+		crl->size = sqlite3_column_int64(statement, 1);
+		sql_text(statement, 2, crl->number, sizeof crl->number);
+		crl->this_update = sqlite3_column_int64(statement, 3);
+		crl->next_update = sqlite3_column_int64(statement, 4);
+		crl->entries = sqlite3_column_int64(statement, 5);
+		sql_text(statement, 6, crl->source, sizeof crl->source);
+		crl->created = sqlite3_column_int64(statement, 7);
+	}
+	r = sql_done(statement, result);
+	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+}
+
+int db_crl_next(struct db *db, int64_t after, int64_t *id)
+{
+	return sql_number(db, id, "SELECT id FROM crl WHERE id>? ORDER BY id LIMIT 1", "i", after);
+}
+
+int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
+{
+	int r = sql_run(db,
+	                "INSERT INTO edition (object,created,key_pair,next_key,version,csr,"
+	                "certificate,chain,ra,pending,trusted_by,capabilities,crl)"
+	                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	                "iiiiibbbbbtti", edition->object, edition->created, edition->key_pair,
+	                edition->next_key, edition->version, edition->csr.data, edition->csr.length,
+	                edition->certificate.data, edition->certificate.length, edition->chain.data,
+	                edition->chain.length, edition->ra.data, edition->ra.length,
+	                edition->pending.data, edition->pending.length, edition->trusted_by,
+	                edition->capabilities, edition->crl);
+
+	if (r < 0)
+		return r;
+	*id = sqlite3_last_insert_rowid(db->sqlite);
+	return sql_run(db, "UPDATE object SET edition=? WHERE id=?", "ii", *id, edition->object);
+}
+
+int db_edition_get(struct db *db, int64_t id, struct edition *edition)
+{
+	static const size_t blobs[] = {
+		offsetof(struct edition, csr),     offsetof(struct edition, certificate),
+		offsetof(struct edition, chain),   offsetof(struct edition, ra),
+		offsetof(struct edition, pending),
+	};
+	sqlite3_stmt *statement;
+	int result, r;
+
+	*edition = (struct edition){ .id = id };
+	r = sql_bind(db, &statement,
+	             "SELECT object,created,key_pair,next_key,version,csr,certificate,chain,ra,"
+	             "pending,trusted_by,capabilities,crl FROM edition WHERE id=?",
+	             "i", id);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
+	if (result == SQLITE_ROW) {
+		edition->object = sqlite3_column_int64(statement, 0);
+		edition->created = sqlite3_column_int64(statement, 1);
+		edition->key_pair = sqlite3_column_int64(statement, 2);
+		edition->next_key = sqlite3_column_int64(statement, 3);
+		edition->version = sqlite3_column_int64(statement, 4);
+		for (size_t i = 0; r == 0 && i < COUNT(blobs); i++)
+			r = sql_blob(statement, 5 + (int)i,
+			             (struct blob *)(void *)((char *)edition + blobs[i]));
+		sql_text(statement, 10, edition->trusted_by, sizeof edition->trusted_by);
+		sql_text(statement, 11, edition->capabilities, sizeof edition->capabilities);
+		edition->crl = sqlite3_column_int64(statement, 12);
+	}
+	sql_done(statement, result);
+	if (r < 0)
+		edition_clear(edition);
+	return r;
+}
+
+void edition_clear(struct edition *edition)
+{
+	blob_clear(&edition->csr);
+	blob_clear(&edition->certificate);
+	blob_clear(&edition->chain);
+	blob_clear(&edition->ra);
+	blob_clear(&edition->pending);
+}
+
+struct prune {
+	enum row_kind kind;
+	const char *old;    /* the first old row of object ?1 above ?2, where ?3 are kept */
+	const char *remove; /* what to do with it */
+};
+
+static const struct prune prunes[] = {
+	{ ROW_CONFIG,
+	  "SELECT id FROM config WHERE object=?1 AND id>?2 AND ?3>=0"
+	  " AND id<>(SELECT config FROM object WHERE id=?1) ORDER BY id LIMIT 1",
+	  "DELETE FROM config WHERE id=?" },
+	{ ROW_EDITION,
+	  "SELECT id FROM edition WHERE object=?1 AND id>?2 AND ?3>=0"
+	  " AND id<>(SELECT edition FROM object WHERE id=?1) ORDER BY id LIMIT 1",
+	  "DELETE FROM edition WHERE id=?" },
+	{ ROW_VERSION,
+	  "SELECT id FROM version WHERE object=?1 AND id>?2 AND key_pair<>0 AND number<"
+	  "(SELECT number FROM version WHERE object=?1 ORDER BY number DESC LIMIT 1 OFFSET ?3)"
+	  " ORDER BY id LIMIT 1",
+	  "UPDATE version SET key_pair=0 WHERE id=?" },
+};
+
+static const char *const orphans[] = {
+	"DELETE FROM key_pair WHERE object=?1"
+	" AND id NOT IN (SELECT key_pair FROM version WHERE object=?1)"
+	" AND id NOT IN (SELECT key_pair FROM edition WHERE object=?1)"
+	" AND id NOT IN (SELECT next_key FROM edition WHERE object=?1)",
+	"DELETE FROM crl WHERE object=?1 AND id NOT IN (SELECT crl FROM edition WHERE object=?1)",
+};
+
+int db_prune(struct db *db, int64_t object, int64_t keep,
+             bool (*is_open)(enum row_kind, int64_t row, void *user), void *user)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < COUNT(prunes); i++) {
+		int64_t row = 0;
+
+		while ((r = sql_number(db, &row, prunes[i].old, "iii", object, row, keep)) == 0) {
+			if (is_open(prunes[i].kind, row, user))
+				continue;
+			r = sql_run(db, prunes[i].remove, "i", row);
+			if (r < 0)
+				return r;
+		}
+		if (r == -ENOENT)
+			r = 0;
+	}
+	for (size_t i = 0; r == 0 && i < COUNT(orphans); i++)
+		r = sql_run(db, orphans[i], "i", object);
+	return r;
+}

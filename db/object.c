@@ -1,0 +1,252 @@
+#include "db/sql.h"
+
+#include <errno.h>
+
+#define OBJECT "SELECT id,kind,name,created,config,edition,state,since,last_error FROM object "
+
+int db_object_add(struct db *db, enum kind kind, const char *name, int64_t now, int64_t *id)
+{
+	int r = sql_run(db, "INSERT INTO object (kind,name,created,since) VALUES (?,?,?,?)", "itii",
+	                (int64_t)kind, name, now, now);
+
+	if (r == 0)
+		*id = sqlite3_last_insert_rowid(db->sqlite);
+	return r;
+}
+
+/* Steps STATEMENT, which has OBJECT's columns. */
+static int read_object(sqlite3_stmt *statement, struct object *object)
+{
+	int result = sqlite3_step(statement), r;
+
+	if (result == SQLITE_ROW) {
+		object->id = sqlite3_column_int64(statement, 0);
+		object->kind = (enum kind)sqlite3_column_int(statement, 1);
+		sql_text(statement, 2, object->name, sizeof object->name);
+		object->created = sqlite3_column_int64(statement, 3);
+		object->config = sqlite3_column_int64(statement, 4);
+		object->edition = sqlite3_column_int64(statement, 5);
+		sql_text(statement, 6, object->state, sizeof object->state);
+		object->since = sqlite3_column_int64(statement, 7);
+		sql_text(statement, 8, object->last_error, sizeof object->last_error);
+	}
+	r = sql_done(statement, result);
+	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+}
+
+int db_object_find(struct db *db, enum kind kind, const char *name, struct object *object)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement, OBJECT "WHERE kind=? AND name=?", "it", (int64_t)kind,
+	                 name);
+
+	return r < 0 ? r : read_object(statement, object);
+}
+
+int db_object_get(struct db *db, int64_t id, struct object *object)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement, OBJECT "WHERE id=?", "i", id);
+
+	return r < 0 ? r : read_object(statement, object);
+}
+
+int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *object)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement, OBJECT "WHERE kind=? AND id>? ORDER BY id LIMIT 1", "ii",
+	                 (int64_t)kind, after);
+
+	return r < 0 ? r : read_object(statement, object);
+}
+
+int db_object_count(struct db *db, enum kind kind, int64_t *count)
+{
+	return sql_number(db, count, "SELECT count(*) FROM object WHERE kind=?", "i",
+	                  (int64_t)kind);
+}
+
+int db_object_remove(struct db *db, int64_t id)
+{
+	int r = sql_run(db, "DELETE FROM file_mode WHERE object=?", "i", id);
+
+	return r < 0 ? r : sql_run(db, "DELETE FROM object WHERE id=?", "i", id);
+}
+
+int db_object_set_error(struct db *db, int64_t id, const char *error)
+{
+	return sql_run(db, "UPDATE object SET last_error=? WHERE id=? AND last_error<>?1", "ti",
+	               error, id);
+}
+
+int db_object_set_state(struct db *db, int64_t id, const char *state, int64_t since)
+{
+	return sql_run(db, "UPDATE object SET state=?, since=? WHERE id=?", "tii", state, since,
+	               id);
+}
+
+int db_config_set(struct db *db, int64_t object, const char *text, size_t length, int64_t now,
+                  int64_t *row)
+{
+	int r = sql_run(db, "INSERT INTO config (object,created,text) VALUES (?,?,?)", "iib",
+	                object, now, text, length);
+
+	if (r < 0)
+		return r;
+	*row = sqlite3_last_insert_rowid(db->sqlite);
+	return sql_run(db, "UPDATE object SET config=? WHERE id=?", "ii", *row, object);
+}
+
+int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created, struct blob *text)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement, "SELECT object,created,text FROM config WHERE id=?", "i", row);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_DONE ? -ENOENT : 0;
+	if (result == SQLITE_ROW) {
+		*object = sqlite3_column_int64(statement, 0);
+		*created = sqlite3_column_int64(statement, 1);
+		r = sql_blob(statement, 2, text);
+	}
+	result = sql_done(statement, result);
+	return result < 0 ? result : r;
+}
+
+int db_reference_clear(struct db *db, int64_t object)
+{
+	return sql_run(db, "DELETE FROM reference WHERE object=?", "i", object);
+}
+
+int db_reference_add(struct db *db, int64_t object, int64_t target)
+{
+	return sql_run(db, "INSERT OR IGNORE INTO reference VALUES (?,?)", "ii", object, target);
+}
+
+int db_reference_find(struct db *db, int64_t target, struct object *by)
+{
+	int64_t object;
+	int r = sql_number(db, &object,
+	                   "SELECT object FROM reference WHERE target=?1 AND object<>?1 LIMIT 1",
+	                   "i", target);
+
+	return r < 0 ? r : db_object_get(db, object, by);
+}
+
+int db_request_add(struct db *db, const struct request *request, int64_t *id)
+{
+	int r;
+
+	r = sql_run(db, "DELETE FROM request WHERE object=?", "i", request->object);
+	if (r == 0)
+		r = sql_run(db,
+		            "INSERT INTO request (object,action,state,text,fields,resume,attempts,"
+		            "next_attempt,created,changed,answered,pending,error)"
+		            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+		            "itibbbiiiiiit", request->object, request->action,
+		            (int64_t)request->state, request->text.data, request->text.length,
+		            request->fields.data, request->fields.length, request->resume.data,
+		            request->resume.length, request->attempts, request->next_attempt,
+		            request->created, request->changed, (int64_t)request->answered,
+		            (int64_t)request->pending, request->error);
+	if (r == 0)
+		*id = sqlite3_last_insert_rowid(db->sqlite);
+	return r;
+}
+
+#define REQUEST                                                                                    \
+	"SELECT id,object,action,state,text,fields,resume,attempts,next_attempt,created,changed,"  \
+	"answered,pending,error FROM request "
+
+static int read_request(sqlite3_stmt *statement, struct request *request)
+{
+	int result = sqlite3_step(statement), r = 0;
+
+	*request = (struct request){ 0 };
+	if (result == SQLITE_ROW) {
+		request->id = sqlite3_column_int64(statement, 0);
+		request->object = sqlite3_column_int64(statement, 1);
+		sql_text(statement, 2, request->action, sizeof request->action);
+		request->state = (enum request_state)sqlite3_column_int(statement, 3);
+		r = sql_blob(statement, 4, &request->text);
+		if (r == 0)
+			r = sql_blob(statement, 5, &request->fields);
+		if (r == 0)
+			r = sql_blob(statement, 6, &request->resume);
+		request->attempts = sqlite3_column_int64(statement, 7);
+		request->next_attempt = sqlite3_column_int64(statement, 8);
+		request->created = sqlite3_column_int64(statement, 9);
+		request->changed = sqlite3_column_int64(statement, 10);
+		request->answered = sqlite3_column_int(statement, 11);
+		request->pending = sqlite3_column_int(statement, 12);
+		sql_text(statement, 13, request->error, sizeof request->error);
+	}
+	if (r == 0)
+		r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
+	sql_done(statement, result);
+	if (r < 0)
+		request_clear(request);
+	return r;
+}
+
+int db_request_get(struct db *db, int64_t object, struct request *request)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement, REQUEST "WHERE object=?", "i", object);
+
+	return r < 0 ? r : read_request(statement, request);
+}
+
+int db_request_next(struct db *db, int64_t after, struct request *request)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement,
+	                 REQUEST "WHERE state BETWEEN 1 AND 3 AND id>? ORDER BY id LIMIT 1", "i",
+	                 after);
+
+	return r < 0 ? r : read_request(statement, request);
+}
+
+int db_request_update(struct db *db, const struct request *request)
+{
+	return sql_run(db,
+	               "UPDATE request SET state=?,resume=?,attempts=?,next_attempt=?,changed=?,"
+	               "answered=?,pending=?,error=? WHERE id=?",
+	               "ibiiiiiti", (int64_t)request->state, request->resume.data,
+	               request->resume.length, request->attempts, request->next_attempt,
+	               request->changed, (int64_t)request->answered, (int64_t)request->pending,
+	               request->error, request->id);
+}
+
+int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length, int64_t now)
+{
+	return sql_run(db, "UPDATE request SET resume=?,changed=? WHERE id=?", "bii", resume,
+	               length, now, id);
+}
+
+void request_clear(struct request *request)
+{
+	blob_clear(&request->text);
+	blob_clear(&request->fields);
+	blob_clear(&request->resume);
+}
+
+const char *request_state_name(enum request_state state)
+{
+	static const char *const names[] = {
+		[REQUEST_NONE] = "none",         [REQUEST_QUEUED] = "queued",
+		[REQUEST_RUNNING] = "running",   [REQUEST_WAITING] = "waiting",
+		[REQUEST_DONE] = "done",         [REQUEST_FAILED] = "failed",
+		[REQUEST_REJECTED] = "rejected",
+	};
+
+	return (size_t)state < COUNT(names) ? names[state] : "none";
+}
+
+bool request_active(const struct request *request)
+{
+	return request->state >= REQUEST_QUEUED && request->state <= REQUEST_WAITING;
+}

@@ -1,0 +1,123 @@
+#include "db/sql.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* "pkis": says in the file's header whose it is. */
+#define APPLICATION_ID 0x706b6973
+
+/*
+ * One step per schema version; a released step is never changed, a new one is added. Tables
+ * whose row is part of an inode are AUTOINCREMENT: a number never comes back.
+ */
+static const char *const steps[] = {
+	"CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE object (id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL,"
+	"  name TEXT NOT NULL, created INTEGER NOT NULL, config INTEGER NOT NULL DEFAULT 0,"
+	"  edition INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT 'empty',"
+	"  since INTEGER NOT NULL, last_error TEXT NOT NULL DEFAULT '',"
+	"  UNIQUE (kind, name)) STRICT;"
+	"CREATE INDEX object_by_kind ON object (kind, id);"
+	"CREATE TABLE config (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE,"
+	"  created INTEGER NOT NULL, text BLOB NOT NULL) STRICT;"
+	"CREATE INDEX config_by_object ON config (object);"
+	"CREATE TABLE reference (object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE,"
+	"  target INTEGER NOT NULL REFERENCES object, PRIMARY KEY (object, target))"
+	"  STRICT, WITHOUT ROWID;"
+	"CREATE INDEX reference_by_target ON reference (target);"
+	"CREATE TABLE key_pair (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE, type TEXT NOT NULL,"
+	"  sealed BLOB NOT NULL, public BLOB NOT NULL, pem_size INTEGER NOT NULL,"
+	"  created INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX key_pair_by_object ON key_pair (object);"
+	"CREATE TABLE version (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE,"
+	"  number INTEGER NOT NULL, key_pair INTEGER NOT NULL, certificate BLOB NOT NULL,"
+	"  chain BLOB NOT NULL, facts BLOB NOT NULL, not_after INTEGER NOT NULL,"
+	"  created INTEGER NOT NULL, anchor TEXT NOT NULL, UNIQUE (object, number)) STRICT;"
+	"CREATE TABLE crl (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE, size INTEGER NOT NULL,"
+	"  number TEXT NOT NULL, this_update INTEGER NOT NULL, next_update INTEGER NOT NULL,"
+	"  entries INTEGER NOT NULL, source TEXT NOT NULL, created INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX crl_by_object ON crl (object);"
+	"CREATE TABLE edition (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE,"
+	"  created INTEGER NOT NULL, key_pair INTEGER NOT NULL, next_key INTEGER NOT NULL,"
+	"  version INTEGER NOT NULL, csr BLOB NOT NULL, certificate BLOB NOT NULL,"
+	"  chain BLOB NOT NULL, ra BLOB NOT NULL, pending BLOB NOT NULL,"
+	"  trusted_by TEXT NOT NULL, capabilities TEXT NOT NULL, crl INTEGER NOT NULL) STRICT;"
+	"CREATE INDEX edition_by_object ON edition (object);"
+	"CREATE TABLE request (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  object INTEGER NOT NULL UNIQUE REFERENCES object ON DELETE CASCADE,"
+	"  action TEXT NOT NULL, state INTEGER NOT NULL, text BLOB NOT NULL,"
+	"  fields BLOB NOT NULL, resume BLOB NOT NULL, attempts INTEGER NOT NULL,"
+	"  next_attempt INTEGER NOT NULL, created INTEGER NOT NULL, changed INTEGER NOT NULL,"
+	"  answered INTEGER NOT NULL, pending INTEGER NOT NULL, error TEXT NOT NULL) STRICT;"
+	"CREATE INDEX request_active ON request (id) WHERE state BETWEEN 1 AND 3;"
+	"CREATE TABLE file_mode (object INTEGER NOT NULL, file INTEGER NOT NULL,"
+	"  uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL,"
+	"  PRIMARY KEY (object, file)) STRICT, WITHOUT ROWID;"
+	"CREATE TABLE event (start INTEGER PRIMARY KEY, line BLOB NOT NULL) STRICT;"
+	"CREATE TABLE applied (request INTEGER PRIMARY KEY) STRICT;",
+};
+
+static int pragma(struct db *db, const char *sql, int64_t *number)
+{
+	sqlite3_stmt *statement;
+	int result = sqlite3_prepare_v2(db->sqlite, sql, -1, &statement, NULL);
+
+	if (result != SQLITE_OK)
+		return sql_errno(result);
+	result = sqlite3_step(statement);
+	*number = sqlite3_column_int64(statement, 0);
+	sqlite3_finalize(statement);
+	return sql_errno(result);
+}
+
+static int apply(struct db *db, size_t step)
+{
+	char footer[128];
+	int r;
+
+	r = sql_errno(sqlite3_exec(db->sqlite, "BEGIN IMMEDIATE", NULL, NULL, NULL));
+	if (r < 0)
+		return r;
+	snprintf(footer, sizeof footer, "PRAGMA application_id=%d; PRAGMA user_version=%zu; COMMIT",
+	         APPLICATION_ID, step + 1);
+	r = sql_errno(sqlite3_exec(db->sqlite, steps[step], NULL, NULL, NULL));
+	if (r == 0)
+		r = sql_errno(sqlite3_exec(db->sqlite, footer, NULL, NULL, NULL));
+	if (r < 0)
+		sqlite3_exec(db->sqlite, "ROLLBACK", NULL, NULL, NULL);
+	return r;
+}
+
+int schema_migrate(struct db *db, struct error *err)
+{
+	int64_t owner, version, tables;
+	int r;
+
+	r = pragma(db, "PRAGMA application_id", &owner);
+	if (r == 0)
+		r = pragma(db, "PRAGMA user_version", &version);
+	if (r == 0)
+		r = pragma(db, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (r < 0)
+		return error_set(err, r, "the store cannot be read: %s",
+		                 sqlite3_errmsg(db->sqlite));
+	if (owner != APPLICATION_ID && (owner || version || tables))
+		return error_set(err, -EINVAL, "the file is an SQLite database of another program");
+	if (version > (int64_t)COUNT(steps))
+		return error_set(err, -EINVAL,
+		                 "the store has schema %lld, this pkifs knows up to %zu: it was "
+		                 "written by a newer pkifs",
+		                 (long long)version, COUNT(steps));
+	for (size_t step = (size_t)version; step < COUNT(steps); step++) {
+		r = apply(db, step);
+		if (r < 0)
+			return error_set(err, r, "the store's schema cannot be made: %s",
+			                 sqlite3_errmsg(db->sqlite));
+	}
+	return 0;
+}

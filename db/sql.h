@@ -1,0 +1,47 @@
+/* Statements of the store: prepared once, bound by a short format. Inside db/ only. */
+#ifndef PKIFS_DB_SQL_H
+#define PKIFS_DB_SQL_H
+
+#include "db/db.h"
+
+#include <sqlite3.h>
+#include <stdarg.h>
+
+#define STATEMENTS 64
+
+struct db {
+	sqlite3 *sqlite;
+	struct {
+		const char *sql; /* the literal itself is the key */
+		sqlite3_stmt *statement;
+	} cache[STATEMENTS];
+	size_t cached;
+};
+
+/*
+ * Prepares SQL (a literal; kept for the next call) and binds FORMAT's arguments: `i` int64_t,
+ * `t` text (NULL allowed), `b` bytes (pointer, size_t). *STATEMENT is ready to be stepped, and
+ * must be given to sql_done.
+ */
+int sql_bind(struct db *db, sqlite3_stmt **statement, const char *sql, const char *format, ...);
+
+/* Resets; returns the negative errno of SQLite's RESULT (0 for ROW, DONE, OK). */
+int sql_done(sqlite3_stmt *statement, int result);
+
+/* A statement without rows. */
+int sql_run(struct db *db, const char *sql, const char *format, ...);
+
+/* A question with one number for an answer; -ENOENT without a row. */
+int sql_number(struct db *db, int64_t *number, const char *sql, const char *format, ...);
+
+/* A column as a copy. */
+int sql_blob(sqlite3_stmt *statement, int column, struct blob *blob);
+void sql_text(sqlite3_stmt *statement, int column, char *text, size_t size);
+
+/* SQLite's result code as a negative errno. */
+int sql_errno(int result);
+
+/* Takes the store's schema to the newest version (db/schema.c). */
+int schema_migrate(struct db *db, struct error *err);
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * The memory that the supervisor keeps for the store: what must outlive a store that dies.
+ *
+ * FUSE requests are read(2) straight into a slot here. A slot is taken while the `len` of its
+ * header is not 0, and freed when the request is answered, so that a successor finds each
+ * request that the kernel still waits for and runs it again. (Copied here after read(2), a kill
+ * in between would leave a reader in D state.) Everything else that an open file needs stands in
+ * its struct open_file.
+ */
+#ifndef PKIFS_SHARED_H
+#define PKIFS_SHARED_H
+
+#include <linux/fuse.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WRITE_MAX   (128u << 10) /* bytes of one WRITE */
+#define LARGE_SIZE  (WRITE_MAX + 4096)
+#define LARGE_SLOTS 32
+#define SMALL_SIZE  512
+#define SMALL_SLOTS 8192
+#define OPEN_FILES  32768
+#define BUFFER_SIZE ((1u << 20) + 4096) /* a key or certificate file, and one byte to see more */
+#define BUFFERS     128
+
+union slot_header {
+	struct fuse_in_header fuse;
+	char room[sizeof(struct fuse_in_header)];
+};
+
+/* One open(2). `ino` 0: free. */
+struct open_file {
+	uint64_t unique; /* of the request that opened it: replayed, it opens once */
+	uint64_t ino;
+	uint64_t start;  /* watch: offset in the endless text of events */
+	uint64_t poll;   /* the kernel's handle of a poll that waits, if polled */
+	uint64_t length; /* bytes in the buffer */
+	int32_t tgid;    /* the process that opened it */
+	uint32_t uid;    /* its user */
+	int16_t buffer;  /* index of its buffer, or -1 */
+	bool polled;
+	bool writable;
+	bool cut;     /* truncated: an empty text is meant */
+	bool written; /* something was written since the last judgement */
+	bool stale;   /* a write was refused: nothing of this text counts */
+};
+
+/* A name that is not ours, in an object's folder: an editor's temporary file. `ino` 0: free. */
+struct temporary {
+	uint64_t ino;
+	uint64_t folder; /* inode of the folder */
+	uint64_t length;
+	int64_t touched; /* Unix seconds */
+	uint32_t uid, gid, mode;
+	int16_t buffer;
+	char name[256];
+};
+#define TEMPORARIES 64
+
+struct shared {
+	uint32_t init_length; /* the kernel's INIT, replayed to each successor */
+	char init[4096];
+	uint64_t next_temporary;
+	uint32_t generation; /* how many stores there were */
+	struct open_file files[OPEN_FILES];
+	struct temporary temporaries[TEMPORARIES];
+	bool buffer_taken[BUFFERS];
+	_Alignas(4096) char large[LARGE_SLOTS][LARGE_SIZE];
+	_Alignas(4096) char small[SMALL_SLOTS][SMALL_SIZE];
+	_Alignas(4096) char buffers[BUFFERS][BUFFER_SIZE];
+};
+
+/* Makes the memory (a memfd, so that it can be handed on). The descriptor is the caller's. */
+int shared_make(int *fd);
+/* Maps it; NULL with errno. */
+struct shared *shared_map(int fd);
+
+/* A free buffer's index, or -1; shared_buffer_free wipes it and gives its memory back. */
+int16_t shared_buffer_take(struct shared *shared);
+void shared_buffer_free(struct shared *shared, int16_t buffer);
+
+/* The slot of index SLOT (0 … LARGE_SLOTS + SMALL_SLOTS - 1). */
+struct fuse_in_header *shared_slot(struct shared *shared, int slot);
+
+#endif
