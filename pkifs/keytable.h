@@ -23,10 +23,10 @@ struct key {
 	/* 0, or -EINVAL with a sentence that names key, range and value (secrets are not quoted) */
 	int (*check)(const struct key *key, const char *value, struct error *err);
 	long min, max;
-	const char *values;   /* the words it takes, separated by blanks, or NULL */
-	const char *unit;     /* "seconds", "times" … or NULL */
-	unsigned max_count;   /* of a repeating key; 0: no limit */
-	const char *help;     /* one line for the manual and for completion */
+	const char *values; /* the words it takes, separated by blanks, or NULL */
+	const char *unit;   /* "seconds", "times" … or NULL */
+	unsigned max_count; /* of a repeating key; 0: no limit */
+	const char *help;   /* one line for the manual and for completion */
 };
 
 struct key_table {
@@ -46,12 +46,10 @@ const struct key *key_find(const struct key_table *table, const char *name);
 int key_check_field(const struct key_table *table, const struct field *field, struct error *err);
 
 /* Every field of RECORD, and how often each stands. 0 or -EINVAL. */
-int key_check_record(const struct key_table *table, const struct record *record,
-                     struct error *err);
+int key_check_record(const struct key_table *table, const struct record *record, struct error *err);
 
 /* The last value of NAME in RECORD, or its default; NULL when it has neither. */
-const char *key_value(const struct key_table *table, const struct record *record,
-                      const char *name);
+const char *key_value(const struct key_table *table, const struct record *record, const char *name);
 
 /* RECORD with the default of each missing key added; the caller owns it. NULL: no memory. */
 struct record *key_effective(const struct key_table *table, const struct record *record);
@@ -64,8 +62,9 @@ int key_redact(const struct key_table *table, const char *text, size_t length, c
                size_t *out_length);
 
 /*
- * TEXT with each secret written as *** replaced by the value that OLD has for that key (the n-th
- * *** of a repeating key by the n-th value). -EINVAL where OLD has none. The caller frees *OUT
+ * TEXT with each secret written as *** replaced by the value that OLD (may be NULL) has for that
+ * key; in the n-th line of a repeating key by the n-th value, so that its neighbours may change.
+ * -EINVAL where OLD has none. The caller frees *OUT
  * (OPENSSL_clear_free with *OUT_LENGTH + 1).
  */
 int key_restore(const struct key_table *table, const char *text, size_t length,
