@@ -1,0 +1,280 @@
+/* pkictl key, request, enroll, re-enroll, load, wait, export, rm, verify. */
+#include "pkifs/ctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PEM_MAX (1u << 20) /* bytes of a key or certificate file */
+
+/* Writes SIZE bytes to a new file that takes PATH's place whole; only its owner reads a SECRET. */
+static int save(const char *path, const char *text, size_t length, bool secret, struct error *err)
+{
+	char draft[PATH_MAX];
+	mode_t mask;
+	size_t done = 0;
+	int fd, r = 0;
+
+	if (snprintf(draft, sizeof draft, "%s.XXXXXX", path) >= PATH_MAX)
+		return error_set(err, -ENAMETOOLONG, "the name of the file is too long");
+	fd = mkostemp(draft, O_CLOEXEC); /* 0600 */
+	if (fd < 0)
+		return error_set(err, -errno, "%s: %s", path, strerror(errno));
+	mask = umask(0);
+	umask(mask);
+	if (!secret && fchmod(fd, 0644 & ~mask) < 0)
+		r = -errno;
+	while (r == 0 && done < length) {
+		ssize_t put = write(fd, text + done, length - done);
+
+		if (put > 0)
+			done += (size_t)put;
+		else if (errno != EINTR)
+			r = -errno;
+	}
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	if (r == 0 && rename(draft, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(draft);
+	return r < 0 ? error_set(err, r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+/* FILE of TARGET to standard output, or to where --output says. */
+static int export_file(const struct ctl *ctl, const struct target *target, const char *file,
+                       const struct record *options, struct error *err)
+{
+	const char *output = record_get(options, "output");
+	bool secret = strcmp(file, "key.pem") == 0 || strcmp(file, "bundle.pem") == 0;
+	size_t length = 0;
+	char *text = NULL;
+	int r;
+
+	r = tree_read(ctl, target, file, &text, &length, err);
+	if (r == -ENOENT)
+		error_set(err, r, "%s/%s has no %s yet", target->kind, target->name, file);
+	if (r < 0)
+		return r;
+	if (output && strcmp(output, "-") != 0)
+		r = save(output, text, length, secret, err);
+	else if (fwrite(text, 1, length, stdout) != length || fflush(stdout) < 0)
+		r = error_set(err, -EIO, "standard output: %s", strerror(errno));
+	text_free(text, length);
+	return r;
+}
+
+/* Makes the certificate id where it is not there, and writes the request, settings and all. */
+static int make_and_request(const struct ctl *ctl, const struct arguments *arguments,
+                            const char *action, struct target *target, struct error *err)
+{
+	const char *name = arguments->operands[0];
+	bool made = false;
+	int r;
+
+	if (strncmp(name, "local/", strlen("local/")) == 0)
+		name += strlen("local/");
+	r = target_set(target, "local", name, err);
+	if (r == 0)
+		r = target_make(ctl, target, &made, err);
+	if (r < 0)
+		return r;
+	r = tree_request(ctl, target, action, arguments->settings, err);
+	if (r < 0) {
+		if (made)
+			target_remove(ctl, target, NULL);
+		return r;
+	}
+	return wait_for(ctl, target, arguments->options, err);
+}
+
+int key_generate(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r = make_and_request(ctl, arguments, "generate-key-pair", &target, err);
+
+	if (r == 0 && !record_find(arguments->options, "no-wait"))
+		printf("key pair of %s made\n", target.name);
+	return r;
+}
+
+int request_csr(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r = make_and_request(ctl, arguments, "generate-csr", &target, err);
+
+	if (r < 0 || record_find(arguments->options, "no-wait"))
+		return r;
+	return export_file(ctl, &target, "csr.pem", arguments->options, err);
+}
+
+/* What there is now, in one line. */
+static int print_certificate(const struct ctl *ctl, const struct target *target,
+                             const struct record *options, struct error *err)
+{
+	struct record *status = NULL;
+	const char *subject, *until;
+	int r;
+
+	if (record_find(options, "no-wait"))
+		return 0;
+	r = tree_status(ctl, target, &status, err);
+	if (r < 0)
+		return r;
+	subject = record_get(status, "subject");
+	until = record_get(status, "not-after");
+	printf("certificate of %s: %s, until %s\n", target->name, subject ? subject : "?",
+	       until ? until : "?");
+	record_free(status);
+	return 0;
+}
+
+int request_self_signed(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r = make_and_request(ctl, arguments, "generate-self-signed", &target, err);
+
+	return r < 0 ? r : print_certificate(ctl, &target, arguments->options, err);
+}
+
+int local_enroll(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r = make_and_request(ctl, arguments, "enroll", &target, err);
+
+	return r < 0 ? r : print_certificate(ctl, &target, arguments->options, err);
+}
+
+int local_re_enroll(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r;
+
+	r = target_need(ctl, "local", arguments->operands[0], &target, err);
+	if (r == 0)
+		r = tree_request(ctl, &target, "re-enroll", arguments->settings, err);
+	if (r == 0)
+		r = wait_for(ctl, &target, arguments->options, err);
+	return r < 0 ? r : print_certificate(ctl, &target, arguments->options, err);
+}
+
+/* Writes the file PATH (NULL: nothing) to FILE of TARGET. */
+static int load_file(const struct ctl *ctl, const struct target *target, const char *path,
+                     const char *file, mode_t mode, struct error *err)
+{
+	size_t length = 0;
+	char *text = NULL;
+	int r;
+
+	if (!path)
+		return 0;
+	r = file_read(path, PEM_MAX, &text, &length, err);
+	if (r == 0)
+		r = tree_write(ctl, target, file, text, length, mode, err);
+	if (r == 0)
+		printf("%s of %s loaded\n", file, target->name);
+	text_free(text, length);
+	return r;
+}
+
+int local_load(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	const char *certificate = record_get(arguments->options, "cert");
+	const char *key = record_get(arguments->options, "key");
+	struct target target;
+	bool made = false;
+	int r;
+
+	if (!certificate && !key)
+		return error_set(err, CTL_USAGE,
+		                 "name what to load: --key FILE, --cert FILE or both");
+	r = target_set(&target, "local", arguments->operands[0], err);
+	if (r == 0)
+		r = target_make(ctl, &target, &made, err);
+	if (r < 0)
+		return r;
+	r = tree_configure(ctl, &target, arguments->settings, err);
+	if (r == 0) /* the key first: a certificate without one is refused */
+		r = load_file(ctl, &target, key, "key.pem", 0600, err);
+	if (r == 0)
+		r = load_file(ctl, &target, certificate, "cert.pem", 0644, err);
+	if (r < 0 && made)
+		target_remove(ctl, &target, NULL);
+	return r;
+}
+
+int ctl_wait(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r;
+
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	return r < 0 ? r : wait_for(ctl, &target, arguments->options, err);
+}
+
+/* What can be exported, by option; the first of a kind is what is without any. */
+static const struct {
+	const char *kind, *option, *file;
+} exports[] = {
+	{ "ca", "cert", "cert.pem" },    { "ca", "chain", "chain.pem" },
+	{ "ca", "crl", "crl.pem" },      { "local", "fullchain", "fullchain.pem" },
+	{ "local", "cert", "cert.pem" }, { "local", "chain", "chain.pem" },
+	{ "local", "csr", "csr.pem" },   { "local", "public", "public.pem" },
+	{ "local", "key", "key.pem" },   { "local", "bundle", "bundle.pem" },
+};
+
+int ctl_export(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	const char *file = NULL, *first = NULL;
+	struct target target;
+	unsigned count = 0;
+	int r;
+
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < COUNT(exports); i++) {
+		if (strcmp(exports[i].kind, target.kind) != 0)
+			continue;
+		first = first ? first : exports[i].file;
+		if (!record_find(arguments->options, exports[i].option))
+			continue;
+		file = exports[i].file;
+		count++;
+	}
+	if (count > 1 || (!count && record_count(arguments->options) >
+	                                    (record_find(arguments->options, "output") ? 1 : 0)))
+		return error_set(err, CTL_USAGE, "name one file that a %s has",
+		                 *target.kind == 'c' ? "CA profile" : "certificate id");
+	return export_file(ctl, &target, file ? file : first, arguments->options, err);
+}
+
+int ctl_rm(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	char question[160];
+	int r;
+
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	if (r < 0)
+		return r;
+	snprintf(question, sizeof question, "Remove %s/%s%s?", target.kind, target.name,
+	         *target.kind == 'c' ? "" : ", its keys and its history");
+	if (!record_find(arguments->options, "yes") && ask(question) != ANSWER_YES)
+		return error_set(err, -ECANCELED, "%s/%s was not removed", target.kind,
+		                 target.name);
+	return target_remove(ctl, &target, err);
+}
+
+int ctl_verify(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	(void)ctl;
+	return error_set(err, -EOPNOTSUPP,
+	                 "%.200s was not verified: this pkifs has no ca/PROFILE/verify yet",
+	                 arguments->operands[0]);
+}

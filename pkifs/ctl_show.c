@@ -1,0 +1,324 @@
+#include "pkifs/ctl.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define RED    "\033[31m"
+#define GREEN  "\033[32m"
+#define YELLOW "\033[33m"
+#define BOLD   "\033[1m"
+#define PLAIN  "\033[0m"
+
+/* States by how they look; all others are plain. */
+static const struct {
+	const char *state, *color;
+} colors[] = {
+	{ "trusted", GREEN },  { "valid", GREEN },        { "done", GREEN },
+	{ "good", GREEN },     { "unconfirmed", YELLOW }, { "queued", YELLOW },
+	{ "running", YELLOW }, { "waiting", YELLOW },     { "expired", RED },
+	{ "revoked", RED },    { "failed", RED },         { "rejected", RED },
+};
+
+static const char *state_color(const struct ctl *ctl, const char *state)
+{
+	for (size_t i = 0; ctl->color && i < COUNT(colors); i++)
+		if (strcmp(colors[i].state, state) == 0)
+			return colors[i].color;
+	return "";
+}
+
+/* Columns of UTF-8 TEXT, every character taken for one. */
+static size_t text_columns(const char *text)
+{
+	size_t columns = 0;
+
+	for (; *text; text++)
+		columns += ((unsigned char)*text & 0xc0) != 0x80;
+	return columns;
+}
+
+/* TEXT in exactly WIDTH columns (0: as many as it has), cut with "…"; COLOR around it. */
+static void put_cell(const char *text, size_t width, const char *color, FILE *out)
+{
+	size_t columns = text_columns(text), shown = columns;
+
+	if (width && columns > width)
+		shown = width - 1;
+	fputs(color, out);
+	for (size_t left = shown; *text; text++) {
+		if (((unsigned char)*text & 0xc0) != 0x80 && left-- == 0)
+			break;
+		fputc(*text, out);
+	}
+	if (shown < columns)
+		fputs("…", out);
+	fputs(*color ? PLAIN : "", out);
+	for (; columns < width; columns++)
+		fputc(' ', out);
+}
+
+long long time_seconds(const char *rfc3339)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!end)
+		return -1;
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0123456789");
+	return strcmp(end, "Z") == 0 ? (long long)timegm(&tm) : -1;
+}
+
+void time_distance(long long then, long long now, char *text)
+{
+	static const struct {
+		const char *name;
+		long long seconds;
+	} units[] = { { "day", 86400 }, { "hour", 3600 }, { "minute", 60 }, { "second", 1 } };
+	long long far = then > now ? then - now : now - then, count;
+	size_t unit = 0;
+
+	while (unit + 1 < COUNT(units) && far < 2 * units[unit].seconds)
+		unit++;
+	count = far / units[unit].seconds;
+	snprintf(text, 40, then > now ? "in %lld %s%s" : "%lld %s%s ago", count, units[unit].name,
+	         count == 1 ? "" : "s");
+}
+
+void show_status(const struct ctl *ctl, const struct record *status, long long now, FILE *out)
+{
+	size_t width = 0;
+
+	for (size_t i = 0; i < record_count(status); i++) {
+		size_t length = strlen(record_field(status, i)->key);
+
+		width = length > width ? length : width;
+	}
+	for (size_t i = 0; i < record_count(status); i++) {
+		const struct field *field = record_field(status, i);
+		long long time = time_seconds(field->value);
+		char distance[40];
+
+		if (!field->length)
+			continue;
+		fprintf(out, "%-*s  ", (int)width, field->key);
+		put_cell(field->value, 0, state_color(ctl, field->value), out);
+		if (time >= 0) {
+			time_distance(time, now, distance);
+			fprintf(out, " (%s)", distance);
+		}
+		fputc('\n', out);
+	}
+}
+
+/* The member KEY of OBJECT as text, "" where there is none. */
+static const char *member(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (json_is_array(value))
+		value = json_array_get(value, json_array_size(value) - 1);
+	return json_is_string(value) ? json_string_value(value) : "";
+}
+
+/* What the last column says: what went wrong, else what comes next. */
+static const char *remark(const json_t *object)
+{
+	const char *request = member(object, "request"), *error = member(object, "last-error");
+	bool wrong = strcmp(request, "failed") == 0 || strcmp(request, "rejected") == 0 ||
+	             strcmp(request, "waiting") == 0;
+
+	if (*error && (wrong || !*member(object, "next-action")))
+		return error;
+	if (strcmp(member(object, "state"), "unconfirmed") == 0)
+		return "compare its fingerprint, then confirm it";
+	return member(object, "next-action");
+}
+
+struct table {
+	const char *title, *until; /* headings */
+	const char *kind;
+};
+
+#define NAME_WIDTH  14
+#define STATE_WIDTH 11
+#define DATE_WIDTH  10
+#define REST_WIDTH  9 /* "REQUEST", and the blanks between */
+
+static void put_head(const struct ctl *ctl, const struct table *table, size_t name_width, FILE *out)
+{
+	fputs(ctl->color ? BOLD : "", out);
+	fprintf(out, "%-*s %-*s %-*s %-*s %s", (int)name_width, table->title, STATE_WIDTH, "STATE",
+	        DATE_WIDTH, table->until, REST_WIDTH - 1, "REQUEST", "REMARK");
+	fprintf(out, "%s\n", ctl->color ? PLAIN : "");
+}
+
+static void put_row(const struct ctl *ctl, const json_t *object, size_t name_width, long long now,
+                    FILE *out)
+{
+	const char *state = member(object, "state"), *request = member(object, "request");
+	size_t used = name_width + STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3;
+	char until[DATE_WIDTH + 1] = "-";
+	long long time = time_seconds(member(object, "not-after"));
+	const char *note = remark(object), *color = "";
+
+	if (time >= 0)
+		snprintf(until, sizeof until, "%.10s", member(object, "not-after"));
+	if (time >= 0 && ctl->color && time < now)
+		color = RED;
+	put_cell(member(object, "name"), name_width, "", out);
+	fputc(' ', out);
+	put_cell(*state ? state : "-", STATE_WIDTH, state_color(ctl, state), out);
+	fputc(' ', out);
+	put_cell(until, DATE_WIDTH, color, out);
+	fputc(' ', out);
+	if (!*note) {
+		put_cell(*request ? request : "-", 0, state_color(ctl, request), out);
+	} else {
+		put_cell(*request ? request : "-", REST_WIDTH - 1, state_color(ctl, request), out);
+		fputc(' ', out);
+		if (text_columns(note) > (size_t)ctl->columns - used)
+			put_cell(note, (size_t)ctl->columns - used, "", out);
+		else
+			fputs(note, out);
+	}
+	fputc('\n', out);
+}
+
+static size_t widest_name(const json_t *objects)
+{
+	size_t width = NAME_WIDTH, i;
+	json_t *object;
+
+	json_array_foreach(objects, i, object)
+	{
+		size_t columns = text_columns(member(object, "name"));
+
+		width = columns > width ? columns : width;
+	}
+	return width > 24 ? 24 : width;
+}
+
+int show_table(const struct ctl *ctl, const char *json, size_t length, long long now, FILE *out,
+               struct error *err)
+{
+	static const struct table tables[] = {
+		{ "CA PROFILE", "CA UNTIL", "ca" },
+		{ "CERTIFICATE ID", "UNTIL", "local" },
+	};
+	json_error_t reason;
+	json_t *root = json_loadb(json, length, 0, &reason);
+	bool any = false;
+
+	if (!root)
+		return error_set(err, -EBADMSG, "status.json can't be read: %s", reason.text);
+	for (size_t i = 0; i < COUNT(tables); i++) {
+		const json_t *objects = json_object_get(root, tables[i].kind);
+		size_t width = widest_name(objects), row;
+		json_t *object;
+
+		if (!json_array_size(objects))
+			continue;
+		if (any)
+			fputc('\n', out);
+		any = true;
+		put_head(ctl, &tables[i], width, out);
+		json_array_foreach(objects, row, object) put_row(ctl, object, width, now, out);
+	}
+	json_decref(root);
+	if (!any)
+		fputs("There is no CA profile and no certificate id yet; pkictl ca add --help "
+		      "shows how to begin.\n",
+		      out);
+	return 0;
+}
+
+/* Prints the object of status.json that TARGET is. */
+static int print_object(const struct target *target, const char *json, size_t length,
+                        struct error *err)
+{
+	json_error_t reason;
+	json_t *root = json_loadb(json, length, 0, &reason), *object;
+	int r = -ENOENT;
+	size_t row;
+
+	if (!root)
+		return error_set(err, -EBADMSG, "status.json can't be read: %s", reason.text);
+	json_array_foreach(json_object_get(root, target->kind), row, object)
+	{
+		if (strcmp(member(object, "name"), target->name) != 0)
+			continue;
+		json_dumpf(object, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+		fputc('\n', stdout);
+		r = 0;
+	}
+	json_decref(root);
+	if (r < 0)
+		return error_set(err, r, "status.json does not know %s", target->name);
+	return 0;
+}
+
+static int show_all(const struct ctl *ctl, const struct record *options, struct error *err)
+{
+	size_t length = 0;
+	char *json = NULL;
+	int r;
+
+	r = tree_read(ctl, NULL, "status.json", &json, &length, err);
+	if (r == 0 && record_find(options, "json"))
+		fwrite(json, 1, length, stdout);
+	else if (r == 0)
+		r = show_table(ctl, json, length, (long long)time(NULL), stdout, err);
+	text_free(json, length);
+	return r;
+}
+
+static int show_one(const struct ctl *ctl, const struct target *target,
+                    const struct record *options, struct error *err)
+{
+	struct record *status = NULL;
+	size_t length = 0;
+	char *json = NULL;
+	int r;
+
+	if (record_find(options, "json")) {
+		r = tree_read(ctl, NULL, "status.json", &json, &length, err);
+		if (r == 0)
+			r = print_object(target, json, length, err);
+		text_free(json, length);
+		return r;
+	}
+	r = tree_status(ctl, target, &status, err);
+	if (r == 0) {
+		printf("%s%s/%s%s\n", ctl->color ? BOLD : "", target->kind, target->name,
+		       ctl->color ? PLAIN : "");
+		show_status(ctl, status, (long long)time(NULL), stdout);
+	}
+	record_free(status);
+	return r;
+}
+
+int ctl_show(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r;
+
+	if (!arguments->count)
+		return show_all(ctl, arguments->options, err);
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	return r < 0 ? r : show_one(ctl, &target, arguments->options, err);
+}
+
+int ca_show(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r;
+
+	if (!arguments->count)
+		return show_all(ctl, arguments->options, err);
+	r = target_need(ctl, "ca", arguments->operands[0], &target, err);
+	return r < 0 ? r : show_one(ctl, &target, arguments->options, err);
+}
