@@ -146,3 +146,18 @@ BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content)
 	EVP_PKEY_free(key);
 	return out;
 }
+
+BIO *unsigned_answer(BIO *sealed)
+{
+	PKCS7 *answer = PKCS7_new();
+	BIO *out = BIO_new(BIO_s_mem());
+	char *bytes;
+	int length = (int)BIO_get_mem_data(sealed, &bytes);
+
+	PKCS7_set_type(answer, NID_pkcs7_signed);
+	PKCS7_content_new(answer, NID_pkcs7_data);
+	ASN1_OCTET_STRING_set(answer->d.sign->contents->d.data, (unsigned char *)bytes, length);
+	i2d_PKCS7_bio(out, answer);
+	PKCS7_free(answer);
+	return out;
+}

@@ -298,14 +298,17 @@ static BIO *reply(const struct lab_ca *ca, const struct exchange *exchange, cons
 		flags |= CMS_DETACHED;
 	}
 	cms = CMS_sign(NULL, NULL, NULL, NULL, flags);
-	if (ca->attack != ATTACK_UNSIGNED)
-		add_signer(ca, cms, exchange, status, fail, flags);
-	if (ca->attack == ATTACK_TWO_SIGNERS)
-		add_signer(ca, cms, exchange, status, fail, flags);
+	add_signer(ca, cms, exchange, status, fail, flags);
+	if (ca->attack == ATTACK_TWO_SIGNERS) /* its certificate is in it already */
+		add_signer(ca, cms, exchange, status, fail, flags | CMS_NOCERTS);
 	if (!CMS_final(cms, sealed, NULL, flags) || !i2d_CMS_bio(out, cms))
 		ERR_print_errors_fp(stderr);
 	if (ca->attack == ATTACK_TRAILING)
 		BIO_write(out, "", 1);
+	if (ca->attack == ATTACK_UNSIGNED) {
+		BIO_free(out);
+		out = unsigned_answer(sealed);
+	}
 	CMS_ContentInfo_free(cms);
 	BIO_free(sealed);
 	BIO_free(content);

@@ -70,6 +70,9 @@ BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl);
 /* CONTENT in an envelope for TO, or the attack's idea of one. */
 BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content);
 
+/* SEALED in a SignedData that nobody signed. */
+BIO *unsigned_answer(BIO *sealed);
+
 /* A certificate that CA signed for a new key of TYPE ("RSA" 2048, "EC" P-256); *KEY is made. */
 X509 *make_certificate(const struct lab_ca *ca, const char *name, const char *type, EVP_PKEY **key);
 
