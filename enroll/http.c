@@ -1,0 +1,479 @@
+#include "enroll/http.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REDIRECTS_MAX   3
+#define HEADERS_MAX     (64u << 10)
+#define CONNECT_SECONDS 10L
+#define RETRY_AFTER_MAX 86400
+#define TRUST_MAX       (8u << 20)
+#define EXCERPT_MAX     80
+
+struct http {
+	CURL *curl;
+	BIO *system_trust; /* PEM */
+	BIO *job_trust;    /* PEM of the job's `tls-ca`, or NULL */
+	time_t now;
+};
+
+/* What comes in during one transfer. */
+struct transfer {
+	const struct http_request *request;
+	struct http_answer *answer;
+	CURL *curl;
+	size_t limit, received, headers;
+	int code; /* why the transfer was ended from here */
+};
+
+static BIO *read_system_trust(void)
+{
+	const char *path = curl_version_info(CURLVERSION_NOW)->cainfo;
+	BIO *file = path ? BIO_new_file(path, "r") : NULL;
+	BIO *trust = BIO_new(BIO_s_mem());
+	char piece[4096];
+	size_t total = 0;
+	int got;
+
+	while (file && trust && total < TRUST_MAX && (got = BIO_read(file, piece, 4096)) > 0) {
+		BIO_write(trust, piece, got);
+		total += (size_t)got;
+	}
+	BIO_free(file);
+	return trust;
+}
+
+struct http *http_new(void)
+{
+	struct http *http = calloc(1, sizeof *http);
+
+	if (!http)
+		return NULL;
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
+		http->curl = curl_easy_init();
+	http->system_trust = read_system_trust();
+	if (http->curl && http->system_trust)
+		return http;
+	http_free(http);
+	return NULL;
+}
+
+void http_free(struct http *http)
+{
+	if (!http)
+		return;
+	curl_easy_cleanup(http->curl);
+	BIO_free(http->system_trust);
+	BIO_free(http->job_trust);
+	free(http);
+}
+
+int http_begin(struct http *http, const struct record *job, struct error *err)
+{
+	const struct field *field;
+	size_t index = 0;
+
+	http->now = (time_t)record_number(job, "now", 0);
+	BIO_free(http->job_trust);
+	http->job_trust = NULL;
+	while ((field = record_next(job, "tls-ca", &index))) {
+		const unsigned char *der = (const unsigned char *)field->value;
+		X509 *anchor = d2i_X509(NULL, &der, (long)field->length);
+		bool written;
+
+		if (!anchor)
+			return error_openssl(err, -EINVAL, "tls-ca is no certificate");
+		if (!http->job_trust)
+			http->job_trust = BIO_new(BIO_s_mem());
+		written = http->job_trust && PEM_write_bio_X509(http->job_trust, anchor);
+		X509_free(anchor);
+		if (!written)
+			return error_set(err, -ENOMEM, "no memory for the anchors of https");
+	}
+	return 0;
+}
+
+static char *take_url(CURLU *parts, CURLUcode code)
+{
+	char *url = NULL, *copy = NULL;
+
+	if (!code && !curl_url_get(parts, CURLUPART_URL, &url, 0))
+		copy = strdup(url);
+	curl_free(url);
+	curl_url_cleanup(parts);
+	return copy;
+}
+
+char *http_url_add(const char *url, const char *name, const char *value)
+{
+	CURLU *parts = curl_url();
+	CURLUcode code = curl_url_set(parts, CURLUPART_URL, url, 0);
+	char *escaped = value ? curl_easy_escape(NULL, value, 0) : NULL;
+	char *pair = NULL;
+
+	if (value && (!escaped || asprintf(&pair, "%s=%s", name, escaped) < 0))
+		code = CURLUE_OUT_OF_MEMORY;
+	if (!code && pair)
+		code = curl_url_set(parts, CURLUPART_QUERY, pair, CURLU_APPENDQUERY);
+	curl_free(escaped);
+	free(pair);
+	return take_url(parts, code);
+}
+
+char *http_url_text(const char *url)
+{
+	static const CURLUPart private[] = { CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_QUERY,
+		                             CURLUPART_FRAGMENT };
+	CURLU *parts = curl_url();
+	CURLUcode code = curl_url_set(parts, CURLUPART_URL, url, 0);
+	char *text;
+
+	for (size_t i = 0; i < COUNT(private); i++)
+		curl_url_set(parts, private[i], NULL, 0);
+	text = take_url(parts, code);
+	return text ? text : strdup("a URL that cannot be read");
+}
+
+/* True when both URLs have the same scheme, host and port. */
+static bool same_server(const char *one, const char *other)
+{
+	static const CURLUPart server[] = { CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT };
+	CURLU *first = curl_url(), *second = curl_url();
+	bool same = !curl_url_set(first, CURLUPART_URL, one, 0) &&
+	            !curl_url_set(second, CURLUPART_URL, other, 0);
+
+	for (size_t i = 0; same && i < COUNT(server); i++) {
+		char *a = NULL, *b = NULL;
+
+		curl_url_get(first, server[i], &a, CURLU_DEFAULT_PORT);
+		curl_url_get(second, server[i], &b, CURLU_DEFAULT_PORT);
+		same = a && b && strcasecmp(a, b) == 0;
+		curl_free(a);
+		curl_free(b);
+	}
+	curl_url_cleanup(first);
+	curl_url_cleanup(second);
+	return same;
+}
+
+static bool write_all(int fd, const char *bytes, size_t length)
+{
+	while (length) {
+		ssize_t n = write(fd, bytes, length);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		bytes += n;
+		length -= (size_t)n;
+	}
+	return true;
+}
+
+static bool keep(struct http_answer *answer, const char *bytes, size_t length)
+{
+	unsigned char *larger = realloc(answer->body, answer->length + length + 1);
+
+	if (!larger)
+		return false;
+	memcpy(larger + answer->length, bytes, length);
+	answer->body = larger;
+	answer->length += length;
+	larger[answer->length] = '\0';
+	return true;
+}
+
+/* libcurl's own size limit needs a Content-Length: the bytes are counted here. The body of an
+ * error is kept for its sentence, never written to the descriptor. */
+static size_t body_received(char *bytes, size_t size, size_t count, void *user)
+{
+	struct transfer *transfer = user;
+	size_t length = size * count;
+	long status = 0;
+	bool kept;
+
+	if (length > transfer->limit - transfer->received) {
+		transfer->code = -EFBIG;
+		return 0;
+	}
+	transfer->received += length;
+	curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (transfer->request->fd > 0 && status / 100 == 2) {
+		kept = write_all(transfer->request->fd, bytes, length);
+		transfer->code = kept ? 0 : -errno;
+	} else if (transfer->request->fd > 0 && transfer->received > HTTP_BODY_MAX) {
+		kept = true;
+	} else {
+		kept = keep(transfer->answer, bytes, length);
+		transfer->code = kept ? 0 : -ENOMEM;
+	}
+	return kept ? length : 0;
+}
+
+static size_t header_received(char *bytes, size_t size, size_t count, void *user)
+{
+	struct transfer *transfer = user;
+
+	(void)bytes;
+	transfer->headers += size * count;
+	if (transfer->headers <= HEADERS_MAX)
+		return size * count;
+	transfer->code = -EFBIG;
+	return 0;
+}
+
+/* A job's time is that of its certificates, whatever the clock says here. */
+static CURLcode tls_begins(CURL *curl, void *tls, void *user)
+{
+	const struct http *http = user;
+
+	(void)curl;
+	if (http->now > 0)
+		X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(tls), http->now);
+	return CURLE_OK;
+}
+
+static void set_trust(struct http *http)
+{
+	BIO *trust = http->job_trust ? http->job_trust : http->system_trust;
+	struct curl_blob blob = { .flags = CURL_BLOB_COPY };
+	char *bytes = NULL;
+	long length = BIO_get_mem_data(trust, &bytes);
+
+	blob.data = bytes;
+	blob.len = (size_t)length;
+	curl_easy_setopt(http->curl, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(http->curl, CURLOPT_CAINFO, NULL);
+	curl_easy_setopt(http->curl, CURLOPT_CAINFO_BLOB, &blob);
+	curl_easy_setopt(http->curl, CURLOPT_SSL_CTX_FUNCTION, tls_begins);
+	curl_easy_setopt(http->curl, CURLOPT_SSL_CTX_DATA, http);
+	curl_easy_setopt(http->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+}
+
+static void set_limits(CURL *curl, const struct http_request *request)
+{
+	long seconds = request->seconds ? request->seconds : HTTP_SECONDS;
+
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, seconds);
+	curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 16L);
+	curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, 45L);
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(curl, CURLOPT_USERAGENT, "pkifs/" PKIFS_VERSION);
+	curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, request->own_connection ? 1L : 0L);
+	curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, request->own_connection ? 1L : 0L);
+}
+
+/* The headers of a POST, the caller's (curl_slist_free_all); NULL for a GET. */
+static struct curl_slist *set_body(CURL *curl, const struct http_request *request)
+{
+	struct curl_slist *headers = NULL;
+	char line[128];
+
+	if (!request->body)
+		return NULL;
+	snprintf(line, sizeof line, "Content-Type: %s", request->type);
+	headers = curl_slist_append(NULL, line);
+	headers = curl_slist_append(headers, "Expect:");
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+	curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->length);
+	curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
+	return headers;
+}
+
+static int retry_after(const struct http *http)
+{
+	struct curl_header *header;
+	long long seconds;
+	char *end;
+
+	if (curl_easy_header(http->curl, "Retry-After", 0, CURLH_HEADER, -1, &header))
+		return -1;
+	errno = 0;
+	seconds = strtoll(header->value, &end, 10);
+	if (end == header->value || *end) {
+		seconds = curl_getdate(header->value, NULL);
+		if (seconds < 0)
+			return -1;
+		seconds -= http->now;
+	}
+	if (seconds < 0)
+		return 0;
+	return (int)(seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : seconds);
+}
+
+/* Why the transfer failed, in words. */
+static int explain(const struct http *http, const struct transfer *transfer, CURLcode code,
+                   const char *details, const char *url, struct error *err)
+{
+	long system = 0;
+	char *text = http_url_text(url);
+	int r = -EIO;
+
+	curl_easy_getinfo(http->curl, CURLINFO_OS_ERRNO, &system);
+	if (!text)
+		r = error_set(err, -ENOMEM, "no memory");
+	else if (transfer->code == -EFBIG)
+		r = error_set(err, -EFBIG, "%s sends more than %zu bytes", text, transfer->limit);
+	else if (transfer->code < 0)
+		r = error_set(err, transfer->code, "cannot keep what %s sends: %s", text,
+		              strerror(-transfer->code));
+	else if (code == CURLE_COULDNT_RESOLVE_HOST)
+		r = error_set(err, -EHOSTUNREACH, "cannot reach %s: its name is not known", text);
+	else if (code == CURLE_COULDNT_CONNECT && system)
+		r = error_set(err, -EHOSTUNREACH, "cannot reach %s: %s", text,
+		              strerror((int)system));
+	else if (code == CURLE_OPERATION_TIMEDOUT && transfer->answer->sent)
+		r = error_set(err, -ETIMEDOUT, "%s does not answer in time", text);
+	else if (code == CURLE_OPERATION_TIMEDOUT || code == CURLE_COULDNT_CONNECT)
+		r = error_set(err, -ETIMEDOUT, "cannot reach %s: Connection timed out", text);
+	else
+		r = error_set(err, -EIO, "the transfer from %s failed: %s", text,
+		              *details ? details : curl_easy_strerror(code));
+	free(text);
+	return r;
+}
+
+/* One transfer, no redirects: 0 when the server gave a whole answer, whatever its status. */
+static int transfer_once(struct http *http, const struct http_request *request, const char *url,
+                         bool trusted, struct http_answer *answer, struct error *err)
+{
+	struct transfer transfer = { .request = request, .answer = answer, .curl = http->curl };
+	char details[CURL_ERROR_SIZE] = "";
+	struct curl_slist *headers;
+	long sent = 0;
+	CURLcode code;
+
+	transfer.limit = request->limit ? request->limit : HTTP_BODY_MAX;
+	curl_easy_reset(http->curl);
+	set_limits(http->curl, request);
+	set_trust(http);
+	headers = set_body(http->curl, request);
+	curl_easy_setopt(http->curl, CURLOPT_URL, url);
+	if (request->user && trusted) {
+		curl_easy_setopt(http->curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+		curl_easy_setopt(http->curl, CURLOPT_USERNAME, request->user);
+		curl_easy_setopt(http->curl, CURLOPT_PASSWORD, request->password);
+	}
+	curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, details);
+	curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_received);
+	curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &transfer);
+	curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, header_received);
+	curl_easy_setopt(http->curl, CURLOPT_HEADERDATA, &transfer);
+	code = curl_easy_perform(http->curl);
+	curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, NULL);
+	curl_easy_getinfo(http->curl, CURLINFO_REQUEST_SIZE, &sent);
+	curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &answer->status);
+	answer->sent |= sent > 0;
+	answer->retry_after = retry_after(http);
+	curl_slist_free_all(headers);
+	return code ? explain(http, &transfer, code, details, url, err) : 0;
+}
+
+/* A sentence for a status that is not 2xx, with the first words of a body that is text. */
+static int refuse_status(const char *url, const struct http_answer *answer, struct error *err)
+{
+	char *text = http_url_text(url);
+	char excerpt[EXCERPT_MAX + 1] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < answer->length && used < EXCERPT_MAX; i++) {
+		unsigned char c = answer->body[i];
+
+		if (c < 9 || (c > 13 && c < 32) || c >= 0x7f) {
+			used = 0;
+			break;
+		}
+		if (c > 32 || (used && excerpt[used - 1] != ' '))
+			excerpt[used++] = c > 32 ? (char)c : ' ';
+	}
+	while (used && excerpt[used - 1] == ' ')
+		used--;
+	excerpt[used] = '\0';
+	error_set(err, -EREMOTEIO, "%s answered with HTTP status %ld%s%s", text ? text : "",
+	          answer->status, used ? ": " : "", excerpt);
+	free(text);
+	return -EREMOTEIO;
+}
+
+/* The URL that REDIRECT leads to where it may be followed, else NULL with ERR filled. */
+static char *follow(struct http *http, const struct http_request *request, const char *url,
+                    struct error *err)
+{
+	char *target = NULL, *text = http_url_text(url);
+
+	curl_easy_getinfo(http->curl, CURLINFO_REDIRECT_URL, &target);
+	if (!target)
+		error_set(err, -EREMOTEIO, "%s redirects to nowhere", text);
+	else if (strncasecmp(target, "https://", 8) != 0 &&
+	         (strncasecmp(target, "http://", 7) != 0 || strncasecmp(url, "https:", 6) == 0))
+		error_set(err, -EREMOTEIO, "%s redirects to %.100s, which is not followed", text,
+		          target);
+	else if (request->body && !same_server(url, target))
+		error_set(err, -EREMOTEIO, "%s redirects a request to another server, %.100s", text,
+		          target);
+	else {
+		free(text);
+		return strdup(target);
+	}
+	free(text);
+	return NULL;
+}
+
+static bool is_redirect(long status)
+{
+	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
+            struct error *err)
+{
+	char *url = strdup(request->url), *next;
+	bool trusted = true;
+	int r = url ? 0 : error_set(err, -ENOMEM, "no memory");
+
+	*answer = (struct http_answer){ .retry_after = -1 };
+	for (int hops = 0; r == 0; hops++) {
+		r = transfer_once(http, request, url, trusted, answer, err);
+		if (r < 0 || !is_redirect(answer->status))
+			break;
+		if (hops == REDIRECTS_MAX) {
+			r = error_set(err, -ELOOP, "more than %d redirects", REDIRECTS_MAX);
+			break;
+		}
+		next = follow(http, request, url, err);
+		if (!next) {
+			r = -EREMOTEIO;
+			break;
+		}
+		trusted = trusted && same_server(url, next);
+		free(url);
+		url = next;
+		free(answer->body);
+		answer->body = NULL;
+		answer->length = 0;
+	}
+	if (r == 0 && answer->status / 100 != 2)
+		r = refuse_status(url, answer, err);
+	free(url);
+	return r;
+}
+
+void http_answer_clear(struct http_answer *answer)
+{
+	free(answer->body);
+	answer->body = NULL;
+	answer->length = 0;
+}

@@ -1,0 +1,69 @@
+/*
+ * HTTP for the protocols: one libcurl handle that lives as long as the worker, so that
+ * connections stay open from job to job. No proxy, no netrc, no cookies, no content encoding;
+ * http and https alone; every answer is bounded in time and size.
+ */
+#ifndef PKIFS_HTTP_H
+#define PKIFS_HTTP_H
+
+#include "common/record.h"
+
+#include <stdbool.h>
+
+#define HTTP_BODY_MAX (1u << 20)
+#define HTTP_SECONDS  60
+
+struct http;
+
+struct http_request {
+	const char *url;
+	const char *user, *password; /* NULL: none; never sent to another host */
+	const void *body;            /* NULL: GET */
+	size_t length;
+	const char *type;    /* Content-Type of the body */
+	size_t limit;        /* bytes of an answer; 0: HTTP_BODY_MAX */
+	long seconds;        /* for all of it; 0: HTTP_SECONDS */
+	int fd;              /* the answer's body is written there; 0: kept in memory */
+	bool own_connection; /* a connection that is not used again or before: libcurl repeats
+	                      * a request by itself when an old connection proves dead */
+};
+
+struct http_answer {
+	long status;         /* 0: the server said nothing */
+	bool sent;           /* bytes of the request may have reached the server */
+	int retry_after;     /* seconds, 0 to 86400; -1: the server did not say */
+	unsigned char *body; /* and a NUL behind it; NULL where it went to a descriptor */
+	size_t length;
+};
+
+/* Reads the system's trust store, so that no file is needed later. NULL: no memory. */
+struct http *http_new(void);
+void http_free(struct http *http);
+
+/*
+ * Takes from JOB what concerns all of its connections: `now`, and `tls-ca` (DER, repeats) as
+ * the only anchors of https servers (default: the system's). 0, -EINVAL, -ENOMEM.
+ */
+int http_begin(struct http *http, const struct record *job, struct error *err);
+
+/*
+ * One request and its answer, at most three redirects included (http and https alone, a POST
+ * to the same host alone). ANSWER is filled in either case and the caller's (http_answer_clear).
+ * 0 when the status is 2xx; else -EREMOTEIO (another status), -EFBIG, -ETIMEDOUT, -EINVAL or
+ * what the network said.
+ */
+int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
+            struct error *err);
+
+void http_answer_clear(struct http_answer *answer);
+
+/*
+ * URL with NAME=VALUE behind its query (VALUE as it is, it is escaped here; NULL: no change).
+ * The caller frees it (free); NULL when URL is none or there is no memory.
+ */
+char *http_url_add(const char *url, const char *name, const char *value);
+
+/* URL for sentences: no user, password, query or fragment. The caller frees it (free). */
+char *http_url_text(const char *url);
+
+#endif
