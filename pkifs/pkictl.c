@@ -1,1 +1,7 @@
-int main(void);int main(void){return 0;}
+/* pkictl: see ctl.h. */
+#include "pkifs/ctl.h"
+
+int main(int argc, char **argv)
+{
+	return ctl_main(argc, argv);
+}
