@@ -1,5 +1,6 @@
 #include "pkifs/ctl.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -40,6 +41,15 @@ static size_t text_columns(const char *text)
 	return columns;
 }
 
+/* True for control characters, C1's (U+0080 to 9F, two bytes) too. */
+static bool is_control(const char *text)
+{
+	unsigned char byte = (unsigned char)text[0];
+
+	return iscntrl(byte) ||
+	       (byte == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] <= 0x9f);
+}
+
 /* TEXT in exactly WIDTH columns (0: as many as it has), cut with "…"; COLOR around it. */
 static void put_cell(const char *text, size_t width, const char *color, FILE *out)
 {
@@ -51,7 +61,9 @@ static void put_cell(const char *text, size_t width, const char *color, FILE *ou
 	for (size_t left = shown; *text; text++) {
 		if (((unsigned char)*text & 0xc0) != 0x80 && left-- == 0)
 			break;
-		fputc(*text, out);
+		fputc(is_control(text) ? '?' : *text, out);
+		if (is_control(text) && (unsigned char)*text == 0xc2)
+			text++;
 	}
 	if (shown < columns)
 		fputs("…", out);
@@ -104,7 +116,8 @@ void show_status(const struct ctl *ctl, const struct record *status, long long n
 
 		if (!field->length)
 			continue;
-		fprintf(out, "%-*s  ", (int)width, field->key);
+		put_cell(field->key, width, "", out);
+		fputs("  ", out);
 		put_cell(field->value, 0, state_color(ctl, field->value), out);
 		if (time >= 0) {
 			time_distance(time, now, distance);
@@ -183,7 +196,7 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 		if (text_columns(note) > (size_t)ctl->columns - used)
 			put_cell(note, (size_t)ctl->columns - used, "", out);
 		else
-			fputs(note, out);
+			put_cell(note, 0, "", out);
 	}
 	fputc('\n', out);
 }

@@ -351,6 +351,7 @@ static const char json[] =
 	"{\"name\":\"a-very-long-name-of-a-certificate-id-that-nobody-would-give\","
 	"\"state\":\"valid\",\"not-after\":\"2027-11-23T10:00:00Z\",\"request\":\"failed\","
 	"\"last-error\":\"the CA refused: badRequest: ünïcödé and many more words that go on\"},"
+	"{\"name\":\"\\u001b[2J\\n\",\"state\":\"\\u009b2J\"},"
 	"{\"name\":7,\"state\":null},{}]}";
 
 static void the_table_fits_eighty_columns(void **state)
@@ -368,6 +369,8 @@ static void the_table_fits_eighty_columns(void **state)
 	assert_non_null(strstr(text, "2027-11-23"));
 	assert_non_null(strstr(text, "the CA refused"));
 	assert_null(strchr(text, '\033'));
+	assert_non_null(strstr(text, "?[2J?"));
+	assert_null(strstr(text, "\xc2\x9b"));
 	rest = text;
 	while ((line = strsep(&rest, "\n"))) {
 		size_t columns = 0;
@@ -376,7 +379,7 @@ static void the_table_fits_eighty_columns(void **state)
 			columns += ((unsigned char)*line & 0xc0) != 0x80;
 		assert_true(columns <= 80);
 	}
-	assert_int_equal(lines, 8);
+	assert_int_equal(lines, 9);
 	free(text);
 	assert_int_equal(show_table(ctl, "{", 1, 0, stdout, &err), -EBADMSG);
 }
