@@ -1,5 +1,7 @@
 #include "enroll/crl.h"
 
+#include "common/x509.h"
+
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
@@ -10,7 +12,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FUTURE_SECONDS 300
@@ -136,14 +137,6 @@ static X509_CRL *decode_frame(const struct parts *parts)
 	return crl;
 }
 
-/* Unix seconds, or -1. */
-static int64_t seconds(const ASN1_TIME *time)
-{
-	struct tm tm;
-
-	return time && ASN1_TIME_to_tm(time, &tm) == 1 ? (int64_t)timegm(&tm) : -1;
-}
-
 static int check_signature(const struct parts *parts, X509_CRL *frame, X509 *ca, bool legacy,
                            struct error *err)
 {
@@ -240,7 +233,7 @@ static int read_number(X509_CRL *frame, struct crl *crl, struct error *err)
 
 static int read_times(X509_CRL *frame, int64_t now, struct crl *crl, struct error *err)
 {
-	crl->this_update = seconds(X509_CRL_get0_lastUpdate(frame));
+	crl->this_update = asn1_time_seconds(X509_CRL_get0_lastUpdate(frame));
 	if (crl->this_update < 0)
 		return bad(err, "has no thisUpdate");
 	if (now > 0 && crl->this_update > now + FUTURE_SECONDS)
@@ -249,7 +242,7 @@ static int read_times(X509_CRL *frame, int64_t now, struct crl *crl, struct erro
 		                 (long long)(crl->this_update - now));
 	if (!X509_CRL_get0_nextUpdate(frame))
 		return 0;
-	crl->next_update = seconds(X509_CRL_get0_nextUpdate(frame));
+	crl->next_update = asn1_time_seconds(X509_CRL_get0_nextUpdate(frame));
 	return crl->next_update < 0 ? bad(err, "has a nextUpdate that cannot be read") : 0;
 }
 
@@ -279,7 +272,8 @@ static bool read_entry(X509_REVOKED *revoked, struct crl_entry *entry)
 	const ASN1_INTEGER *serial = X509_REVOKED_get0_serialNumber(revoked);
 	const unsigned char *data = ASN1_STRING_get0_data(serial);
 	int length = ASN1_STRING_length(serial);
-	uint64_t when = htobe64((uint64_t)seconds(X509_REVOKED_get0_revocationDate(revoked)));
+	uint64_t when =
+		htobe64((uint64_t)asn1_time_seconds(X509_REVOKED_get0_revocationDate(revoked)));
 
 	for (; length > 1 && !*data; data++)
 		length--;

@@ -420,8 +420,7 @@ const char *scep_fail_text(int fail)
 	static const char *const texts[] = {
 		"it does not take the algorithms of the request (badAlg)",
 		"it could not verify the signature of the request (badMessageCheck)",
-		"it does not permit or support the request (badRequest; is the challenge-password "
-		"right?)",
+		"it does not permit the request (badRequest; is the challenge-password right?)",
 		"the time of the request is too far from its own (badTime)",
 		"it has no certificate that fits (badCertId)",
 	};
