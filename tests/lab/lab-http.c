@@ -115,6 +115,7 @@ int lab_http_serve(int port, lab_handler *handler, void *user)
 	int listener;
 
 	signal(SIGPIPE, SIG_IGN);
+	setlinebuf(stdout); /* whoever has the answer finds the line in the log */
 	listener = open_listener(port);
 	if (listener < 0 || !buffer) {
 		free(buffer);
@@ -126,7 +127,6 @@ int lab_http_serve(int port, lab_handler *handler, void *user)
 		if (fd < 0)
 			continue;
 		serve_one(fd, buffer, handler, user);
-		fflush(stdout);
 		close(fd);
 	}
 }

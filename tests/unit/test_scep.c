@@ -20,6 +20,7 @@ static const char transaction_id[] = "00112233445566778899AABBCCDDEEFF";
 static EVP_PKEY *ca_key, *ra_key, *own_key;
 static X509 *ca, *ra_signs, *ra_decrypts, *end_entity, *own;
 static OSSL_LIB_CTX *legacy;
+static OSSL_PROVIDER *providers[2];
 
 /* --- certificates --- */
 
@@ -59,8 +60,10 @@ static int set_up(void **state)
 {
 	(void)state;
 	legacy = OSSL_LIB_CTX_new();
-	assert_non_null(OSSL_PROVIDER_load(legacy, "default"));
-	assert_non_null(OSSL_PROVIDER_load(legacy, "legacy"));
+	providers[0] = OSSL_PROVIDER_load(legacy, "default");
+	providers[1] = OSSL_PROVIDER_load(legacy, "legacy");
+	assert_non_null(providers[0]);
+	assert_non_null(providers[1]);
 	ca_key = EVP_RSA_gen(2048);
 	ra_key = EVP_RSA_gen(2048);
 	own_key = EVP_RSA_gen(2048);
@@ -83,6 +86,8 @@ static int tear_down(void **state)
 	EVP_PKEY_free(ca_key);
 	EVP_PKEY_free(ra_key);
 	EVP_PKEY_free(own_key);
+	OSSL_PROVIDER_unload(providers[0]);
+	OSSL_PROVIDER_unload(providers[1]);
 	OSSL_LIB_CTX_free(legacy);
 	return 0;
 }
