@@ -138,17 +138,22 @@ static const char *member(const json_t *object, const char *key)
 }
 
 /* What the last column says: what went wrong, else what comes next. */
-static const char *remark(const json_t *object)
+static void remark(const json_t *object, char *text, size_t size)
 {
 	const char *request = member(object, "request"), *error = member(object, "last-error");
+	const char *next = member(object, "next-action"), *at = member(object, "next-action-at");
 	bool wrong = strcmp(request, "failed") == 0 || strcmp(request, "rejected") == 0 ||
 	             strcmp(request, "waiting") == 0;
 
-	if (*error && (wrong || !*member(object, "next-action")))
-		return error;
-	if (strcmp(member(object, "state"), "unconfirmed") == 0)
-		return "compare its fingerprint, then confirm it";
-	return member(object, "next-action");
+	if (strcmp(next, "expire") == 0) /* the column UNTIL says so */
+		next = "";
+	*text = 0;
+	if (*error && (wrong || !*next))
+		snprintf(text, size, "%s", error);
+	else if (*member(object, "pending") || strcmp(member(object, "state"), "unconfirmed") == 0)
+		snprintf(text, size, "waits for pkictl ca confirm");
+	else if (*next)
+		snprintf(text, size, "%s%s%s", next, *at ? " at " : "", at);
 }
 
 struct table {
@@ -176,12 +181,14 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 	size_t used = name_width + STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3;
 	char until[DATE_WIDTH + 1] = "-";
 	long long time = time_seconds(member(object, "not-after"));
-	const char *note = remark(object), *color = "";
+	const char *color = "";
+	char note[600];
 
 	if (time >= 0)
 		snprintf(until, sizeof until, "%.10s", member(object, "not-after"));
 	if (time >= 0 && ctl->color && time < now)
 		color = RED;
+	remark(object, note, sizeof note);
 	put_cell(member(object, "name"), name_width, "", out);
 	fputc(' ', out);
 	put_cell(*state ? state : "-", STATE_WIDTH, state_color(ctl, state), out);

@@ -226,12 +226,22 @@ int target_make(const struct ctl *ctl, const struct target *target, bool *made, 
 
 int target_remove(const struct ctl *ctl, const struct target *target, struct error *err)
 {
+	struct record *status = NULL;
 	char path[PATH_MAX];
+	const char *reason;
+	int r;
 
 	tree_path(ctl, target, "", path);
 	if (rmdir(path) == 0)
 		return 0;
-	return refused(ctl, path, -errno, err);
+	r = refused(ctl, path, -errno, err);
+	if (r == -EBUSY && tree_status(ctl, target, &status, NULL) == 0) {
+		reason = record_get(status, "last-error");
+		if (reason && *reason)
+			error_set(err, r, "%s", reason);
+		record_free(status);
+	}
+	return r;
 }
 
 void text_free(char *text, size_t length)
