@@ -417,6 +417,131 @@ static void an_event_is_one_readable_line(void **state)
 	assert_int_equal(strlen(text), 19);
 }
 
+/* Runs pkictl with its output thrown away; *TEXT (the caller's, free) gets what it printed. */
+static int run(char **text, const char *first, ...)
+{
+	static char copies[8][PATH_MAX];
+	char *argv[10] = { (char[]){ "pkictl" } };
+	FILE *out = tmpfile(), *stdout_was = stdout, *stderr_was = stderr;
+	int argc = 1, code;
+	long length;
+	va_list args;
+
+	assert_non_null(out);
+	va_start(args, first);
+	for (const char *word = first; word; word = va_arg(args, const char *)) {
+		snprintf(copies[argc], PATH_MAX, "%s", word);
+		argv[argc] = copies[argc];
+		argc++;
+	}
+	va_end(args);
+	stdout = stderr = out;
+	code = ctl_main(argc, argv);
+	stdout = stdout_was;
+	stderr = stderr_was;
+	length = ftell(out);
+	*text = calloc(1, (size_t)length + 1);
+	assert_non_null(*text);
+	rewind(out);
+	assert_int_equal(fread(*text, 1, (size_t)length, out), length);
+	fclose(out);
+	return code;
+}
+
+static void exit_codes_tell_what_went_wrong(void **state)
+{
+	const struct ctl *ctl = *state;
+	static const struct {
+		const char *words[4];
+		int code;
+		const char *says;
+	} runs[] = {
+		{ { "--help" }, EXIT_DONE, "From nothing to a certificate" },
+		{ { "--version" }, EXIT_DONE, PKIFS_VERSION },
+		{ { NULL }, EXIT_WRONG_USAGE, "usage: pkictl" },
+		{ { "ca" }, EXIT_WRONG_USAGE, "ca enroll" },
+		{ { "frobnicate" }, EXIT_WRONG_USAGE, "no command \"frobnicate\"" },
+		{ { "wait" }, EXIT_WRONG_USAGE, "wait needs ID" },
+		{ { "enroll", "../x" }, EXIT_WRONG_USAGE, "is no name" },
+		{ { "ca", "add", "x", "--protocol=x" }, EXIT_WRONG_USAGE, "protocol takes" },
+		{ { "ca", "add", "corp" }, EXIT_FAILED, "there is a CA profile corp already" },
+		{ { "wait", "nobody" }, EXIT_FAILED, "there is no CA profile or" },
+		{ { "verify", "x.pem" }, EXIT_FAILED, "x.pem was not verified" },
+		{ { "export", "ca/corp" }, EXIT_FAILED, "has no cert.pem yet" },
+		{ { "export", "ca/corp", "--key" }, EXIT_WRONG_USAGE, "name one file" },
+		{ { "-m", "/proc", "show" }, EXIT_NO_MOUNT, "no store is mounted at /proc" },
+		{ { "-m/proc" }, EXIT_WRONG_USAGE, "no command" },
+	};
+
+	setenv("PKIFS_MOUNT", ctl->root, 1);
+	for (size_t i = 0; i < COUNT(runs); i++) {
+		const char *const *words = runs[i].words;
+		char *text = NULL;
+		int code = run(&text, words[0], words[1], words[2], words[3], NULL);
+
+		if (code != runs[i].code || !strstr(text, runs[i].says))
+			fail_msg("pkictl %s …: %d and \"%s\"", words[0] ? words[0] : "", code,
+			         text);
+		free(text);
+	}
+	unsetenv("PKIFS_MOUNT");
+}
+
+static void every_command_explains_itself_by_example(void **state)
+{
+	char *overview = NULL, *rest, *line;
+	unsigned commands = 0;
+
+	(void)state;
+	assert_int_equal(run(&overview, "--help", NULL), EXIT_DONE);
+	rest = strstr(overview, "\n  ca add");
+	assert_non_null(rest);
+	rest++;
+	while ((line = strsep(&rest, "\n")) && *line) {
+		char first[32] = "", second[32] = "", *text = NULL;
+
+		assert_true(strlen(line) <= 80);
+		line[22] = 0;
+		assert_true(sscanf(line, "%31s %31s", first, second) >= 1);
+		assert_int_equal(run(&text, first, "--help", *second ? second : NULL, NULL),
+		                 EXIT_DONE);
+		assert_non_null(strstr(text, "For example:\n  pkictl"));
+		free(text);
+		commands++;
+	}
+	assert_int_equal(commands, 18);
+	free(overview);
+}
+
+static void an_exported_key_is_its_owners_alone(void **state)
+{
+	const struct ctl *ctl = *state;
+	char path[PATH_MAX], *text = NULL;
+	struct target target;
+	struct stat info;
+	struct error err;
+
+	assert_int_equal(target_set(&target, "local", "www", &err), 0);
+	assert_int_equal(tree_write(ctl, &target, "key.pem", "KEY\n", 4, 0600, &err), 0);
+	assert_int_equal(tree_write(ctl, &target, "cert.pem", "CERT\n", 5, 0644, &err), 0);
+	snprintf(path, sizeof path, "%.100s/exported", ctl->root);
+	assert_int_equal(run(&text, "-m", ctl->root, "export", "www", "--key", "-o", path, NULL),
+	                 0);
+	free(text);
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0600);
+	umask(022);
+	assert_int_equal(run(&text, "-m", ctl->root, "export", "www", "--cert", "-o", path, NULL),
+	                 0);
+	free(text);
+	assert_int_equal(stat(path, &info), 0);
+	assert_int_equal(info.st_mode & 0777, 0644);
+	assert_int_equal(info.st_size, 5);
+	assert_int_equal(run(&text, "-m", ctl->root, "export", "www", "--cert", NULL), 0);
+	assert_string_equal(text, "CERT\n");
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,6 +560,9 @@ int main(void)
 		cmocka_unit_test(the_table_fits_eighty_columns),
 		cmocka_unit_test(colours_are_for_terminals),
 		cmocka_unit_test(an_event_is_one_readable_line),
+		cmocka_unit_test(exit_codes_tell_what_went_wrong),
+		cmocka_unit_test(every_command_explains_itself_by_example),
+		cmocka_unit_test(an_exported_key_is_its_owners_alone),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
