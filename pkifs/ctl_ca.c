@@ -198,8 +198,8 @@ static int agree(const char *pem, size_t length, const struct record *options, s
 	r = certificates_read(pem, length, 100, &certificates, err);
 	if (r == 0 && sk_X509_num(certificates) == 0)
 		r = error_set(err, -EINVAL, "there is no certificate in the file");
-	if (r == 0)
-		r = show_fingerprints(sk_X509_value(certificates, 0), expected, &same, err);
+	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++)
+		r = show_fingerprints(sk_X509_value(certificates, i), expected, &same, err);
 	sk_X509_pop_free(certificates, X509_free);
 	if (r < 0 || same)
 		return r;
