@@ -28,6 +28,10 @@ static int read_ras(const struct record *settings, struct authority *authority, 
 
 		if (!ra)
 			return -EINVAL;
+		if (!scep_is_ra_of(ra, authority->ca)) {
+			X509_free(ra);
+			return error_set(err, -EINVAL, "an RA certificate is not signed by the CA");
+		}
 		if (!authority->ras || !sk_X509_push(authority->ras, ra)) {
 			X509_free(ra);
 			return error_set(err, -ENOMEM, "no memory");

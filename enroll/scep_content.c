@@ -220,6 +220,30 @@ static int not_certificates(const unsigned char *body, size_t length, struct err
 	                 length);
 }
 
+bool scep_is_ra_of(X509 *ra, X509 *ca)
+{
+	bool signed_by = X509_check_issued(ca, ra) == X509_V_OK &&
+	                 X509_verify(ra, X509_get0_pubkey(ca)) == 1;
+
+	ERR_clear_error();
+	return signed_by;
+}
+
+/* Who confirms the CA's fingerprint confirms its RAs with it: only its signature makes them so.
+ * A certificate that bears its name alone would get the challenges. */
+static int check_ras(STACK_OF(X509) * all, X509 *ca, struct error *err)
+{
+	for (int i = 0; i < sk_X509_num(all); i++) {
+		X509 *certificate = sk_X509_value(all, i);
+
+		if (!is_ca(certificate) && !scep_is_ra_of(certificate, ca))
+			return error_set(err, -EBADMSG,
+			                 "GetCACert gave an RA certificate that the CA did not "
+			                 "sign");
+	}
+	return 0;
+}
+
 int scep_ca_certificates(const void *body, size_t length, STACK_OF(X509) * *certificates,
                          struct error *err)
 {
@@ -240,6 +264,9 @@ int scep_ca_certificates(const void *body, size_t length, STACK_OF(X509) * *cert
 		r = error_set(err, -EBADMSG, "GetCACert gave no CA certificate");
 		goto out;
 	}
+	r = check_ras(all, ca, err);
+	if (r < 0)
+		goto out;
 	*certificates = in_order(all, ca);
 	if (!*certificates)
 		r = error_set(err, -ENOMEM, "no memory");

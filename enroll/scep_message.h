@@ -120,9 +120,13 @@ int scep_content_read(const void *der, size_t length, STACK_OF(X509) * *certific
                       unsigned char **crl_der, size_t *crl_length, struct error *err);
 
 /* The body of GetCACert by its content: one DER certificate or a certs-only SignedData. The CA
- * comes first in *CERTIFICATES, then RA certificates, then the CA's issuers. -EBADMSG. */
+ * comes first in *CERTIFICATES, then RA certificates, each signed by it, then the CA's issuers.
+ * -EBADMSG. */
 int scep_ca_certificates(const void *body, size_t length, STACK_OF(X509) * *certificates,
                          struct error *err);
+
+/* True when CA signed RA. */
+bool scep_is_ra_of(X509 *ra, X509 *ca);
 
 /* Whom requests are encrypted for: the first of RAS (may be NULL) that may be and has an RSA
  * key, else CA. NULL with ERR filled when there is none; no reference is taken. */

@@ -672,6 +672,23 @@ static void the_ca_comes_first_whatever_the_bundles_order(void **state)
 	EVP_PKEY_free(key);
 }
 
+/* The name of the CA, another key: the challenge would be encrypted for whoever made it. */
+static void an_ra_that_the_ca_did_not_sign_is_refused(void **state)
+{
+	X509 *stranger = make("RA", own_key, ca, own_key, "CA:FALSE", "keyEncipherment");
+	STACK_OF(X509) *certificates = NULL;
+	struct error err;
+	size_t length;
+	unsigned char *der = bundle(stranger, 1, ca, &length);
+
+	(void)state;
+	assert_int_equal(scep_ca_certificates(der, length, &certificates, &err), -EBADMSG);
+	assert_string_equal(err.text, "GetCACert gave an RA certificate that the CA did not sign");
+	assert_null(certificates);
+	OPENSSL_free(der);
+	X509_free(stranger);
+}
+
 static void what_is_no_ca_certificate_is_refused(void **state)
 {
 	static const char *const pages[] = { "", "<html>", "AES\nSHA-256", "\x30\x80",
@@ -782,6 +799,7 @@ int main(void)
 		cmocka_unit_test(envelopes_for_others_and_of_other_kinds_are_refused),
 		cmocka_unit_test(certificates_are_counted),
 		cmocka_unit_test(the_ca_comes_first_whatever_the_bundles_order),
+		cmocka_unit_test(an_ra_that_the_ca_did_not_sign_is_refused),
 		cmocka_unit_test(what_is_no_ca_certificate_is_refused),
 		cmocka_unit_test(requests_go_to_who_decrypts_and_answers_come_from_who_signs),
 		cmocka_unit_test(the_signer_of_a_first_request_has_its_subject_and_key),
