@@ -72,7 +72,7 @@ void arguments_clear(struct arguments *arguments);
 int mount_in_mountinfo(const char *text, char *root);
 
 /* Fills ctl->root: DIR, else PKIFS_MOUNT, else the one that is mounted. CTL_NO_MOUNT. */
-int tree_find(struct ctl *ctl, const char *dir, struct error *err);
+int ctl_find(struct ctl *ctl, const char *dir, struct error *err);
 
 /* Takes NAME for a KIND; CTL_USAGE where no object can have it. */
 int target_set(struct target *target, const char *kind, const char *name, struct error *err);
@@ -91,30 +91,30 @@ int target_make(const struct ctl *ctl, const struct target *target, bool *made, 
 int target_remove(const struct ctl *ctl, const struct target *target, struct error *err);
 
 /* The path of FILE of TARGET, or of the mount itself where TARGET is NULL. */
-void tree_path(const struct ctl *ctl, const struct target *target, const char *file, char *path);
+void ctl_path(const struct ctl *ctl, const struct target *target, const char *file, char *path);
 
 /* Reads a whole file of the tree; the caller frees *TEXT (text_free). -ENOENT: no content. */
-int tree_read(const struct ctl *ctl, const struct target *target, const char *file, char **text,
-              size_t *length, struct error *err);
+int ctl_read(const struct ctl *ctl, const struct target *target, const char *file, char **text,
+             size_t *length, struct error *err);
 
 /*
  * Writes a file of the tree in one piece. MODE is that of a file with no content yet, 0 for one
  * that is always there. A refusal is the sentence of its user.pkifs.error.
  */
-int tree_write(const struct ctl *ctl, const struct target *target, const char *file,
-               const char *text, size_t length, mode_t mode, struct error *err);
+int ctl_write(const struct ctl *ctl, const struct target *target, const char *file,
+              const char *text, size_t length, mode_t mode, struct error *err);
 
 /* The lines of TARGET's `status`; the caller owns *STATUS. */
-int tree_status(const struct ctl *ctl, const struct target *target, struct record **status,
-                struct error *err);
+int ctl_status(const struct ctl *ctl, const struct target *target, struct record **status,
+               struct error *err);
 
 /* Saves SETTINGS in TARGET's config; comments, order and hidden secrets stay. */
-int tree_configure(const struct ctl *ctl, const struct target *target,
-                   const struct record *settings, struct error *err);
+int ctl_configure(const struct ctl *ctl, const struct target *target, const struct record *settings,
+                  struct error *err);
 
 /* Writes TARGET's request: ACTION and SETTINGS. */
-int tree_request(const struct ctl *ctl, const struct target *target, const char *action,
-                 const struct record *settings, struct error *err);
+int ctl_request(const struct ctl *ctl, const struct target *target, const char *action,
+                const struct record *settings, struct error *err);
 
 /* Any file of up to LIMIT bytes, "-" for standard input. The caller frees *TEXT (text_free). */
 int file_read(const char *path, size_t limit, char **text, size_t *length, struct error *err);

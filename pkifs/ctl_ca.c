@@ -22,7 +22,7 @@ static int make_profile(const struct ctl *ctl, const struct arguments *arguments
 		r = target_make(ctl, target, made, err);
 	if (r < 0)
 		return r;
-	r = tree_configure(ctl, target, arguments->settings, err);
+	r = ctl_configure(ctl, target, arguments->settings, err);
 	if (r < 0 && *made)
 		target_remove(ctl, target, NULL);
 	return r;
@@ -50,7 +50,7 @@ static int print_fingerprints(const struct ctl *ctl, const struct target *target
 	char *text = NULL;
 	int r;
 
-	r = tree_read(ctl, target, "fingerprint", &text, &length, err);
+	r = ctl_read(ctl, target, "fingerprint", &text, &length, err);
 	if (r == 0)
 		fwrite(text, 1, length, stdout);
 	fflush(stdout);
@@ -66,7 +66,7 @@ static int confirm(const struct ctl *ctl, const struct target *target, const cha
 	int r;
 
 	snprintf(line, sizeof line, "%s\n", answer);
-	r = tree_write(ctl, target, "confirm", line, strlen(line), 0, err);
+	r = ctl_write(ctl, target, "confirm", line, strlen(line), 0, err);
 	if (r < 0)
 		return r;
 	if (strcmp(answer, "no") == 0)
@@ -105,8 +105,8 @@ static int is_unconfirmed(const struct ctl *ctl, const struct target *target, bo
 	struct record *status = NULL;
 	int r;
 
-	tree_path(ctl, target, "pending.pem", path);
-	r = tree_status(ctl, target, &status, err);
+	ctl_path(ctl, target, "pending.pem", path);
+	r = ctl_status(ctl, target, &status, err);
 	if (r < 0)
 		return r;
 	*unconfirmed = record_is(status, "state", "unconfirmed") || access(path, F_OK) == 0;
@@ -122,7 +122,7 @@ int ca_enroll(const struct ctl *ctl, const struct arguments *arguments, struct e
 
 	r = target_need(ctl, "ca", arguments->operands[0], &target, err);
 	if (r == 0)
-		r = tree_request(ctl, &target, "enroll", arguments->settings, err);
+		r = ctl_request(ctl, &target, "enroll", arguments->settings, err);
 	if (r < 0 || record_find(arguments->options, "no-wait"))
 		return r;
 	r = wait_for(ctl, &target, arguments->options, err);
@@ -225,7 +225,7 @@ static int load_certificate(const struct ctl *ctl, const struct target *target,
 	if (r == 0)
 		r = agree(text, length, arguments->options, err);
 	if (r == 0)
-		r = tree_write(ctl, target, "cert.pem", text, length, 0644, err);
+		r = ctl_write(ctl, target, "cert.pem", text, length, 0644, err);
 	if (r == 0)
 		printf("CA certificate of %s loaded\n", target->name);
 	text_free(text, length);
@@ -241,7 +241,7 @@ static int load_crl(const struct ctl *ctl, const struct target *target, const ch
 
 	r = file_read(path, CRL_MAX, &text, &length, err);
 	if (r == 0)
-		r = tree_write(ctl, target, "crl.pem", text, length, 0644, err);
+		r = ctl_write(ctl, target, "crl.pem", text, length, 0644, err);
 	if (r == 0)
 		printf("CRL of %s loaded\n", target->name);
 	text_free(text, length);
@@ -277,7 +277,7 @@ int ca_unenroll(const struct ctl *ctl, const struct arguments *arguments, struct
 
 	r = target_need(ctl, "ca", arguments->operands[0], &target, err);
 	if (r == 0)
-		r = tree_request(ctl, &target, "unenroll", arguments->settings, err);
+		r = ctl_request(ctl, &target, "unenroll", arguments->settings, err);
 	if (r == 0)
 		r = wait_for(ctl, &target, arguments->options, err);
 	if (r == 0)

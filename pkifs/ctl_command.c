@@ -67,8 +67,7 @@ static const struct command commands[] = {
 	  "load a private key, a certificate or both from files",
 	  "pkictl load www --key www.key --cert www.pem" },
 	{ "wait", ctl_wait, "ID", "timeout=", NULL,
-	  "wait for the end of a request; 1 when it fails, and why",
-	  "pkictl wait www -t 60" },
+	  "wait for the end of a request; 1 when it fails, and why", "pkictl wait www -t 60" },
 	{ "show", ctl_show, "[ID]", "json", NULL, "a table of all, or all about one",
 	  "pkictl show\npkictl show www\npkictl show ca/corp --json" },
 	{ "verify", ctl_verify, "FILE", "", NULL, "judge somebody else's certificate",
@@ -522,7 +521,7 @@ static int run(const struct command *command, const char *mount, int count, char
 	measure_terminal(&ctl);
 	r = arguments_read(command, count, argv, &arguments, &err);
 	if (r == 0)
-		r = tree_find(&ctl, mount, &err);
+		r = ctl_find(&ctl, mount, &err);
 	if (r == 0)
 		r = command->run(&ctl, &arguments, &err);
 	if (r == 0 && (fflush(stdout) < 0 || ferror(stdout)))

@@ -56,7 +56,7 @@ static int export_file(const struct ctl *ctl, const struct target *target, const
 	char *text = NULL;
 	int r;
 
-	r = tree_read(ctl, target, file, &text, &length, err);
+	r = ctl_read(ctl, target, file, &text, &length, err);
 	if (r == -ENOENT)
 		error_set(err, r, "%s/%s has no %s yet", target->kind, target->name, file);
 	if (r < 0)
@@ -84,7 +84,7 @@ static int make_and_request(const struct ctl *ctl, const struct arguments *argum
 		r = target_make(ctl, target, &made, err);
 	if (r < 0)
 		return r;
-	r = tree_request(ctl, target, action, arguments->settings, err);
+	r = ctl_request(ctl, target, action, arguments->settings, err);
 	if (r < 0) {
 		if (made)
 			target_remove(ctl, target, NULL);
@@ -123,7 +123,7 @@ static int print_certificate(const struct ctl *ctl, const struct target *target,
 
 	if (record_find(options, "no-wait"))
 		return 0;
-	r = tree_status(ctl, target, &status, err);
+	r = ctl_status(ctl, target, &status, err);
 	if (r < 0)
 		return r;
 	subject = record_get(status, "subject");
@@ -157,7 +157,7 @@ int local_re_enroll(const struct ctl *ctl, const struct arguments *arguments, st
 
 	r = target_need(ctl, "local", arguments->operands[0], &target, err);
 	if (r == 0)
-		r = tree_request(ctl, &target, "re-enroll", arguments->settings, err);
+		r = ctl_request(ctl, &target, "re-enroll", arguments->settings, err);
 	if (r == 0)
 		r = wait_for(ctl, &target, arguments->options, err);
 	return r < 0 ? r : print_certificate(ctl, &target, arguments->options, err);
@@ -175,7 +175,7 @@ static int load_file(const struct ctl *ctl, const struct target *target, const c
 		return 0;
 	r = file_read(path, PEM_MAX, &text, &length, err);
 	if (r == 0)
-		r = tree_write(ctl, target, file, text, length, mode, err);
+		r = ctl_write(ctl, target, file, text, length, mode, err);
 	if (r == 0)
 		printf("%s of %s loaded\n", file, target->name);
 	text_free(text, length);
@@ -198,7 +198,7 @@ int local_load(const struct ctl *ctl, const struct arguments *arguments, struct 
 		r = target_make(ctl, &target, &made, err);
 	if (r < 0)
 		return r;
-	r = tree_configure(ctl, &target, arguments->settings, err);
+	r = ctl_configure(ctl, &target, arguments->settings, err);
 	if (r == 0) /* the key first: a certificate without one is refused */
 		r = load_file(ctl, &target, key, "key.pem", 0600, err);
 	if (r == 0)

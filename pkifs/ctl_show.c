@@ -287,7 +287,7 @@ static int show_all(const struct ctl *ctl, const struct record *options, struct 
 	char *json = NULL;
 	int r;
 
-	r = tree_read(ctl, NULL, "status.json", &json, &length, err);
+	r = ctl_read(ctl, NULL, "status.json", &json, &length, err);
 	if (r == 0 && record_find(options, "json"))
 		fwrite(json, 1, length, stdout);
 	else if (r == 0)
@@ -305,13 +305,13 @@ static int show_one(const struct ctl *ctl, const struct target *target,
 	int r;
 
 	if (record_find(options, "json")) {
-		r = tree_read(ctl, NULL, "status.json", &json, &length, err);
+		r = ctl_read(ctl, NULL, "status.json", &json, &length, err);
 		if (r == 0)
 			r = print_object(target, json, length, err);
 		text_free(json, length);
 		return r;
 	}
-	r = tree_status(ctl, target, &status, err);
+	r = ctl_status(ctl, target, &status, err);
 	if (r == 0) {
 		printf("%s%s/%s%s\n", ctl->color ? BOLD : "", target->kind, target->name,
 		       ctl->color ? PLAIN : "");

@@ -24,7 +24,7 @@ static void show_progress(const struct ctl *ctl, const struct target *target, lo
 	struct record *status = NULL;
 	const char *request, *next;
 
-	if (tree_status(ctl, target, &status, NULL) < 0)
+	if (ctl_status(ctl, target, &status, NULL) < 0)
 		return;
 	request = record_get(status, "request");
 	next = record_get(status, "next-action");
@@ -113,7 +113,7 @@ int wait_for(const struct ctl *ctl, const struct target *target, const struct re
 	r = read_timeout(options, &until, err);
 	if (r < 0)
 		return r;
-	tree_path(ctl, target, "wait", path);
+	ctl_path(ctl, target, "wait", path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	r = fd < 0 ? -errno : wait_readable(ctl, target, fd, until);
 	if (r == 0)

@@ -91,7 +91,7 @@ static int find_mounted(struct ctl *ctl, struct error *err)
 	return 0;
 }
 
-int tree_find(struct ctl *ctl, const char *dir, struct error *err)
+int ctl_find(struct ctl *ctl, const char *dir, struct error *err)
 {
 	static const char *const files[] = { "README", "status" };
 	char path[PATH_MAX];
@@ -107,7 +107,7 @@ int tree_find(struct ctl *ctl, const char *dir, struct error *err)
 			return r;
 	}
 	for (size_t i = 0; i < COUNT(files); i++) {
-		tree_path(ctl, NULL, files[i], path);
+		ctl_path(ctl, NULL, files[i], path);
 		if (access(path, F_OK) == 0)
 			continue;
 		if (errno == ENOTCONN)
@@ -119,9 +119,9 @@ int tree_find(struct ctl *ctl, const char *dir, struct error *err)
 	return 0;
 }
 
-void tree_path(const struct ctl *ctl, const struct target *target, const char *file, char *path)
+void ctl_path(const struct ctl *ctl, const struct target *target, const char *file, char *path)
 {
-	/* tree_find left 128 bytes: folder, a name of 64, the longest file */
+	/* ctl_find left 128 bytes: folder, a name of 64, the longest file */
 	char *at = stpcpy(path, ctl->root);
 
 	if (target)
@@ -146,7 +146,7 @@ bool target_exists(const struct ctl *ctl, const struct target *target)
 {
 	char path[PATH_MAX];
 
-	tree_path(ctl, target, "", path);
+	ctl_path(ctl, target, "", path);
 	return access(path, F_OK) == 0;
 }
 
@@ -216,7 +216,7 @@ int target_make(const struct ctl *ctl, const struct target *target, bool *made, 
 {
 	char path[PATH_MAX];
 
-	tree_path(ctl, target, "", path);
+	ctl_path(ctl, target, "", path);
 	*made = mkdir(path, 0755) == 0;
 	if (*made || errno == EEXIST)
 		return 0;
@@ -231,11 +231,11 @@ int target_remove(const struct ctl *ctl, const struct target *target, struct err
 	const char *reason;
 	int r;
 
-	tree_path(ctl, target, "", path);
+	ctl_path(ctl, target, "", path);
 	if (rmdir(path) == 0)
 		return 0;
 	r = refused(ctl, path, -errno, err);
-	if (r == -EBUSY && tree_status(ctl, target, &status, NULL) == 0) {
+	if (r == -EBUSY && ctl_status(ctl, target, &status, NULL) == 0) {
 		reason = record_get(status, "last-error");
 		if (reason && *reason)
 			error_set(err, r, "%s", reason);
@@ -301,23 +301,23 @@ int file_read(const char *path, size_t limit, char **text, size_t *length, struc
 	return r < 0 ? error_set(err, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
-int tree_read(const struct ctl *ctl, const struct target *target, const char *file, char **text,
-              size_t *length, struct error *err)
+int ctl_read(const struct ctl *ctl, const struct target *target, const char *file, char **text,
+             size_t *length, struct error *err)
 {
 	char path[PATH_MAX];
 
-	tree_path(ctl, target, file, path);
+	ctl_path(ctl, target, file, path);
 	return file_read(path, TREE_TEXT_MAX, text, length, err);
 }
 
-int tree_write(const struct ctl *ctl, const struct target *target, const char *file,
-               const char *text, size_t length, mode_t mode, struct error *err)
+int ctl_write(const struct ctl *ctl, const struct target *target, const char *file,
+              const char *text, size_t length, mode_t mode, struct error *err)
 {
 	char path[PATH_MAX];
 	ssize_t put = 0;
 	int fd, r = 0;
 
-	tree_path(ctl, target, file, path);
+	ctl_path(ctl, target, file, path);
 	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | (mode ? O_CREAT : 0), mode);
 	if (fd < 0)
 		return error_set(err, -errno, "%s/%s/%s can't be written: %s", target->kind,
@@ -334,15 +334,15 @@ int tree_write(const struct ctl *ctl, const struct target *target, const char *f
 	return r < 0 ? refused(ctl, path, r, err) : 0;
 }
 
-int tree_status(const struct ctl *ctl, const struct target *target, struct record **status,
-                struct error *err)
+int ctl_status(const struct ctl *ctl, const struct target *target, struct record **status,
+               struct error *err)
 {
 	struct record *new = NULL;
 	char *text = NULL, *rest, *line;
 	size_t length = 0;
 	int r;
 
-	r = tree_read(ctl, target, "status", &text, &length, err);
+	r = ctl_read(ctl, target, "status", &text, &length, err);
 	if (r < 0)
 		return r;
 	new = record_new();
@@ -366,8 +366,8 @@ int tree_status(const struct ctl *ctl, const struct target *target, struct recor
 	return 0;
 }
 
-int tree_configure(const struct ctl *ctl, const struct target *target,
-                   const struct record *settings, struct error *err)
+int ctl_configure(const struct ctl *ctl, const struct target *target, const struct record *settings,
+                  struct error *err)
 {
 	const struct key_table *table = *target->kind == 'c' ? &ca_config_keys : &local_config_keys;
 	char *old = NULL, *new = NULL;
@@ -376,18 +376,18 @@ int tree_configure(const struct ctl *ctl, const struct target *target,
 
 	if (!record_count(settings))
 		return 0;
-	r = tree_read(ctl, target, "config", &old, &old_length, err);
+	r = ctl_read(ctl, target, "config", &old, &old_length, err);
 	if (r == 0)
 		r = key_merge(table, old, old_length, settings, &new, &new_length, err);
 	if (r == 0)
-		r = tree_write(ctl, target, "config", new, new_length, 0, err);
+		r = ctl_write(ctl, target, "config", new, new_length, 0, err);
 	text_free(old, old_length);
 	text_free(new, new_length);
 	return r;
 }
 
-int tree_request(const struct ctl *ctl, const struct target *target, const char *action,
-                 const struct record *settings, struct error *err)
+int ctl_request(const struct ctl *ctl, const struct target *target, const char *action,
+                const struct record *settings, struct error *err)
 {
 	const struct key_table *table =
 		*target->kind == 'c' ? &ca_request_keys : &local_request_keys;
@@ -402,7 +402,7 @@ int tree_request(const struct ctl *ctl, const struct target *target, const char 
 		r = key_merge(table, "", 0, request, &text, &length, err);
 	}
 	if (r == 0)
-		r = tree_write(ctl, target, "request", text, length, 0, err);
+		r = ctl_write(ctl, target, "request", text, length, 0, err);
 	text_free(text, length);
 	record_free(request);
 	return r;

@@ -105,7 +105,7 @@ int ctl_watch(const struct ctl *ctl, const struct arguments *arguments, struct e
 	ssize_t got;
 	int fd;
 
-	tree_path(ctl, NULL, "watch", path);
+	ctl_path(ctl, NULL, "watch", path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return error_set(err, -errno, "watch: %s", strerror(errno));

@@ -48,7 +48,7 @@ static int set_up(void **state)
 	}
 	ctl = (struct ctl){ .columns = 80 };
 	*state = &ctl;
-	return tree_find(&ctl, root, &err);
+	return ctl_find(&ctl, root, &err);
 }
 
 static int tear_down(void **state)
@@ -87,7 +87,7 @@ static void a_folder_that_is_no_mount_is_refused(void **state)
 	struct error err;
 
 	(void)state;
-	assert_int_equal(tree_find(&ctl, "/proc", &err), CTL_NO_MOUNT);
+	assert_int_equal(ctl_find(&ctl, "/proc", &err), CTL_NO_MOUNT);
 	assert_string_equal(err.text, "no store is mounted at /proc");
 }
 
@@ -241,7 +241,7 @@ static char *read_back(const struct ctl *ctl, const struct target *target, const
 	size_t length;
 	char *text;
 
-	assert_int_equal(tree_read(ctl, target, file, &text, &length, NULL), 0);
+	assert_int_equal(ctl_read(ctl, target, file, &text, &length, NULL), 0);
 	assert_true(length < sizeof copy);
 	memcpy(copy, text, length + 1);
 	text_free(text, length);
@@ -257,10 +257,10 @@ static void settings_are_saved_beside_what_is_there(void **state)
 	struct error err;
 
 	assert_int_equal(target_set(&target, "ca", "corp", &err), 0);
-	assert_int_equal(tree_write(ctl, &target, "config", old, strlen(old), 0, &err), 0);
+	assert_int_equal(ctl_write(ctl, &target, "config", old, strlen(old), 0, &err), 0);
 	record_add(settings, "protocol", "est");
 	record_add(settings, "ca-identity", "x");
-	assert_int_equal(tree_configure(ctl, &target, settings, &err), 0);
+	assert_int_equal(ctl_configure(ctl, &target, settings, &err), 0);
 	assert_string_equal(read_back(ctl, &target, "config"),
 	                    "# mine\nprotocol = est\nacme-eab-key = ***\nca-identity = x\n");
 	record_free(settings);
@@ -275,10 +275,10 @@ static void a_request_holds_action_and_settings(void **state)
 
 	assert_int_equal(target_set(&target, "local", "www", &err), 0);
 	record_add(settings, "challenge-password", " x ");
-	assert_int_equal(tree_request(ctl, &target, "enroll", settings, &err), 0);
+	assert_int_equal(ctl_request(ctl, &target, "enroll", settings, &err), 0);
 	assert_string_equal(read_back(ctl, &target, "request"),
 	                    "action = enroll\nchallenge-password = \" x \"\n");
-	assert_int_equal(tree_write(ctl, &target, "confirm", "yes\n", 4, 0, &err), -ENOENT);
+	assert_int_equal(ctl_write(ctl, &target, "confirm", "yes\n", 4, 0, &err), -ENOENT);
 	assert_non_null(strstr(err.text, "local/www/confirm can't be written"));
 	record_free(settings);
 }
@@ -296,8 +296,8 @@ static void the_end_of_a_request_is_waited_for(void **state)
 
 	assert_int_equal(target_set(&target, "local", "www", &err), 0);
 	for (size_t i = 0; i < COUNT(ends); i++) {
-		assert_int_equal(tree_write(ctl, &target, "wait", ends[i].line,
-		                            strlen(ends[i].line), 0600, &err),
+		assert_int_equal(ctl_write(ctl, &target, "wait", ends[i].line, strlen(ends[i].line),
+		                           0600, &err),
 		                 0);
 		assert_int_equal(wait_for(ctl, &target, options, &err), ends[i].code);
 	}
@@ -314,7 +314,7 @@ static void a_wait_that_is_too_long_says_how_to_go_on(void **state)
 	char path[PATH_MAX];
 
 	assert_int_equal(target_set(&target, "local", "www", &err), 0);
-	tree_path(ctl, &target, "wait", path);
+	ctl_path(ctl, &target, "wait", path);
 	unlink(path);
 	assert_int_equal(mkfifo(path, 0600), 0);
 	/* a writer that says nothing; O_RDWR so that neither side waits for the other */
@@ -522,8 +522,8 @@ static void an_exported_key_is_its_owners_alone(void **state)
 	struct error err;
 
 	assert_int_equal(target_set(&target, "local", "www", &err), 0);
-	assert_int_equal(tree_write(ctl, &target, "key.pem", "KEY\n", 4, 0600, &err), 0);
-	assert_int_equal(tree_write(ctl, &target, "cert.pem", "CERT\n", 5, 0644, &err), 0);
+	assert_int_equal(ctl_write(ctl, &target, "key.pem", "KEY\n", 4, 0600, &err), 0);
+	assert_int_equal(ctl_write(ctl, &target, "cert.pem", "CERT\n", 5, 0644, &err), 0);
 	snprintf(path, sizeof path, "%.100s/exported", ctl->root);
 	assert_int_equal(run(&text, "-m", ctl->root, "export", "www", "--key", "-o", path, NULL),
 	                 0);
