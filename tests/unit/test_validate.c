@@ -1,0 +1,870 @@
+#include "common/x509.h"
+#include "pkifs/validate.h"
+
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/param_build.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NOW 1798761600 /* 2027-01-01 */
+#define DAY 86400
+
+/* What a certificate is made of; NULL and 0 are the usual. */
+struct spec {
+	const char *subject;
+	const char *names;     /* subjectAltName as openssl.cnf spells it */
+	const char *usage;     /* keyUsage; "": none */
+	const char *purposes;  /* extendedKeyUsage */
+	const char *basic;     /* basicConstraints; "": none */
+	const char *extra_oid; /* a critical extension that nobody knows */
+	X509 *issuer;          /* NULL: self-signed */
+	EVP_PKEY *issuer_key;  /* NULL: its own key */
+	EVP_PKEY *key;         /* NULL: own_key */
+	const EVP_MD *digest;  /* NULL: SHA-256 */
+	long from, to;         /* days from NOW; both 0: -10, 365 */
+	bool version_1, no_key_ids;
+	bool nc_excluded; /* excludes example.net */
+};
+
+static EVP_PKEY *own_key, *ca_key, *sub_key, *other_key;
+static X509 *ca, *sub;
+static struct record *config;
+
+static void add_extension(X509 *certificate, X509 *issuer, int nid, const char *value)
+{
+	X509V3_CTX context;
+	X509_EXTENSION *extension;
+
+	if (!value || !*value)
+		return;
+	X509V3_set_ctx(&context, issuer ? issuer : certificate, certificate, NULL, NULL, 0);
+	extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+	assert_non_null(extension);
+	X509_add_ext(certificate, extension, -1);
+	X509_EXTENSION_free(extension);
+}
+
+static void add_unknown(X509 *certificate, const char *oid)
+{
+	ASN1_OBJECT *object = oid ? OBJ_txt2obj(oid, 1) : NULL;
+	ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+	X509_EXTENSION *extension;
+
+	if (object) {
+		ASN1_OCTET_STRING_set(value, (const unsigned char *)"\x05\x00", 2);
+		extension = X509_EXTENSION_create_by_OBJ(NULL, object, 1, value);
+		X509_add_ext(certificate, extension, -1);
+		X509_EXTENSION_free(extension);
+	}
+	ASN1_OBJECT_free(object);
+	ASN1_OCTET_STRING_free(value);
+}
+
+static void set_names(X509 *certificate, const struct spec *spec)
+{
+	X509_NAME *name = NULL;
+
+	assert_int_equal(dn_parse(spec->subject ? spec->subject : "CN=a.example,O=Example", NULL,
+	                          &name, NULL),
+	                 0);
+	X509_set_subject_name(certificate, name);
+	X509_set_issuer_name(certificate,
+	                     spec->issuer ? X509_get_subject_name(spec->issuer) : name);
+	X509_NAME_free(name);
+}
+
+static void add_extensions(X509 *certificate, const struct spec *spec)
+{
+	if (spec->version_1)
+		return;
+	add_extension(certificate, spec->issuer, NID_subject_alt_name, spec->names);
+	add_extension(certificate, spec->issuer, NID_key_usage,
+	              spec->usage ? spec->usage : "critical,digitalSignature");
+	add_extension(certificate, spec->issuer, NID_ext_key_usage, spec->purposes);
+	add_extension(certificate, spec->issuer, NID_basic_constraints, spec->basic);
+	if (spec->nc_excluded)
+		add_extension(certificate, spec->issuer, NID_name_constraints,
+		              "critical,excluded;DNS:example.net");
+	add_unknown(certificate, spec->extra_oid);
+	if (spec->no_key_ids)
+		return;
+	add_extension(certificate, spec->issuer, NID_subject_key_identifier, "hash");
+	if (spec->issuer && X509_get0_subject_key_id(spec->issuer))
+		add_extension(certificate, spec->issuer, NID_authority_key_identifier, "keyid");
+}
+
+static X509 *make(struct spec spec)
+{
+	static long serial = 1;
+	X509 *certificate = X509_new();
+	EVP_PKEY *key = spec.key ? spec.key : own_key;
+	bool usual = !spec.from && !spec.to;
+
+	X509_set_version(certificate, spec.version_1 ? X509_VERSION_1 : X509_VERSION_3);
+	ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial++);
+	ASN1_TIME_adj(X509_getm_notBefore(certificate), NOW, (int)(usual ? -10 : spec.from), 0);
+	ASN1_TIME_adj(X509_getm_notAfter(certificate), NOW, (int)(usual ? 365 : spec.to), 0);
+	set_names(certificate, &spec);
+	X509_set_pubkey(certificate, key);
+	add_extensions(certificate, &spec);
+	assert_true(X509_sign(certificate, spec.issuer_key ? spec.issuer_key : key,
+	                      spec.digest ? spec.digest : EVP_sha256()) > 0);
+	return certificate;
+}
+
+#define CA_BASIC  "critical,CA:TRUE"
+#define CA_USAGE  "critical,keyCertSign,cRLSign"
+#define FROM_CA   .issuer = ca, .issuer_key = ca_key
+#define FROM_SUB  .issuer = sub, .issuer_key = sub_key
+#define MAKE(...) make((struct spec){ __VA_ARGS__ })
+#define A_NAMES   "DNS:a.example,IP:192.0.2.1"
+
+static int make_cas(void **state)
+{
+	(void)state;
+	own_key = EVP_EC_gen("P-256");
+	ca_key = EVP_EC_gen("P-256");
+	sub_key = EVP_EC_gen("P-256");
+	other_key = EVP_EC_gen("P-256");
+	ca = MAKE(.subject = "CN=Root", .key = ca_key, .basic = CA_BASIC, .usage = CA_USAGE);
+	sub = MAKE(.subject = "CN=Sub", .key = sub_key, .basic = CA_BASIC, .usage = CA_USAGE,
+	           FROM_CA);
+	config = record_new();
+	record_add(config, "subject", "CN=a.example,O=Example");
+	record_add(config, "domain-name", "a.example");
+	record_add(config, "ip-address", "192.0.2.1");
+	return 0;
+}
+
+static int free_cas(void **state)
+{
+	(void)state;
+	X509_free(ca);
+	X509_free(sub);
+	EVP_PKEY_free(own_key);
+	EVP_PKEY_free(ca_key);
+	EVP_PKEY_free(sub_key);
+	EVP_PKEY_free(other_key);
+	record_free(config);
+	return 0;
+}
+
+/* A stack of its own references, up to the NULL. */
+static STACK_OF(X509) * stack_of(X509 *first, ...)
+{
+	STACK_OF(X509) *stack = sk_X509_new_null();
+	va_list args;
+
+	va_start(args, first);
+	for (X509 *one = first; one; one = va_arg(args, X509 *))
+		X509_add_cert(stack, one, X509_ADD_FLAG_UP_REF);
+	va_end(args);
+	return stack;
+}
+
+static void free_stack(STACK_OF(X509) * stack)
+{
+	sk_X509_pop_free(stack, X509_free);
+}
+
+/* The usual expectation; its anchors are the caller's. */
+static struct expectation usual(X509 *anchor)
+{
+	return (struct expectation){ .key = own_key,
+		                     .config = config,
+		                     .anchors = anchor ? stack_of(anchor, NULL) : NULL,
+		                     .require_anchor = true,
+		                     .now = NOW,
+		                     .clock_trusted = true };
+}
+
+/* Passes: the length of the chain. LEAF is freed. */
+static int passes(struct expectation expectation, X509 *leaf, X509 *more)
+{
+	STACK_OF(X509) *candidates = stack_of(leaf, more, NULL), *chain = NULL;
+	struct error err = { 0 };
+	X509 *found = NULL;
+	int count;
+
+	if (validate_own(&expectation, candidates, &found, &chain, NULL, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_ptr_equal(found, leaf);
+	count = sk_X509_num(chain);
+	free_stack(chain);
+	free_stack(candidates);
+	X509_free(found);
+	X509_free(leaf);
+	assert_int_equal(ERR_peek_error(), 0);
+	return count;
+}
+
+/* Is refused with SENTENCE in it. LEAF is freed. */
+static void refused(struct expectation expectation, X509 *leaf, X509 *more, const char *sentence)
+{
+	STACK_OF(X509) *candidates = stack_of(leaf, more, NULL), *chain = NULL;
+	struct error err = { 0 };
+	X509 *found = NULL;
+
+	assert_int_equal(validate_own(&expectation, candidates, &found, &chain, NULL, &err),
+	                 -EINVAL);
+	assert_null(found);
+	assert_null(chain);
+	if (!strstr(err.text, sentence))
+		fail_msg("\"%s\" instead of \"%s\"", err.text, sentence);
+	free_stack(candidates);
+	X509_free(leaf);
+	assert_int_equal(ERR_peek_error(), 0);
+}
+
+static void a_certificate_as_asked_passes_with_its_chain(void **state)
+{
+	struct expectation root = usual(ca), below = usual(sub);
+
+	(void)state;
+	assert_int_equal(passes(root, MAKE(.names = A_NAMES, FROM_CA), NULL), 1);
+	assert_int_equal(passes(root, MAKE(.names = A_NAMES, FROM_SUB), sub), 2);
+	/* a confirmed CA that is no root is an anchor all the same */
+	assert_int_equal(passes(below, MAKE(.names = A_NAMES, FROM_SUB), NULL), 1);
+	free_stack(root.anchors);
+	free_stack(below.anchors);
+}
+
+static void a_certificate_for_another_key_is_told_apart(void **state)
+{
+	struct expectation expectation = usual(ca);
+	X509 *leaf = MAKE(.names = A_NAMES, FROM_CA, .key = other_key), *found = NULL;
+	STACK_OF(X509) *candidates = stack_of(leaf, ca, NULL), *chain = NULL;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(validate_own(&expectation, candidates, &found, &chain, NULL, &err),
+	                 -ENOENT);
+	assert_string_equal(err.text, "none of the certificates is for the key asked for");
+	free_stack(candidates);
+	free_stack(expectation.anchors);
+	X509_free(leaf);
+}
+
+static void other_names_are_refused_with_what_to_set(void **state)
+{
+	static const char set[] = "set accept-changed-names = yes to accept it";
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .subject = "CN=b.example"), NULL,
+	        "the CA changed subject from \"CN=a.example,O=Example\" to \"CN=b.example\"; set "
+	        "accept-changed-names = yes to accept it");
+	refused(expectation, MAKE(.names = "DNS:a.example", FROM_CA), NULL,
+	        "the CA left out IP:192.0.2.1, which was asked for; set");
+	refused(expectation, MAKE(.names = A_NAMES ",DNS:evil.example", FROM_CA), NULL,
+	        "the CA added DNS:evil.example, which was not asked for; set");
+	refused(expectation, MAKE(.names = A_NAMES ",URI:http://x/", FROM_CA), NULL,
+	        "the CA added other, which was not asked for");
+	refused(expectation, MAKE(FROM_CA), NULL, "(and more)");
+	refused(expectation, MAKE(FROM_CA), NULL, set);
+	free_stack(expectation.anchors);
+}
+
+static void changed_names_are_accepted_and_told_where_that_is_set(void **state)
+{
+	struct expectation expectation = usual(ca);
+	X509 *leaf = MAKE(.names = "DNS:b.example", FROM_CA, .subject = "CN=b"), *found = NULL;
+	STACK_OF(X509) *candidates = stack_of(leaf, NULL), *chain = NULL;
+	struct record *differences = record_new();
+	struct error err;
+
+	(void)state;
+	expectation.accept_changed_names = true;
+	assert_int_equal(validate_own(&expectation, candidates, &found, &chain, differences, &err),
+	                 0);
+	assert_int_equal(record_count(differences), 4);
+	assert_string_equal(record_field(differences, 0)->value,
+	                    "changed subject from \"CN=a.example,O=Example\" to \"CN=b\"");
+	assert_string_equal(record_field(differences, 3)->value,
+	                    "added DNS:b.example, which was not asked for");
+	record_free(differences);
+	X509_free(found);
+	free_stack(chain);
+	free_stack(candidates);
+	free_stack(expectation.anchors);
+	X509_free(leaf);
+}
+
+static void order_and_case_of_names_say_nothing(void **state)
+{
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	assert_int_equal(passes(expectation,
+	                        MAKE(.names = "IP:192.0.2.1,DNS:A.Example", FROM_CA,
+	                             .subject = "O=EXAMPLE,CN=A.example"),
+	                        NULL),
+	                 1);
+	expectation.alternative_names_only = true;
+	assert_int_equal(
+		passes(expectation, MAKE(.names = A_NAMES, FROM_CA, .subject = "CN=x"), NULL), 1);
+	free_stack(expectation.anchors);
+}
+
+static void a_subject_that_is_not_set_is_the_first_domain(void **state)
+{
+	struct expectation expectation = usual(ca);
+	struct record *bare = record_new();
+
+	(void)state;
+	record_add(bare, "domain-name", "a.example");
+	expectation.config = bare;
+	assert_int_equal(passes(expectation,
+	                        MAKE(.names = "DNS:a.example", FROM_CA, .subject = "CN=a.example"),
+	                        NULL),
+	                 1);
+	refused(expectation, MAKE(.names = "DNS:a.example", FROM_CA), NULL, "changed subject");
+	record_free(bare);
+	free_stack(expectation.anchors);
+}
+
+static void a_renewal_has_the_names_in_force_or_those_asked_for_now(void **state)
+{
+	struct expectation expectation = usual(ca);
+	X509 *previous = MAKE(.names = "DNS:old.example", FROM_CA, .subject = "CN=old");
+
+	(void)state;
+	expectation.previous = previous;
+	assert_int_equal(passes(expectation,
+	                        MAKE(.names = "DNS:old.example", FROM_CA, .subject = "CN=old"),
+	                        NULL),
+	                 1);
+	assert_int_equal(passes(expectation, MAKE(.names = A_NAMES, FROM_CA), NULL), 1);
+	refused(expectation, MAKE(.names = "DNS:x.example", FROM_CA, .subject = "CN=old"), NULL,
+	        "left out DNS:old.example, which was in the certificate in force (and more)");
+	X509_free(previous);
+	free_stack(expectation.anchors);
+}
+
+static void a_ca_is_not_a_certificate_of_ours(void **state)
+{
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .basic = CA_BASIC, .usage = CA_USAGE),
+	        NULL, "CA:TRUE");
+	expectation.allow_ca = true;
+	assert_int_equal(
+		passes(expectation,
+	               MAKE(.names = A_NAMES, FROM_CA, .basic = CA_BASIC, .usage = CA_USAGE), NULL),
+		1);
+	free_stack(expectation.anchors);
+}
+
+static void usages_fit_server_client_or_ike(void **state)
+{
+	static const char *const good[] = { "serverAuth",
+		                            "clientAuth",
+		                            "serverAuth,clientAuth",
+		                            "1.3.6.1.5.5.7.3.17",
+		                            "1.3.6.1.5.5.8.2.2,codeSigning",
+		                            "anyExtendedKeyUsage" };
+	static const char *const bad[] = { "codeSigning", "critical,OCSPSigning,timeStamping" };
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(good); i++)
+		passes(expectation, MAKE(.names = A_NAMES, FROM_CA, .purposes = good[i]), NULL);
+	for (size_t i = 0; i < COUNT(bad); i++)
+		refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .purposes = bad[i]), NULL,
+		        "extended key usage fits neither server, client nor IKE");
+	passes(expectation, MAKE(.names = A_NAMES, FROM_CA, .usage = "keyAgreement"), NULL);
+	passes(expectation, MAKE(.names = A_NAMES, FROM_CA, .usage = ""), NULL);
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .usage = "cRLSign"), NULL,
+	        "key usage fits neither server, client nor IKE");
+	free_stack(expectation.anchors);
+}
+
+static void weak_algorithms_need_allow_legacy_and_md5_never_passes(void **state)
+{
+	EVP_PKEY *weak = EVP_RSA_gen(1024);
+	X509 *weak_ca =
+		MAKE(.subject = "CN=Weak", .key = weak, .basic = CA_BASIC, .usage = CA_USAGE);
+	struct expectation expectation = usual(ca), by_weak = usual(weak_ca), own = usual(ca);
+
+	(void)state;
+	own.key = weak;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .digest = EVP_sha1()), NULL,
+	        "is signed with SHA-1; set allow-legacy = yes to accept it");
+	refused(own, MAKE(.names = A_NAMES, FROM_CA, .key = weak), NULL,
+	        "has 1024 bits, fewer than 2048; set allow-legacy = yes");
+	refused(by_weak, MAKE(.names = A_NAMES, .issuer = weak_ca, .issuer_key = weak), NULL,
+	        "the RSA key of CN=Weak has 1024 bits");
+	expectation.allow_legacy = by_weak.allow_legacy = own.allow_legacy = true;
+	passes(expectation, MAKE(.names = A_NAMES, FROM_CA, .digest = EVP_sha1()), NULL);
+	passes(own, MAKE(.names = A_NAMES, FROM_CA, .key = weak), NULL);
+	passes(by_weak, MAKE(.names = A_NAMES, .issuer = weak_ca, .issuer_key = weak), NULL);
+	refused(by_weak,
+	        MAKE(.names = A_NAMES, .issuer = weak_ca, .issuer_key = weak, .digest = EVP_md5()),
+	        NULL, "is signed with MD5, which is broken");
+	EVP_PKEY_free(weak);
+	X509_free(weak_ca);
+	free_stack(expectation.anchors);
+	free_stack(by_weak.anchors);
+	free_stack(own.anchors);
+}
+
+static void sha_1_on_the_anchor_itself_says_nothing(void **state)
+{
+	X509 *old = MAKE(.subject = "CN=Root", .key = ca_key, .basic = CA_BASIC, .usage = CA_USAGE,
+	                 .digest = EVP_sha1());
+	struct expectation expectation = usual(old);
+
+	(void)state;
+	passes(expectation, MAKE(.names = A_NAMES, .issuer = old, .issuer_key = ca_key), NULL);
+	X509_free(old);
+	free_stack(expectation.anchors);
+}
+
+/* A public key of a modulus that nobody could factor or wait for. */
+static EVP_PKEY *huge_key(int bits)
+{
+	OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+	BIGNUM *n = BN_new(), *e = BN_new();
+	OSSL_PARAM *parameters;
+	EVP_PKEY *key = NULL;
+
+	BN_rand(n, bits, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD);
+	BN_set_word(e, RSA_F4);
+	OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n);
+	OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e);
+	parameters = OSSL_PARAM_BLD_to_param(build);
+	EVP_PKEY_fromdata_init(context);
+	assert_int_equal(EVP_PKEY_fromdata(context, &key, EVP_PKEY_PUBLIC_KEY, parameters), 1);
+	OSSL_PARAM_free(parameters);
+	OSSL_PARAM_BLD_free(build);
+	EVP_PKEY_CTX_free(context);
+	BN_free(n);
+	BN_free(e);
+	return key;
+}
+
+static EVP_PKEY *explicit_key(void)
+{
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
+	EVP_PKEY *key = NULL;
+
+	EVP_PKEY_keygen_init(context);
+	EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context, NID_X9_62_prime256v1);
+	EVP_PKEY_CTX_set_ec_param_enc(context, 0);
+	assert_int_equal(EVP_PKEY_keygen(context, &key), 1);
+	EVP_PKEY_CTX_free(context);
+	return key;
+}
+
+/* The same certificate as others read it. */
+static X509 *reread(X509 *certificate)
+{
+	unsigned char *der;
+	size_t length;
+	X509 *read;
+
+	assert_int_equal(certificate_to_der(certificate, &der, &length), 0);
+	read = certificate_from_der(der, length, NULL);
+	assert_non_null(read);
+	OPENSSL_free(der);
+	X509_free(certificate);
+	return read;
+}
+
+static void keys_that_stop_the_machine_are_refused(void **state)
+{
+	EVP_PKEY *huge = huge_key(16400), *spelled = explicit_key();
+	struct expectation expectation = usual(ca);
+	X509 *issuer;
+
+	(void)state;
+	expectation.allow_legacy = true;
+	expectation.key = huge;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .key = huge), NULL,
+	        "has 16400 bits, more than 16384");
+	expectation.key = spelled;
+	refused(expectation, reread(MAKE(.names = A_NAMES, FROM_CA, .key = spelled)), NULL,
+	        "spells its curve's parameters out");
+	expectation.key = own_key;
+	issuer = reread(MAKE(.subject = "CN=Spelled", .key = spelled, .basic = CA_BASIC,
+	                     .usage = CA_USAGE, FROM_CA));
+	refused(expectation, MAKE(.names = A_NAMES, .issuer = issuer, .issuer_key = spelled),
+	        issuer, "CN=Spelled");
+	X509_free(issuer);
+	EVP_PKEY_free(huge);
+	EVP_PKEY_free(spelled);
+	free_stack(expectation.anchors);
+}
+
+static void times_count_only_by_a_clock_that_is_trusted(void **state)
+{
+	struct expectation expectation = usual(ca);
+	struct spec early = { .names = A_NAMES, FROM_CA, .from = 1, .to = 9 };
+	struct spec late = { .names = A_NAMES, FROM_CA, .from = -9, .to = -1 };
+	struct spec turned = { .names = A_NAMES, FROM_CA, .from = 9, .to = -9 };
+
+	(void)state;
+	refused(expectation, make(early), NULL,
+	        "CN=a.example,O=Example is not valid before 2027-01-02T00:00:00Z");
+	refused(expectation, make(late), NULL,
+	        "CN=a.example,O=Example expired on 2026-12-31T00:00:00Z");
+	refused(expectation, make(turned), NULL, "before its beginning");
+	expectation.now = NOW + DAY - 200; /* the CA's clock is a little ahead */
+	passes(expectation, make(early), NULL);
+	expectation.now = NOW;
+	expectation.clock_trusted = false;
+	passes(expectation, make(early), NULL);
+	passes(expectation, make(late), NULL);
+	refused(expectation, make(turned), NULL, "before its beginning");
+	free_stack(expectation.anchors);
+}
+
+static void an_unknown_issuer_counts_only_where_no_anchor_is_needed(void **state)
+{
+	X509 *evil =
+		MAKE(.subject = "CN=Evil", .key = other_key, .basic = CA_BASIC, .usage = CA_USAGE);
+	struct spec spec = { .names = A_NAMES, .issuer = evil, .issuer_key = other_key };
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	refused(expectation, make(spec), evil, "leads to no trusted CA");
+	refused(expectation, make(spec), NULL, "its issuer is CN=Evil");
+	expectation.require_anchor = false;
+	assert_int_equal(passes(expectation, make(spec), evil), 1);
+	assert_int_equal(passes(expectation, make(spec), NULL), 0);
+	X509_free(evil);
+	free_stack(expectation.anchors);
+}
+
+static void a_path_leads_over_the_anchor_though_a_cross_certificate_came_along(void **state)
+{
+	X509 *evil =
+		MAKE(.subject = "CN=Evil", .key = other_key, .basic = CA_BASIC, .usage = CA_USAGE);
+	X509 *cross = MAKE(.subject = "CN=Sub", .key = sub_key, .basic = CA_BASIC,
+	                   .usage = CA_USAGE, .issuer = evil, .issuer_key = other_key);
+	X509 *leaf = MAKE(.names = A_NAMES, FROM_SUB), *found = NULL;
+	STACK_OF(X509) *candidates = stack_of(cross, evil, leaf, NULL), *chain = NULL;
+	struct expectation expectation = usual(sub);
+	struct error err;
+
+	(void)state;
+	assert_int_equal(validate_own(&expectation, candidates, &found, &chain, NULL, &err), 0);
+	assert_int_equal(sk_X509_num(chain), 1);
+	assert_int_equal(X509_cmp(sk_X509_value(chain, 0), sub), 0);
+	X509_free(found);
+	free_stack(chain);
+	free_stack(candidates);
+	free_stack(expectation.anchors);
+	X509_free(leaf);
+	X509_free(cross);
+	X509_free(evil);
+}
+
+static void only_a_ca_may_issue(void **state)
+{
+	X509 *plain = MAKE(.subject = "CN=Plain", .key = sub_key, FROM_CA);
+	X509 *old = MAKE(.subject = "CN=Old", .key = sub_key, .version_1 = true, FROM_CA);
+	X509 *mute = MAKE(.subject = "CN=Mute", .key = sub_key, .basic = CA_BASIC,
+	                  .usage = "critical,digitalSignature", FROM_CA);
+	X509 *issuers[] = { plain, old, mute };
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(issuers); i++) {
+		refused(expectation,
+		        MAKE(.names = A_NAMES, .issuer = issuers[i], .issuer_key = sub_key),
+		        issuers[i], "");
+		expectation.require_anchor = false;
+		assert_int_equal(
+			passes(expectation,
+		               MAKE(.names = A_NAMES, .issuer = issuers[i], .issuer_key = sub_key),
+		               issuers[i]),
+			0); /* it is no part of the chain */
+		expectation.require_anchor = true;
+		X509_free(issuers[i]);
+	}
+	free_stack(expectation.anchors);
+}
+
+static void a_v1_anchor_vouches_for_nobody(void **state)
+{
+	X509 *old = MAKE(.subject = "CN=Old", .key = ca_key, .version_1 = true);
+	struct expectation expectation = usual(old);
+
+	(void)state;
+	refused(expectation, MAKE(.names = A_NAMES, .issuer = old, .issuer_key = ca_key), NULL,
+	        "CN=Old");
+	X509_free(old);
+	free_stack(expectation.anchors);
+}
+
+static void a_wrong_signature_is_refused(void **state)
+{
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	refused(expectation, MAKE(.names = A_NAMES, .issuer = ca, .issuer_key = other_key), NULL,
+	        "the signature of CN=Root under CN=a.example,O=Example is wrong");
+	refused(expectation, MAKE(.names = A_NAMES, .issuer_key = other_key), NULL,
+	        "the certificate's own signature is wrong");
+	expectation.require_anchor = false;
+	refused(expectation, MAKE(.names = A_NAMES, .issuer_key = other_key), NULL,
+	        "the certificate's own signature is wrong");
+	free_stack(expectation.anchors);
+}
+
+static void a_path_keeps_the_limits_of_its_cas(void **state)
+{
+	X509 *end = MAKE(.subject = "CN=End", .key = sub_key, FROM_CA,
+	                 .basic = "critical,CA:TRUE,pathlen:0", .usage = CA_USAGE);
+	X509 *below = MAKE(.subject = "CN=Below", .key = other_key, .basic = CA_BASIC,
+	                   .usage = CA_USAGE, .issuer = end, .issuer_key = sub_key);
+	X509 *fenced = MAKE(.subject = "CN=Fenced", .key = sub_key, FROM_CA, .basic = CA_BASIC,
+	                    .usage = CA_USAGE, .nc_excluded = true);
+	struct expectation expectation = usual(ca), constrained = usual(ca);
+	STACK_OF(X509) *both = stack_of(end, NULL);
+	struct record *names = record_new();
+
+	(void)state;
+	sk_X509_push(expectation.anchors, end);
+	X509_up_ref(end);
+	refused(expectation, MAKE(.names = A_NAMES, .issuer = below, .issuer_key = other_key),
+	        below, "path length");
+	record_add(names, "subject", "CN=a");
+	record_add(names, "domain-name", "www.EXAMPLE.net");
+	constrained.config = names;
+	refused(constrained,
+	        MAKE(.subject = "CN=a", .names = "DNS:www.EXAMPLE.net", .issuer = fenced,
+	             .issuer_key = sub_key),
+	        fenced, "excluded");
+	record_free(names);
+	free_stack(both);
+	free_stack(expectation.anchors);
+	free_stack(constrained.anchors);
+	X509_free(end);
+	X509_free(below);
+	X509_free(fenced);
+}
+
+static void a_critical_extension_that_nobody_knows_is_refused(void **state)
+{
+	struct expectation expectation = usual(ca);
+
+	(void)state;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .extra_oid = "1.3.6.1.4.1.9999.1"),
+	        NULL, "critical extension that is not known");
+	free_stack(expectation.anchors);
+}
+
+/* What plain SCEP servers issue: no CN and no key identifiers in the CA, client alone below it. */
+static void a_plain_scep_ca_passes(void **state)
+{
+	X509 *plain = MAKE(.subject = "C=US,O=scep-ca,OU=SCEP CA", .key = ca_key,
+	                   .basic = "CA:TRUE", .usage = "keyCertSign,cRLSign", .no_key_ids = true);
+	struct expectation expectation = usual(plain);
+	struct error err = { 0 };
+
+	(void)state;
+	assert_int_equal(validate_ca(plain, NOW, true, false, &err), 0);
+	assert_int_equal(passes(expectation,
+	                        MAKE(.names = A_NAMES, .issuer = plain, .issuer_key = ca_key,
+	                             .purposes = "clientAuth", .no_key_ids = true,
+	                             .subject = "O=Example,CN=a.example"),
+	                        NULL),
+	                 1);
+	X509_free(plain);
+	free_stack(expectation.anchors);
+}
+
+static void a_self_signed_certificate_has_no_chain(void **state)
+{
+	struct expectation expectation = usual(NULL);
+	X509 *own = MAKE(.names = A_NAMES, .basic = "critical,CA:FALSE");
+	X509 *own_ca = MAKE(.names = A_NAMES, .basic = CA_BASIC, .usage = CA_USAGE);
+
+	(void)state;
+	X509_up_ref(own);
+	refused(expectation, own, NULL, "leads to no trusted CA");
+	expectation.require_anchor = false;
+	assert_int_equal(passes(expectation, own, NULL), 0);
+	expectation.allow_ca = true;
+	assert_int_equal(passes(expectation, own_ca, NULL), 0);
+}
+
+static void of_several_that_pass_the_latest_is_taken(void **state)
+{
+	X509 *bad = MAKE(.names = A_NAMES, .issuer = ca, .issuer_key = other_key);
+	X509 *old = MAKE(.names = A_NAMES, FROM_CA, .from = -20, .to = 300);
+	X509 *new = MAKE(.names = A_NAMES, FROM_CA, .from = -1, .to = 300);
+	STACK_OF(X509) *candidates = stack_of(bad, ca, old, new, old, NULL), *chain = NULL;
+	struct expectation expectation = usual(ca);
+	X509 *found = NULL;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(validate_own(&expectation, candidates, &found, &chain, NULL, &err), 0);
+	assert_ptr_equal(found, new);
+	X509_free(found);
+	free_stack(chain);
+	free_stack(candidates);
+	free_stack(expectation.anchors);
+	X509_free(bad);
+	X509_free(old);
+	X509_free(new);
+}
+
+static void assert_ca(X509 *certificate, bool clock_trusted, bool legacy, const char *sentence)
+{
+	struct error err = { 0 };
+	int r = validate_ca(certificate, NOW, clock_trusted, legacy, &err);
+
+	assert_int_equal(r, sentence ? -EINVAL : 0);
+	if (sentence && !strstr(err.text, sentence))
+		fail_msg("\"%s\" instead of \"%s\"", err.text, sentence);
+	X509_free(certificate);
+}
+
+static void a_ca_is_trusted_only_if_it_is_one(void **state)
+{
+	struct spec late = { .basic = CA_BASIC, .usage = CA_USAGE, .from = -9, .to = -1 };
+	EVP_PKEY *weak = EVP_RSA_gen(1024);
+
+	(void)state;
+	assert_ca(MAKE(.basic = CA_BASIC, .usage = CA_USAGE), true, false, NULL);
+	assert_ca(MAKE(.basic = CA_BASIC, .usage = ""), true, false, NULL);
+	assert_ca(MAKE(.usage = ""), true, false, "no CA certificate");
+	assert_ca(MAKE(.basic = "CA:FALSE"), true, false, "no CA certificate");
+	assert_ca(MAKE(.basic = CA_BASIC), true, false, "lacks keyCertSign");
+	assert_ca(MAKE(.version_1 = true), true, true, "version 1");
+	assert_ca(MAKE(.basic = CA_BASIC, .usage = CA_USAGE, .extra_oid = "1.3.6.1.4.1.9999.1"),
+	          true, false, "critical extension");
+	assert_ca(make(late), true, false, "expired on 2026-12-31T00:00:00Z");
+	assert_ca(make(late), false, false, NULL);
+	assert_ca(MAKE(.basic = CA_BASIC, .usage = CA_USAGE, .key = weak), true, false,
+	          "1024 bits");
+	assert_ca(MAKE(.basic = CA_BASIC, .usage = CA_USAGE, .key = weak), true, true, NULL);
+	EVP_PKEY_free(weak);
+}
+
+/* Sorts and compares; the stacks are compared by their sizes and first ones. */
+static void assert_sorted(STACK_OF(X509) * bundle, X509 *expected, int ra_count, X509 *first_issuer,
+                          int issuer_count)
+{
+	STACK_OF(X509) *ra = NULL, *issuers = NULL;
+	struct error err = { 0 };
+	X509 *found = NULL;
+
+	if (sort_ca_bundle(bundle, &found, &ra, &issuers, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_ptr_equal(found, expected);
+	assert_int_equal(sk_X509_num(ra), ra_count);
+	assert_int_equal(sk_X509_num(issuers), issuer_count);
+	if (first_issuer)
+		assert_ptr_equal(sk_X509_value(issuers, 0), first_issuer);
+	X509_free(found);
+	free_stack(ra);
+	free_stack(issuers);
+	free_stack(bundle);
+}
+
+static void assert_unsorted(STACK_OF(X509) * bundle, const char *sentence)
+{
+	STACK_OF(X509) *ra = NULL, *issuers = NULL;
+	struct error err = { 0 };
+	X509 *found = NULL;
+
+	assert_int_equal(sort_ca_bundle(bundle, &found, &ra, &issuers, &err), -EINVAL);
+	assert_null(found);
+	assert_null(ra);
+	assert_null(issuers);
+	if (!strstr(err.text, sentence))
+		fail_msg("\"%s\" instead of \"%s\"", err.text, sentence);
+	free_stack(bundle);
+}
+
+static void what_a_ca_sent_is_sorted(void **state)
+{
+	X509 *sign = MAKE(.subject = "CN=RA", .key = other_key, FROM_SUB);
+	X509 *encrypt =
+		MAKE(.subject = "CN=RA", .key = own_key, .usage = "keyEncipherment", FROM_SUB);
+	X509 *stranger = MAKE(.subject = "CN=Stranger", .key = own_key, .issuer = ca,
+	                      .issuer_key = other_key);
+
+	(void)state;
+	assert_sorted(stack_of(ca, NULL), ca, 0, NULL, 0);
+	assert_sorted(stack_of(sign, encrypt, sub, NULL), sub, 2, NULL, 0);
+	assert_sorted(stack_of(ca, sign, sub, encrypt, NULL), sub, 2, ca, 1);
+	assert_sorted(stack_of(ca, sub, NULL), sub, 0, ca, 1);
+	assert_sorted(stack_of(sub, ca, sub, ca, NULL), sub, 0, ca, 1);
+	assert_sorted(stack_of(sub, sign, stranger, NULL), sub, 1, NULL, 0);
+	X509_free(sign);
+	X509_free(encrypt);
+	X509_free(stranger);
+}
+
+static void what_is_no_bundle_of_one_ca_is_refused(void **state)
+{
+	X509 *evil =
+		MAKE(.subject = "CN=Evil", .key = other_key, .basic = CA_BASIC, .usage = CA_USAGE);
+	X509 *leaf = MAKE(FROM_SUB), *stranger = MAKE(.issuer = evil, .issuer_key = other_key);
+	X509 *forged = MAKE(.issuer = ca, .issuer_key = other_key);
+	STACK_OF(X509) *many = sk_X509_new_null();
+
+	(void)state;
+	assert_unsorted(stack_of(NULL, NULL), "sent no certificate");
+	assert_unsorted(stack_of(leaf, NULL), "none of the 1 certificates");
+	assert_unsorted(stack_of(ca, evil, NULL), "more than one CA: CN=Root and CN=Evil");
+	assert_unsorted(stack_of(sub, evil, leaf, stranger, NULL), "more than one CA");
+	assert_unsorted(stack_of(ca, stranger, NULL), "none of the 2 certificates");
+	assert_unsorted(stack_of(ca, forged, NULL), "none of the 2 certificates");
+	for (int i = 0; i < 17; i++)
+		X509_add_cert(many, ca, X509_ADD_FLAG_UP_REF);
+	assert_unsorted(many, "sent 17 certificates, more than 16");
+	X509_free(evil);
+	X509_free(leaf);
+	X509_free(stranger);
+	X509_free(forged);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_certificate_as_asked_passes_with_its_chain),
+		cmocka_unit_test(a_certificate_for_another_key_is_told_apart),
+		cmocka_unit_test(other_names_are_refused_with_what_to_set),
+		cmocka_unit_test(changed_names_are_accepted_and_told_where_that_is_set),
+		cmocka_unit_test(order_and_case_of_names_say_nothing),
+		cmocka_unit_test(a_subject_that_is_not_set_is_the_first_domain),
+		cmocka_unit_test(a_renewal_has_the_names_in_force_or_those_asked_for_now),
+		cmocka_unit_test(a_ca_is_not_a_certificate_of_ours),
+		cmocka_unit_test(usages_fit_server_client_or_ike),
+		cmocka_unit_test(weak_algorithms_need_allow_legacy_and_md5_never_passes),
+		cmocka_unit_test(sha_1_on_the_anchor_itself_says_nothing),
+		cmocka_unit_test(keys_that_stop_the_machine_are_refused),
+		cmocka_unit_test(times_count_only_by_a_clock_that_is_trusted),
+		cmocka_unit_test(an_unknown_issuer_counts_only_where_no_anchor_is_needed),
+		cmocka_unit_test(
+			a_path_leads_over_the_anchor_though_a_cross_certificate_came_along),
+		cmocka_unit_test(only_a_ca_may_issue),
+		cmocka_unit_test(a_v1_anchor_vouches_for_nobody),
+		cmocka_unit_test(a_wrong_signature_is_refused),
+		cmocka_unit_test(a_path_keeps_the_limits_of_its_cas),
+		cmocka_unit_test(a_critical_extension_that_nobody_knows_is_refused),
+		cmocka_unit_test(a_plain_scep_ca_passes),
+		cmocka_unit_test(a_self_signed_certificate_has_no_chain),
+		cmocka_unit_test(of_several_that_pass_the_latest_is_taken),
+		cmocka_unit_test(a_ca_is_trusted_only_if_it_is_one),
+		cmocka_unit_test(what_a_ca_sent_is_sorted),
+		cmocka_unit_test(what_is_no_bundle_of_one_ca_is_refused),
+	};
+
+	return cmocka_run_group_tests(tests, make_cas, free_cas);
+}
