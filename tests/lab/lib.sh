@@ -5,12 +5,18 @@
 # DIR holds what the server needs, its process id (pid) and its output (log).
 set -eu
 
+alive() { # alive PID: it runs; one that only waits for its parent does not
+	case $(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null) in
+	'' | Z) return 1 ;;
+	esac
+}
+
 if [ "${1:-}" = stop ]; then
 	[ -s "$2/pid" ] || exit 0
 	read -r pid <"$2/pid"
 	kill "$pid" 2>/dev/null || :
 	for _ in $(seq 100); do
-		kill -0 "$pid" 2>/dev/null || break
+		alive "$pid" || break
 		sleep 0.05
 	done
 	rm -f "$2/pid"
@@ -68,7 +74,7 @@ ready() { # ready URL COMMAND...: waits until COMMAND succeeds
 	shift
 	read -r pid <"$DIR/pid"
 	for _ in $(seq 200); do
-		if ! kill -0 "$pid" 2>/dev/null; then
+		if ! alive "$pid"; then
 			tail -5 "$DIR/log" >&2
 			exit 1
 		fi
