@@ -638,6 +638,18 @@ static void certificates_are_counted(void **state)
 	assert_content(0, -EBADMSG, "holds no certificate");
 }
 
+/* What a wrong key makes of an envelope, once in 256 times. */
+static void garbage_in_an_envelope_reads_like_a_wrong_key(void **state)
+{
+	STACK_OF(X509) *certificates = NULL;
+	struct error err;
+
+	(void)state;
+	assert_int_equal(scep_content_read("\x42garbage", 8, &certificates, NULL, NULL, &err),
+	                 -EBADMSG);
+	assert_string_equal(err.text, "the answer cannot be decrypted");
+}
+
 static void assert_bundle(const unsigned char *der, size_t length, X509 *first, int count)
 {
 	STACK_OF(X509) *certificates = NULL;
@@ -798,6 +810,7 @@ int main(void)
 		cmocka_unit_test(envelopes_that_are_broken_anywhere_fail_with_one_text),
 		cmocka_unit_test(envelopes_for_others_and_of_other_kinds_are_refused),
 		cmocka_unit_test(certificates_are_counted),
+		cmocka_unit_test(garbage_in_an_envelope_reads_like_a_wrong_key),
 		cmocka_unit_test(the_ca_comes_first_whatever_the_bundles_order),
 		cmocka_unit_test(an_ra_that_the_ca_did_not_sign_is_refused),
 		cmocka_unit_test(what_is_no_ca_certificate_is_refused),
