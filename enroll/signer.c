@@ -80,7 +80,7 @@ static struct record *question(const struct grant *grant, const char *frame, con
 static int ask_into(struct signer *signer, struct record *record, unsigned char *out, size_t room)
 {
 	struct record *answer = NULL;
-	const struct field *data;
+	const struct field *data = NULL;
 	int length = -1;
 
 	if (!record) {

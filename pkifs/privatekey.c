@@ -167,20 +167,66 @@ int private_key_to_pem(const unsigned char *der, size_t length, BIO **out)
 	return -ENOMEM;
 }
 
-/* Refuses what is no usable key, though it was read as one. */
-static int check_rsa(EVP_PKEY *key, struct error *err)
+/* True when KEY has each number of NAMES (up to a NULL), none of more than BITS bits: what is
+ * longer makes one operation last for hours. */
+static bool numbers_fit(const EVP_PKEY *key, const char *const *names, int bits)
 {
-	BIGNUM *e = NULL;
-	bool bad;
+	bool fit = true;
 
-	if (!rsa_size(EVP_PKEY_get_bits(key)))
-		return error_set(err, -EINVAL, "the RSA key has %d bits; %d to %d are taken",
-		                 EVP_PKEY_get_bits(key), RSA_BITS_MIN, RSA_BITS_MAX);
-	bad = !EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) || !BN_is_odd(e) ||
-	      BN_num_bits(e) < 2 || BN_num_bits(e) > 64;
+	for (; fit && *names; names++) {
+		BIGNUM *number = NULL;
+
+		fit = EVP_PKEY_get_bn_param(key, *names, &number) && !BN_is_zero(number) &&
+		      BN_num_bits(number) <= bits;
+		BN_clear_free(number);
+	}
+	ERR_clear_error();
+	return fit;
+}
+
+static int check_rsa(const EVP_PKEY *key, struct error *err)
+{
+	static const char *const exponent[] = { OSSL_PKEY_PARAM_RSA_E, NULL };
+	static const char *const private[] = { OSSL_PKEY_PARAM_RSA_D,
+		                               OSSL_PKEY_PARAM_RSA_FACTOR1,
+		                               OSSL_PKEY_PARAM_RSA_FACTOR2,
+		                               OSSL_PKEY_PARAM_RSA_EXPONENT1,
+		                               OSSL_PKEY_PARAM_RSA_EXPONENT2,
+		                               OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+		                               NULL };
+	int bits = EVP_PKEY_get_bits(key);
+	BIGNUM *e = NULL;
+	bool good;
+
+	if (!rsa_size(bits))
+		return error_set(err, -EINVAL, "the RSA key has %d bits; %d to %d are taken", bits,
+		                 RSA_BITS_MIN, RSA_BITS_MAX);
+	good = numbers_fit(key, exponent, 64) &&
+	       EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) && BN_is_odd(e) &&
+	       !BN_is_one(e);
 	BN_free(e);
-	if (bad)
+	if (!good)
 		return error_set(err, -EINVAL, "the RSA key's public exponent is none to be used");
+	if (!numbers_fit(key, private, bits))
+		return error_set(err, -EINVAL,
+		                 "the private key is damaged: RSA numbers are missing or too long");
+	return 0;
+}
+
+static int check_dsa(const EVP_PKEY *key, struct error *err)
+{
+	static const char *const large[] = { OSSL_PKEY_PARAM_FFC_P, OSSL_PKEY_PARAM_FFC_G,
+		                             OSSL_PKEY_PARAM_PUB_KEY, NULL };
+	static const char *const small[] = { OSSL_PKEY_PARAM_FFC_Q, OSSL_PKEY_PARAM_PRIV_KEY,
+		                             NULL };
+	int bits = EVP_PKEY_get_bits(key);
+
+	if (!dsa_size(bits))
+		return error_set(err, -EINVAL, "the DSA key has %d bits; 2048 and 3072 are taken",
+		                 bits);
+	if (!numbers_fit(key, large, bits) || !numbers_fit(key, small, DSA_Q_BITS))
+		return error_set(err, -EINVAL,
+		                 "the private key is damaged: DSA numbers are missing or too long");
 	return 0;
 }
 
@@ -203,6 +249,7 @@ static int check_ec(EVP_PKEY *key, struct error *err)
 	return 0;
 }
 
+/* Refuses what is no usable key, though it was read as one. */
 static int check_type(EVP_PKEY *key, struct error *err)
 {
 	switch (EVP_PKEY_get_base_id(key)) {
@@ -213,10 +260,7 @@ static int check_type(EVP_PKEY *key, struct error *err)
 	case EVP_PKEY_ED25519:
 		return 0;
 	case EVP_PKEY_DSA:
-		if (dsa_size(EVP_PKEY_get_bits(key)))
-			return 0;
-		return error_set(err, -EINVAL, "the DSA key has %d bits; 2048 and 3072 are taken",
-		                 EVP_PKEY_get_bits(key));
+		return check_dsa(key, err);
 	default:
 		return error_set(err, -EINVAL, "the key's type is none of these: " TYPES);
 	}

@@ -3,6 +3,7 @@
 #include "tests/unit/keys_client.h"
 
 #include <errno.h>
+#include <openssl/core_names.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <setjmp.h>
@@ -257,12 +258,23 @@ static struct record *import(const void *text, size_t length)
 	return keys_ask(&keys, question, -1);
 }
 
+static EVP_PKEY *new_dsa(void)
+{
+	struct record *made = keys_generate(&keys, "dsa", 2048, 1);
+	EVP_PKEY *key = opened(&keys, made, 1);
+
+	record_free(made);
+	return key;
+}
+
 static EVP_PKEY *new_key(const char *type)
 {
 	EVP_PKEY *key = NULL;
 
 	if (strcmp(type, "rsa") == 0)
 		key = EVP_RSA_gen(2048);
+	else if (strcmp(type, "dsa") == 0)
+		key = new_dsa();
 	else if (strcmp(type, "ed25519") == 0)
 		key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	else
@@ -327,7 +339,7 @@ static void assert_bio_refused(BIO *bio, const char *sentence)
 
 static void keys_are_imported_from_pem_and_der(void **state)
 {
-	static const char *const types[] = { "rsa", "P-256", "P-384", "P-521", "ed25519" };
+	static const char *const types[] = { "rsa", "P-256", "P-384", "P-521", "ed25519", "dsa" };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(types); i++) {
@@ -424,6 +436,61 @@ static BIO *joined(BIO *one, BIO *other)
 	BIO_write(one, text, (int)length);
 	BIO_free(other);
 	return one;
+}
+
+static void add_number(BIO *out, const BIGNUM *number)
+{
+	ASN1_INTEGER *integer = BN_to_ASN1_INTEGER(number, NULL);
+	unsigned char *der = NULL;
+	int length = i2d_ASN1_INTEGER(integer, &der);
+
+	BIO_write(out, der, length);
+	OPENSSL_free(der);
+	ASN1_INTEGER_free(integer);
+}
+
+/* PKCS#1 of KEY as only a hostile hand writes it: its number INDEX has BITS bits. */
+static BIO *pkcs1_with_long(EVP_PKEY *key, size_t index, int bits)
+{
+	static const char *const names[] = {
+		OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,
+		OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+		OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+		OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1
+	};
+	BIO *body = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+	BIGNUM *number = BN_new();
+	unsigned char head[8], *at = head;
+	char *text;
+	long length;
+
+	add_number(body, number);
+	for (size_t i = 0; i < COUNT(names); i++) {
+		assert_int_equal(EVP_PKEY_get_bn_param(key, names[i], &number), 1);
+		if (i == index)
+			BN_rand(number, bits, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD);
+		add_number(body, number);
+	}
+	length = BIO_get_mem_data(body, &text);
+	ASN1_put_object(&at, 1, (int)length, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL);
+	BIO_write(out, head, (int)(at - head));
+	joined(out, body);
+	BN_free(number);
+	return out;
+}
+
+static void a_number_that_takes_hours_to_use_is_refused(void **state)
+{
+	EVP_PKEY *key = new_key("rsa");
+
+	(void)state;
+	assert_bio_imported(pkcs1_with_long(key, 99, 0), key);
+	assert_bio_refused(pkcs1_with_long(key, 0, 500000), "the RSA key has 500000 bits");
+	assert_bio_refused(pkcs1_with_long(key, 1, 2000), "public exponent");
+	for (size_t i = 2; i < 8; i++)
+		assert_bio_refused(pkcs1_with_long(key, i, 500000),
+		                   "RSA numbers are missing or too long");
+	EVP_PKEY_free(key);
 }
 
 static void what_is_not_one_key_is_refused_in_words(void **state)
@@ -700,6 +767,7 @@ int main(void)
 		cmocka_unit_test(what_stands_around_a_pem_key_is_no_hindrance),
 		cmocka_unit_test(an_encrypted_key_is_refused_with_how_to_open_it),
 		cmocka_unit_test(keys_of_no_use_are_refused_each_with_its_reason),
+		cmocka_unit_test(a_number_that_takes_hours_to_use_is_refused),
 		cmocka_unit_test(what_is_not_one_key_is_refused_in_words),
 		cmocka_unit_test(a_megabyte_and_a_byte_is_too_much_for_a_key),
 		cmocka_unit_test(every_cut_and_flipped_key_is_survived),

@@ -5,10 +5,12 @@
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/param_build.h>
+#include <openssl/pem.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -544,6 +546,29 @@ static void an_unknown_issuer_counts_only_where_no_anchor_is_needed(void **state
 	free_stack(expectation.anchors);
 }
 
+static void the_system_s_trust_is_not_what_the_environment_says(void **state)
+{
+	char folder[] = "/tmp/validate-XXXXXX", file[64];
+	struct expectation expectation = usual(NULL);
+	FILE *out;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(file, sizeof file, "%s/%08lx.0", folder, X509_subject_name_hash(ca));
+	out = fopen(file, "w");
+	assert_non_null(out);
+	PEM_write_X509(out, ca);
+	fclose(out);
+	setenv("SSL_CERT_DIR", folder, 1);
+	setenv("SSL_CERT_FILE", file, 1);
+	expectation.system_store = true;
+	refused(expectation, MAKE(.names = A_NAMES, FROM_CA), NULL, "leads to no trusted CA");
+	unsetenv("SSL_CERT_DIR");
+	unsetenv("SSL_CERT_FILE");
+	unlink(file);
+	rmdir(folder);
+}
+
 static void a_path_leads_over_the_anchor_though_a_cross_certificate_came_along(void **state)
 {
 	X509 *evil =
@@ -851,6 +876,7 @@ int main(void)
 		cmocka_unit_test(keys_that_stop_the_machine_are_refused),
 		cmocka_unit_test(times_count_only_by_a_clock_that_is_trusted),
 		cmocka_unit_test(an_unknown_issuer_counts_only_where_no_anchor_is_needed),
+		cmocka_unit_test(the_system_s_trust_is_not_what_the_environment_says),
 		cmocka_unit_test(
 			a_path_leads_over_the_anchor_though_a_cross_certificate_came_along),
 		cmocka_unit_test(only_a_ca_may_issue),
