@@ -207,8 +207,7 @@ static int refused(const struct ctl *ctl, const char *path, int code, struct err
 		return error_set(err, code, "%s", reason);
 	}
 	if (code == -EBUSY)
-		return error_set(err, code, "%s: a request is still under way, or others use it",
-		                 name);
+		return error_set(err, code, "%s: a request is still under way", name);
 	return error_set(err, code, "%s: %s", name, strerror(-code));
 }
 
@@ -234,8 +233,12 @@ int target_remove(const struct ctl *ctl, const struct target *target, struct err
 	ctl_path(ctl, target, "", path);
 	if (rmdir(path) == 0)
 		return 0;
-	r = refused(ctl, path, -errno, err);
-	if (r == -EBUSY && ctl_status(ctl, target, &status, NULL) == 0) {
+	r = -errno;
+	if (r != -EBUSY)
+		return refused(ctl, path, r, err);
+	error_set(err, r, "%s/%s can't be removed: the config of another object names it",
+	          target->kind, target->name);
+	if (ctl_status(ctl, target, &status, NULL) == 0) {
 		reason = record_get(status, "last-error");
 		if (reason && *reason)
 			error_set(err, r, "%s", reason);

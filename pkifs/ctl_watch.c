@@ -7,13 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Members that stand at the front of the line. */
-static bool is_head(const char *key)
+/* Members that stand at the front of the line, and those that are too much for people. */
+static bool is_left_out(const char *key)
 {
-	static const char *const head[] = { "time", "event", "kind", "name" };
+	static const char *const names[] = { "time", "event",      "kind",
+		                             "name", "issuer",     "serial",
+		                             "key",  "not-before", "fingerprint-sha256" };
 
-	for (size_t i = 0; i < COUNT(head); i++)
-		if (strcmp(head[i], key) == 0)
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (strcmp(names[i], key) == 0)
 			return true;
 	return false;
 }
@@ -34,7 +36,7 @@ static void add_members(json_t *event, char *text, size_t size)
 
 	json_object_foreach(event, key, value)
 	{
-		char *shown = is_head(key) ? NULL : value_text(value);
+		char *shown = is_left_out(key) ? NULL : value_text(value);
 		bool alone = strcmp(key, "reason") == 0;
 
 		if (shown && *shown) {
@@ -65,8 +67,8 @@ bool event_text(const char *line, size_t length, char *text, size_t size)
 	}
 	kind = head(event, "kind");
 	time = head(event, "time");
-	snprintf(text, size, "%.10s %.8s  %s%s%s  %s", time, strlen(time) > 11 ? time + 11 : "",
-	         kind, *kind ? "/" : "", head(event, "name"), head(event, "event"));
+	snprintf(text, size, "%s  %s%s%s  %s", time, kind, *kind ? "/" : "", head(event, "name"),
+	         head(event, "event"));
 	add_members(event, text, size);
 	text_printable(text); /* names and reasons come from outside */
 	json_decref(event);

@@ -404,12 +404,12 @@ static void an_event_is_one_readable_line(void **state)
 {
 	static const char event[] =
 		"{\"time\":\"2026-11-23T10:00:00Z\",\"event\":\"enrolled\",\"kind\":\"local\","
-		"\"name\":\"www\",\"version\":2,\"reason\":\"a\\u001b[2Jb\\n\"}";
+		"\"name\":\"www\",\"serial\":\"01\",\"version\":2,\"reason\":\"a\\u001b[2Jb\\n\"}";
 	char text[64];
 
 	(void)state;
 	assert_true(event_text(event, strlen(event), text, sizeof text));
-	assert_string_equal(text, "2026-11-23 10:00:00  local/www  enrolled: version 2, a?[2Jb?");
+	assert_string_equal(text, "2026-11-23T10:00:00Z  local/www  enrolled: version 2, a?[2Jb?");
 	assert_true(event_text("{}", 2, text, sizeof text));
 	assert_false(event_text("", 0, text, sizeof text));
 	assert_false(event_text("[1]", 3, text, sizeof text));
