@@ -225,26 +225,16 @@ int target_make(const struct ctl *ctl, const struct target *target, bool *made, 
 
 int target_remove(const struct ctl *ctl, const struct target *target, struct error *err)
 {
-	struct record *status = NULL;
 	char path[PATH_MAX];
-	const char *reason;
-	int r;
 
 	ctl_path(ctl, target, "", path);
 	if (rmdir(path) == 0)
 		return 0;
-	r = -errno;
-	if (r != -EBUSY)
-		return refused(ctl, path, r, err);
-	error_set(err, r, "%s/%s can't be removed: the config of another object names it",
-	          target->kind, target->name);
-	if (ctl_status(ctl, target, &status, NULL) == 0) {
-		reason = record_get(status, "last-error");
-		if (reason && *reason)
-			error_set(err, r, "%s", reason);
-		record_free(status);
-	}
-	return r;
+	if (errno == EBUSY)
+		return error_set(err, -EBUSY,
+		                 "%s/%s can't be removed: the config of another object names it",
+		                 target->kind, target->name);
+	return refused(ctl, path, -errno, err);
 }
 
 void text_free(char *text, size_t length)
