@@ -14,6 +14,15 @@
 
 #include <cmocka.h>
 
+/* In a child: closes what it inherited from other tests' clients, but for its own two. A control
+ * socket that lives on in a sibling would keep its process alive. */
+static void keep_only(int one, int other)
+{
+	for (int fd = 3; fd < 256; fd++)
+		if (fd != one && fd != other)
+			close(fd);
+}
+
 void keys_start(struct keys_client *client, const char *store_key, size_t length)
 {
 	int ends[2], file[2] = { -1, -1 };
@@ -30,7 +39,7 @@ void keys_start(struct keys_client *client, const char *store_key, size_t length
 	if (client->pid == 0) {
 		int code;
 
-		close(ends[0]);
+		keep_only(ends[1], file[0]);
 		code = keys_main(ends[1], file[0]);
 		prctl(PR_SET_DUMPABLE, 1); /* the leak checker looks into the process */
 		exit(code);

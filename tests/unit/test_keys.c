@@ -232,6 +232,25 @@ static void unsealed_and_sealed_are_never_mistaken(void **state)
 	record_free(bare);
 }
 
+static void an_unsealed_key_opens_only_with_its_public_key(void **state)
+{
+	struct record *one, *other, *question;
+	struct keys_client none;
+
+	(void)state;
+	keys_start(&none, NULL, 0);
+	one = keys_generate(&none, "ecdsa", 256, 3);
+	other = keys_generate(&none, "ecdsa", 256, 3);
+	question = keys_question("open");
+	copy_field(question, one, "sealed");
+	copy_field(question, other, "public");
+	record_add_number(question, "owner", 3);
+	assert_error(keys_ask(&none, question, -1), "not the private key of its public key");
+	assert_int_equal(keys_stop(&none), 0);
+	record_free(one);
+	record_free(other);
+}
+
 static void a_file_that_is_no_store_key_refuses_every_use(void **state)
 {
 	static const char no_hex[] =
@@ -762,6 +781,7 @@ int main(void)
 		cmocka_unit_test(a_sealed_key_opens_only_where_it_belongs),
 		cmocka_unit_test(another_store_key_is_told_from_the_right_one),
 		cmocka_unit_test(unsealed_and_sealed_are_never_mistaken),
+		cmocka_unit_test(an_unsealed_key_opens_only_with_its_public_key),
 		cmocka_unit_test(a_file_that_is_no_store_key_refuses_every_use),
 		cmocka_unit_test(keys_are_imported_from_pem_and_der),
 		cmocka_unit_test(what_stands_around_a_pem_key_is_no_hindrance),
