@@ -145,6 +145,30 @@ int db_meta_set(struct db *db, const char *name, const void *value, size_t lengt
 	               value, length);
 }
 
+int db_meta_remove(struct db *db, const char *name)
+{
+	return sql_run(db, "DELETE FROM meta WHERE name=?", "t", name);
+}
+
+int db_meta_next(struct db *db, const char *after, const char *before, const char *value,
+                 char *name, size_t size)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement,
+	             "SELECT name FROM meta WHERE name>? AND name<? AND value=CAST(? AS BLOB)"
+	             " ORDER BY name LIMIT 1",
+	             "ttt", after, before, value);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	if (result == SQLITE_ROW)
+		sql_text(statement, 0, name, size);
+	r = sql_done(statement, result);
+	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+}
+
 int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode)
 {
 	sqlite3_stmt *statement;
@@ -230,17 +254,16 @@ int db_applied_add(struct db *db, uint64_t unique)
 	return sql_run(db, "INSERT OR IGNORE INTO applied VALUES (?)", "i", (int64_t)unique);
 }
 
-bool db_applied(struct db *db, uint64_t unique)
+int db_applied_next(struct db *db, uint64_t after, uint64_t *unique)
 {
-	int64_t one;
+	int64_t number;
+	int r = sql_number(db, &number,
+	                   "SELECT request FROM applied WHERE request>? ORDER BY request LIMIT 1",
+	                   "i", (int64_t)after);
 
-	return sql_number(db, &one, "SELECT 1 FROM applied WHERE request=?", "i",
-	                  (int64_t)unique) == 0;
-}
-
-int db_applied_remove(struct db *db, uint64_t unique)
-{
-	return sql_run(db, "DELETE FROM applied WHERE request=?", "i", (int64_t)unique);
+	if (r == 0)
+		*unique = (uint64_t)number;
+	return r;
 }
 
 int db_applied_clear(struct db *db)

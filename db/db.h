@@ -52,6 +52,10 @@ const char *db_reason(const struct db *db);
 /* Named values of the store itself. *VALUE is the caller's (blob_clear). */
 int db_meta_get(struct db *db, const char *name, struct blob *value);
 int db_meta_set(struct db *db, const char *name, const void *value, size_t length);
+int db_meta_remove(struct db *db, const char *name);
+/* The first name above AFTER and below BEFORE that has VALUE, into NAME (may be AFTER itself). */
+int db_meta_next(struct db *db, const char *after, const char *before, const char *value,
+                 char *name, size_t size);
 
 /* Objects: CA profiles and certificate ids. */
 struct object {
@@ -202,8 +206,8 @@ int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line
 
 /* FUSE requests whose change is in the store, by their `unique`. For one mount only. */
 int db_applied_add(struct db *db, uint64_t unique);
-bool db_applied(struct db *db, uint64_t unique);
-int db_applied_remove(struct db *db, uint64_t unique);
+/* The smallest above AFTER, or -ENOENT. */
+int db_applied_next(struct db *db, uint64_t after, uint64_t *unique);
 int db_applied_clear(struct db *db);
 
 #endif

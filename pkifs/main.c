@@ -1,1 +1,168 @@
-int main(void);int main(void){return 0;}
+#include "common/log.h"
+#include "pkifs/conf.h"
+#include "pkifs/keys.h"
+#include "pkifs/keytable.h"
+#include "pkifs/publish.h"
+#include "pkifs/store.h"
+#include "pkifs/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_CONF "/etc/pkifs/pkifs.conf"
+
+static void usage(FILE *out)
+{
+	fputs("usage: pkifsd [-f] [-d] [-c FILE] [-s STORE] [-o KEY=VALUE]... [MOUNTPOINT]\n"
+	      "\n"
+	      "  -f  stay in the foreground          -c  configuration (" DEFAULT_CONF ")\n"
+	      "  -d  log at debug level              -s  the store (/var/lib/pkifs/store.db)\n"
+	      "  -o  any key of pkifs.conf           -V  version\n"
+	      "\n"
+	      "Mounts the store (on /pki) and returns once the mount answers. As an ordinary "
+	      "user:\n"
+	      "\n"
+	      "  mkdir -p ~/pki && pkifsd -s ~/pki.db -o store-key=$HOME/pki.key ~/pki\n",
+	      out);
+}
+
+static int absolute(const char *key, const char *path, char ***options, int *count)
+{
+	char folder[4096], *option = NULL;
+
+	if (*path == '/' || !getcwd(folder, sizeof folder)) {
+		if (asprintf(&option, "%s=%s", key, path) < 0)
+			return -ENOMEM;
+	} else if (asprintf(&option, "%s=%s/%s", key, folder, path) < 0) {
+		return -ENOMEM;
+	}
+	(*options)[(*count)++] = option;
+	return 0;
+}
+
+/* 0, or the exit code with a message printed. */
+static int read_arguments(int argc, char **argv, struct supervision *given)
+{
+	int option;
+
+	given->conf_path = DEFAULT_CONF;
+	given->conf_is_default = true;
+	given->options = calloc((size_t)argc + 1, sizeof *given->options);
+	while (given->options && (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
+		switch (option) {
+		case 'f':
+			given->foreground = true;
+			break;
+		case 'd':
+			given->debug = true;
+			break;
+		case 'c':
+			given->conf_path = optarg;
+			given->conf_is_default = false;
+			break;
+		case 's':
+			absolute("store", optarg, &given->options, &given->option_count);
+			break;
+		case 'o':
+			given->options[given->option_count++] = strdup(optarg);
+			break;
+		case 'V':
+			puts("pkifsd " PKIFS_VERSION);
+			exit(0);
+		case 'h':
+			usage(stdout);
+			exit(0);
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (!given->options || argc - optind > 1) {
+		usage(stderr);
+		return 2;
+	}
+	if (optind < argc) {
+		size_t length = strlen(argv[optind]);
+
+		while (length > 1 && argv[optind][length - 1] == '/')
+			argv[optind][--length] = 0;
+		absolute("mount-point", argv[optind], &given->options, &given->option_count);
+	}
+	return 0;
+}
+
+/* The parent waits for the mount to answer; the child goes on. 0 in the child. */
+static int go_background(struct supervision *given)
+{
+	char reason[512];
+	ssize_t length;
+	int fds[2], null;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		perror("pkifsd");
+		exit(1);
+	}
+	if (pid > 0) {
+		close(fds[1]);
+		length = read(fds[0], reason, sizeof reason - 1);
+		reason[length > 0 ? length : 0] = 0;
+		if (strcmp(reason, READY) == 0)
+			exit(0);
+		fprintf(stderr, "pkifsd: %s\n", *reason ? reason : "the daemon ended");
+		exit(1);
+	}
+	close(fds[0]);
+	given->ready_fd = fds[1];
+	setsid();
+	if (chdir("/") < 0)
+		perror("pkifsd");
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+		close(null);
+	}
+	return 0;
+}
+
+static int run_daemon(int argc, char **argv)
+{
+	struct supervision given = { .ready_fd = -1 };
+	struct error err = { 0 };
+	int r = read_arguments(argc, argv, &given);
+
+	if (r)
+		return r;
+	r = conf_read(given.conf_path, given.conf_is_default, &given.conf, &err);
+	for (int i = 0; r == 0 && i < given.option_count; i++)
+		r = conf_set(given.conf, given.options[i], &err);
+	if (r < 0) {
+		fprintf(stderr, "pkifsd: %s\n", err.text);
+		return 1;
+	}
+	if (!given.foreground)
+		go_background(&given);
+	r = supervise(&given);
+	record_free(given.conf);
+	for (int i = 0; i < given.option_count; i++)
+		free(given.options[i]);
+	free(given.options);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	/* The supervisor starts its children from this same program. */
+	if (argc == 2 && strcmp(argv[1], "--store") == 0)
+		return store_main(3, 4, 5, 6);
+	if (argc >= 2 && strcmp(argv[1], "--keys") == 0)
+		return keys_main(3, argc == 2 ? 4 : -1);
+	if (argc == 3 && strcmp(argv[1], "--publisher") == 0)
+		return publisher_main(3, argv[2]);
+	return run_daemon(argc, argv);
+}

@@ -24,11 +24,6 @@
 #define BUFFER_SIZE ((1u << 20) + 4096) /* a key or certificate file, and one byte to see more */
 #define BUFFERS     128
 
-union slot_header {
-	struct fuse_in_header fuse;
-	char room[sizeof(struct fuse_in_header)];
-};
-
 /* One open(2). `ino` 0: free. */
 struct open_file {
 	uint64_t unique; /* of the request that opened it: replayed, it opens once */
@@ -36,14 +31,15 @@ struct open_file {
 	uint64_t start;  /* watch: offset in the endless text of events */
 	uint64_t poll;   /* the kernel's handle of a poll that waits, if polled */
 	uint64_t length; /* bytes in the buffer */
+	int64_t request; /* row of the request that its text became */
 	int32_t tgid;    /* the process that opened it */
 	uint32_t uid;    /* its user */
 	int16_t buffer;  /* index of its buffer, or -1 */
 	bool polled;
 	bool writable;
-	bool cut;     /* truncated: an empty text is meant */
-	bool written; /* something was written since the last judgement */
-	bool stale;   /* a write was refused: nothing of this text counts */
+	bool cut;        /* truncated: an empty text is meant */
+	bool written;    /* something was written since the last judgement */
+	int32_t refused; /* errno of a write that was refused: nothing of this text counts */
 };
 
 /* A name that is not ours, in an object's folder: an editor's temporary file. `ino` 0: free. */
@@ -63,6 +59,11 @@ struct shared {
 	char init[4096];
 	uint64_t next_temporary;
 	uint32_t generation; /* how many stores there were */
+	/* the request that runs now; a store that finds one here again and again gives it up */
+	uint64_t running;
+	uint64_t suspect;
+	uint32_t suspicions;
+	uint32_t files_top; /* above the highest open file ever used */
 	struct open_file files[OPEN_FILES];
 	struct temporary temporaries[TEMPORARIES];
 	bool buffer_taken[BUFFERS];
@@ -80,7 +81,8 @@ struct shared *shared_map(int fd);
 int16_t shared_buffer_take(struct shared *shared);
 void shared_buffer_free(struct shared *shared, int16_t buffer);
 
-/* The slot of index SLOT (0 … LARGE_SLOTS + SMALL_SLOTS - 1). */
+/* The slot of index SLOT: the large ones first, then the small ones. */
+#define SLOTS (LARGE_SLOTS + SMALL_SLOTS)
 struct fuse_in_header *shared_slot(struct shared *shared, int slot);
 
 #endif

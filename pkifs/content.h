@@ -1,0 +1,31 @@
+/* What the files hold: one function per row of file_rows. Fills *CONTENT; -ENOENT: no content. */
+#ifndef PKIFS_CONTENT_H
+#define PKIFS_CONTENT_H
+
+#include "pkifs/file.h"
+
+typedef int make_content(struct store *store, const struct node *node, struct content *content);
+
+make_content make_readme, make_empty, make_config, make_request, make_ca_cert, make_ca_chain,
+	make_fingerprint, make_pending, make_crl_pem, make_crl_der, make_key, make_public, make_csr,
+	make_csr_fingerprint, make_cert, make_chain, make_fullchain, make_bundle;
+
+/* pkifs/status.c */
+make_content make_status, make_status_all, make_status_json;
+
+/* The line of `wait`, or -EAGAIN while its reader has to wait. */
+int make_wait_line(struct store *store, int64_t object, struct content *content);
+
+/* Fingerprints of the certificates in PEM (SHA-256, SHA-1, MD5 each), as `fingerprint` shows. */
+int fingerprints_text(const struct blob *pem, struct content *content);
+
+/* A CRL as PEM: its size, and LENGTH bytes at OFFSET made from the DER in FD. */
+size_t pem_crl_size(int64_t der_size);
+int pem_crl_read(int fd, int64_t der_size, size_t offset, char *bytes, size_t length);
+
+/* Adds text to CONTENT. 0 or -ENOMEM. */
+int content_add(struct content *content, const char *text, size_t length);
+__attribute__((format(printf, 2, 3))) int content_addf(struct content *content, const char *format,
+                                                       ...);
+
+#endif

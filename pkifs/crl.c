@@ -1,0 +1,362 @@
+/*
+ * CRLs: body and index are files beside the store, made by a worker, looked up here. An index is
+ * sorted 32-byte entries: serial's length, 20 bytes of serial (zeros in front), reason (255:
+ * none), two zero bytes, and the time of revocation in Unix seconds (8 bytes, network order).
+ */
+#include "common/log.h"
+#include "common/x509.h"
+#include "pkifs/object.h"
+#include "pkifs/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/asn1.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define ENTRY      32
+#define SERIAL_MAX 20
+
+static void kept_name(char name[64], int64_t crl, bool index)
+{
+	snprintf(name, 64, "crl-%lld.%s", (long long)crl, index ? "idx" : "der");
+}
+
+static void new_name(char name[64], unsigned number, bool index)
+{
+	snprintf(name, 64, "new-%u.%s", number, index ? "idx" : "der");
+}
+
+int crl_open(struct store *store, int64_t crl, bool index)
+{
+	char name[64];
+	int fd;
+
+	kept_name(name, crl, index);
+	fd = openat(store->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
+}
+
+int crl_incoming(struct store *store, uint64_t handle, int flags)
+{
+	char name[64];
+	int fd;
+
+	snprintf(name, sizeof name, "incoming-%llu", (unsigned long long)handle);
+	fd = openat(store->folder, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+void crl_incoming_remove(struct store *store, uint64_t handle)
+{
+	char name[64];
+
+	snprintf(name, sizeof name, "incoming-%llu", (unsigned long long)handle);
+	unlinkat(store->folder, name, 0);
+}
+
+static bool in_use[256]; /* numbers of files that are being made */
+
+int crl_files_new(struct store *store, struct crl_files *files)
+{
+	unsigned number = 0;
+	int fds[2];
+
+	while (number < COUNT(in_use) && in_use[number])
+		number++;
+	if (number == COUNT(in_use))
+		return -EMFILE;
+	files->number = number;
+	for (int i = 0; i < 2; i++) {
+		char name[64];
+
+		new_name(name, number, i);
+		fds[i] = openat(store->folder, name,
+		                O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fds[i] < 0) {
+			int r = -errno;
+
+			if (i)
+				close(fds[0]);
+			return r;
+		}
+	}
+	files->body = fds[0];
+	files->index = fds[1];
+	in_use[number] = true;
+	return 0;
+}
+
+void crl_files_drop(struct store *store, struct crl_files *files)
+{
+	for (int i = 0; i < 2; i++) {
+		char name[64];
+
+		new_name(name, files->number, i);
+		unlinkat(store->folder, name, 0);
+	}
+	close(files->body);
+	close(files->index);
+	in_use[files->number] = false;
+}
+
+static int keep_files(struct store *store, const struct crl_files *files, int64_t crl)
+{
+	for (int i = 0; i < 2; i++) {
+		char from[64], to[64];
+
+		new_name(from, files->number, i);
+		kept_name(to, crl, i);
+		if (renameat(store->folder, from, store->folder, to) < 0)
+			return -errno;
+	}
+	return fsync(store->folder) < 0 ? -errno : 0;
+}
+
+/* Whether the files NAME belongs to are still wanted. */
+static bool is_wanted(struct store *store, const char *name)
+{
+	unsigned long long handle;
+	unsigned number;
+	long long id;
+	struct crl crl;
+
+	if (sscanf(name, "crl-%lld.", &id) == 1)
+		return db_crl_get(store->db, id, &crl) == 0;
+	if (sscanf(name, "incoming-%llu", &handle) == 1) {
+		const struct open_file *file = open_file_get(store, handle);
+
+		return file && inode_file(file->ino) == FILE_CRL_PEM;
+	}
+	return sscanf(name, "new-%u.", &number) == 1 && number < COUNT(in_use) && in_use[number];
+}
+
+void crl_sweep(struct store *store)
+{
+	int fd = openat(store->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!folder) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((entry = readdir(folder)))
+		if (*entry->d_name != '.' && !is_wanted(store, entry->d_name))
+			unlinkat(store->folder, entry->d_name, 0);
+	closedir(folder);
+}
+
+static void sweep_after_commit(void *user, int code)
+{
+	(void)code;
+	crl_sweep(user);
+}
+
+/* CRL numbers as hex, as long as 20 octets: the longer, else the later in order, is higher. */
+static bool is_lower(const char *number, const char *than)
+{
+	while (*number == '0')
+		number++;
+	while (*than == '0')
+		than++;
+	if (strlen(number) != strlen(than))
+		return strlen(number) < strlen(than);
+	return strcasecmp(number, than) < 0;
+}
+
+static int check_not_older(struct store *store, const struct edition *edition,
+                           const struct crl *crl, struct error *err)
+{
+	struct crl old;
+
+	if (!edition->crl || db_crl_get(store->db, edition->crl, &old) < 0)
+		return 0;
+	if (*crl->number && *old.number && is_lower(crl->number, old.number))
+		return error_set(err, -EINVAL, "the CRL has number %s, the one in force %s",
+		                 crl->number, old.number);
+	if (crl->this_update < old.this_update)
+		return error_set(err, -EINVAL, "the CRL is older than the one in force");
+	return 0;
+}
+
+int crl_publish(struct store *store, const struct object *object, struct crl_files *files,
+                const struct record *result, const char *source, struct error *err)
+{
+	struct crl crl = { .object = object->id, .created = store_now(store) };
+	struct edition edition;
+	int r;
+
+	crl.size = record_number(result, "size", 0);
+	crl.entries = record_number(result, "crl-entries", 0);
+	crl.this_update = record_number(result, "crl-this-update", 0);
+	crl.next_update = record_number(result, "crl-next-update", 0);
+	snprintf(crl.source, sizeof crl.source, "%s", source);
+	snprintf(crl.number, sizeof crl.number, "%s",
+	         record_get(result, "crl-number") ? record_get(result, "crl-number") : "");
+	r = db_edition_get(store->db, object->edition, &edition);
+	if (r < 0)
+		return r;
+	r = check_not_older(store, &edition, &crl, err);
+	if (r == 0)
+		r = db_crl_add(store->db, &crl, &edition.crl);
+	if (r == 0)
+		r = keep_files(store, files, edition.crl);
+	if (r == 0)
+		r = edition_publish(store, object, &edition);
+	if (r == 0)
+		r = store_clock_floor(store, crl.this_update);
+	if (r == 0)
+		r = store_event(store, object, "crl", NULL);
+	if (r == 0)
+		r = store_after(store, sweep_after_commit, store);
+	edition_clear(&edition);
+	return r;
+}
+
+int crl_lookup(struct store *store, int64_t crl, const ASN1_INTEGER *serial, int64_t *time,
+               int *reason)
+{
+	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
+	int length = ASN1_STRING_length(serial), found = 0;
+	unsigned char wanted[1 + SERIAL_MAX] = { 0 }, entry[ENTRY];
+	int fd = crl_open(store, crl, true);
+	struct stat file;
+	off_t low = 0, high;
+
+	if (fd < 0)
+		return fd;
+	if (length > SERIAL_MAX || fstat(fd, &file) < 0) {
+		close(fd);
+		return -EINVAL;
+	}
+	wanted[0] = (unsigned char)length;
+	memcpy(wanted + 1 + SERIAL_MAX - length, bytes, (size_t)length);
+	for (high = file.st_size / ENTRY; !found && low < high;) {
+		off_t middle = low + (high - low) / 2;
+		int order;
+
+		if (pread(fd, entry, ENTRY, middle * ENTRY) != ENTRY) {
+			found = -EIO;
+			break;
+		}
+		order = memcmp(wanted, entry, sizeof wanted);
+		found = order == 0;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	close(fd);
+	for (int i = 24; found == 1 && i < ENTRY; i++)
+		*time = (i == 24 ? 0 : *time << 8) | entry[i];
+	*reason = found == 1 ? entry[21] : 255;
+	return found;
+}
+
+/* The profile whose CA issued CERTIFICATE: the one that CONFIG names, else by the issuer's name. */
+static int issuing_profile(struct store *store, const struct record *config,
+                           const X509 *certificate, struct object *profile, struct edition *edition)
+{
+	int64_t after = 0;
+	bool named = object_profile(store, config, profile) == 0;
+	int r = named ? 0 : db_object_next(store->db, KIND_CA, after, profile);
+
+	for (; r == 0; r = named ? -ENOENT : db_object_next(store->db, KIND_CA, after, profile)) {
+		STACK_OF(X509) *ca = NULL;
+		bool same = false;
+
+		r = db_edition_get(store->db, profile->edition, edition);
+		if (r < 0)
+			return r;
+		if (edition->certificate.length &&
+		    certificates_read(edition->certificate.data, edition->certificate.length, 1,
+		                      &ca, NULL) == 0)
+			same = X509_NAME_cmp(X509_get_subject_name(sk_X509_value(ca, 0)),
+			                     X509_get_issuer_name(certificate)) == 0;
+		sk_X509_pop_free(ca, X509_free);
+		if (same)
+			return 0;
+		edition_clear(edition);
+		after = profile->id;
+	}
+	return r;
+}
+
+/* RFC 5280 §5.3.1 */
+static const char *reason_name(int reason)
+{
+	static const char *const names[] = {
+		", unspecified",      ", key compromise",
+		", CA compromise",    ", affiliation changed",
+		", superseded",       ", cessation of operation",
+		", on hold",          "",
+		", removed from CRL", ", privilege withdrawn",
+		", AA compromise",
+	};
+
+	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
+}
+
+static int describe_lookup(struct store *store, const struct crl *crl, const X509 *certificate,
+                           char *text, size_t size)
+{
+	char when[RFC3339_MAX], expiry[RFC3339_MAX];
+	int64_t time;
+	int reason, r;
+
+	r = crl_lookup(store, crl->id, X509_get0_serialNumber(certificate), &time, &reason);
+	if (r < 0) {
+		snprintf(text, size, "unknown (the CRL cannot be read)");
+		return 0;
+	}
+	rfc3339(crl->next_update, expiry);
+	if (r == 1) {
+		rfc3339(time, when);
+		snprintf(text, size, "revoked (CRL %s, since %s%s)", crl->number, when,
+		         reason_name(reason));
+		return 1;
+	}
+	if (crl->next_update && crl->next_update < store_now(store) && store_clock_trusted(store))
+		snprintf(text, size, "unknown (the CRL was due for renewal at %s)", expiry);
+	else
+		snprintf(text, size, "good (CRL %s, valid until %s)", crl->number, expiry);
+	return 0;
+}
+
+int revocation_of(struct store *store, const struct object *object, const X509 *certificate,
+                  char *text, size_t size)
+{
+	struct edition edition = { 0 };
+	struct record *config = NULL, *settings = NULL;
+	struct object profile;
+	struct crl crl;
+	int r;
+
+	r = store_config(store, object, &config);
+	if (r == 0)
+		r = issuing_profile(store, config, certificate, &profile, &edition);
+	if (r == 0)
+		r = store_config(store, &profile, &settings);
+	record_free(config);
+	if (r < 0) {
+		snprintf(text, size, "unchecked (no profile has its issuer)");
+		edition_clear(&edition);
+		return r == -ENOENT ? 0 : r;
+	}
+	if (record_is(settings, "revocation-check", "disable")) {
+		snprintf(text, size, "unchecked (revocation-check = disable)");
+	} else if (!edition.crl || db_crl_get(store->db, edition.crl, &crl) < 0) {
+		snprintf(text, size, "unknown (no CRL)");
+	} else {
+		r = describe_lookup(store, &crl, certificate, text, size);
+	}
+	record_free(settings);
+	edition_clear(&edition);
+	return r;
+}

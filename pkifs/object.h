@@ -1,0 +1,112 @@
+/*
+ * Objects: what a text that was written into one of their files does. Everything here that
+ * changes the store is called inside a change (store_begin); refusals fill ERR with the sentence
+ * that becomes last-error.
+ */
+#ifndef PKIFS_OBJECT_H
+#define PKIFS_OBJECT_H
+
+#include "pkifs/file.h"
+
+#include <openssl/x509.h>
+
+int object_create(struct store *store, enum kind kind, const char *name, uid_t uid, gid_t gid);
+/* -EBUSY while another object names it. */
+int object_remove(struct store *store, const struct object *object);
+/* chown or chmod of the folder: its owner is handed on to all that is in it. */
+int object_hand_over(struct store *store, const struct object *object, enum file folder,
+                     const struct file_mode *mode);
+
+/*
+ * A text that user UID wrote into FILE (config, request, confirm, cert.pem): judged, and kept
+ * unless DRY. 0, -EINVAL, -EBUSY, -EACCES.
+ */
+int object_accept(struct store *store, const struct object *object, enum file file,
+                  const char *text, size_t length, uid_t uid, bool dry, struct error *err);
+
+/* A path is truncated with no file open: an empty text. */
+int object_truncate(struct store *store, const struct object *object, enum file file, uid_t uid);
+
+int config_accept(struct store *store, const struct object *object, const char *text, size_t length,
+                  uid_t uid, bool dry, struct error *err);
+
+/* Where KEY names an object: 1 and *TARGET (may be NULL); -EINVAL where there is no such. */
+int reference_check(struct store *store, const struct key *key, const char *value,
+                    struct object *target, struct error *err);
+
+/* request.c */
+int request_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, uid_t uid, bool dry, struct error *err);
+
+/* publish.c: a written certificate, `confirm`, and what workers bring. */
+int cert_accept(struct store *store, const struct object *object, const char *text, size_t length,
+                bool dry, struct error *err);
+int ca_cert_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, bool dry, struct error *err);
+int confirm_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, bool dry, struct error *err);
+
+/*
+ * The edition that OBJECT shows from now on: stored, the state that follows from it, old rows
+ * dropped, and the publisher told which names changed.
+ */
+int edition_publish(struct store *store, const struct object *object, struct edition *edition);
+
+/* A new key pair as the keys process gave it (ANSWER): in force where there is no certificate,
+ * else beside it. *KEY (may be NULL) is its row. */
+int key_publish(struct store *store, const struct object *object, const struct record *answer,
+                int64_t *key);
+
+/* What is judged and changed by an `enroll` of a CA profile. */
+int ca_fetched(struct store *store, const struct object *object, const struct record *result,
+               struct error *err);
+
+/*
+ * Judges the certificates that came for a key of OBJECT (0: whichever of its keys they have) and
+ * makes the version. REQUESTED: they were asked for (subject and names must be as asked).
+ */
+struct candidates {
+	STACK_OF(X509) * certificates;
+	int64_t key; /* the key it was asked for, or 0 */
+	bool requested;
+	bool self_signed; /* made here */
+};
+int certificate_publish(struct store *store, const struct object *object,
+                        const struct candidates *candidates, bool dry, struct error *err);
+
+/* A CRL on its way: files beside the store, until it is kept or dropped. */
+struct crl_files {
+	int body, index;
+	unsigned number; /* in their names */
+};
+int crl_files_new(struct store *store, struct crl_files *files);
+void crl_files_drop(struct store *store, struct crl_files *files);
+
+/* The CRL in FILES, which a worker has judged (RESULT), becomes the profile's. */
+int crl_publish(struct store *store, const struct object *object, struct crl_files *files,
+                const struct record *result, const char *source, struct error *err);
+
+/* A descriptor (the caller's) of a CRL's DER body or of its index, or a negative errno. */
+int crl_open(struct store *store, int64_t crl, bool index);
+/* The file that a writer of `crl.pem` fills. */
+int crl_incoming(struct store *store, uint64_t handle, int flags);
+void crl_incoming_remove(struct store *store, uint64_t handle);
+/* Removes the files that no row and no open file has. */
+void crl_sweep(struct store *store);
+/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
+int crl_lookup(struct store *store, int64_t crl, const ASN1_INTEGER *serial, int64_t *time,
+               int *reason);
+
+/* revocation as status spells it: "good", "revoked", "unknown", "unchecked", and how known. */
+int revocation_of(struct store *store, const struct object *object, const X509 *certificate,
+                  char *text, size_t size);
+
+/* The profile that OBJECT's config names; -ENOENT where it names none. */
+int object_profile(struct store *store, const struct record *config, struct object *profile);
+
+/* POSIX ACL (xattr form) for OBJECT's key-readers over MODE into ACL; its length, 0: none. */
+#define ACL_MAX 1024
+size_t key_readers_acl(struct store *store, const struct object *object, mode_t mode,
+                       unsigned char *acl);
+
+#endif

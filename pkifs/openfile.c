@@ -1,0 +1,222 @@
+/* Open files, temporary names and hidden names: what the tree remembers between requests. */
+#include "pkifs/tree.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TEMPORARIES_A_FOLDER 8
+#define TEMPORARY_SECONDS    600
+
+struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node)
+{
+	static size_t next;
+	struct shared *shared = store->shared;
+	uint64_t unique = session_unique(store->session);
+	struct open_file *file;
+
+	for (size_t i = 0; session_replays(store->session) && i < shared->files_top; i++)
+		if (shared->files[i].ino && shared->files[i].unique == unique)
+			return &shared->files[i];
+	for (size_t i = 0; i < OPEN_FILES; i++, next = (next + 1) % OPEN_FILES) {
+		file = &shared->files[next];
+		if (file->ino)
+			continue;
+		if (next >= shared->files_top)
+			shared->files_top = (uint32_t)next + 1;
+		*file = (struct open_file){ .unique = unique,
+			                    .buffer = -1,
+			                    .uid = fuse_req_ctx(req)->uid };
+		file->tgid = process_of(fuse_req_ctx(req)->pid);
+		file->ino = node_inode(node);
+		return file;
+	}
+	return NULL;
+}
+
+struct open_file *open_file_get(struct store *store, uint64_t handle)
+{
+	if (!handle || handle > OPEN_FILES || !store->shared->files[handle - 1].ino)
+		return NULL;
+	return &store->shared->files[handle - 1];
+}
+
+uint64_t open_file_handle(struct store *store, const struct open_file *file)
+{
+	return (uint64_t)(file - store->shared->files) + 1;
+}
+
+void open_file_drop(struct store *store, struct open_file *file)
+{
+	uint64_t handle = open_file_handle(store, file);
+
+	if (inode_file(file->ino) != FILE_TEMPORARY)
+		shared_buffer_free(store->shared, file->buffer);
+	free(store->snapshots[handle]);
+	store->snapshots[handle] = NULL;
+	store->due |= file->request != 0;
+	file->ino = 0;
+}
+
+bool request_is_open(const struct store *store, int64_t request)
+{
+	for (size_t i = 0; i < store->shared->files_top; i++)
+		if (store->shared->files[i].ino && store->shared->files[i].request == request)
+			return true;
+	return false;
+}
+
+void open_file_in_vain(uint64_t unique, void *user)
+{
+	struct store *store = user;
+
+	for (size_t i = 0; i < store->shared->files_top; i++) {
+		struct open_file *file = &store->shared->files[i];
+
+		if (file->ino && file->unique == unique)
+			open_file_drop(store, file);
+	}
+}
+
+bool row_is_open(enum row_kind kind, int64_t row, void *user)
+{
+	static const enum number numbers[] = {
+		[ROW_CONFIG] = NUMBER_CONFIG,
+		[ROW_EDITION] = NUMBER_EDITION,
+		[ROW_VERSION] = NUMBER_VERSION,
+	};
+	const struct store *store = user;
+
+	for (size_t i = 0; i < store->shared->files_top; i++) {
+		uint64_t ino = store->shared->files[i].ino;
+
+		if (ino && inode_number(ino) == row &&
+		    file_rows[inode_file(ino)].number == numbers[kind])
+			return true;
+	}
+	return false;
+}
+
+struct temporary *temporary_add(struct store *store, uint64_t folder, const char *name,
+                                const struct fuse_ctx *by, mode_t mode)
+{
+	struct temporary *free_one = NULL;
+	int in_folder = 0;
+
+	if (strlen(name) >= sizeof free_one->name)
+		return NULL;
+	temporary_expire(store);
+	for (size_t i = 0; i < TEMPORARIES; i++) {
+		struct temporary *temporary = &store->shared->temporaries[i];
+
+		if (!temporary->ino)
+			free_one = temporary;
+		else if (temporary->folder == folder)
+			in_folder++;
+	}
+	if (!free_one || in_folder >= TEMPORARIES_A_FOLDER)
+		return NULL;
+	*free_one = (struct temporary){ .folder = folder,
+		                        .touched = store_now(store),
+		                        .uid = by->uid,
+		                        .gid = by->gid,
+		                        .mode = mode & 0700 };
+	free_one->buffer = shared_buffer_take(store->shared);
+	if (free_one->buffer < 0)
+		return NULL;
+	memcpy(free_one->name, name, strlen(name) + 1);
+	free_one->ino = inode_make(FILE_TEMPORARY, false, (int64_t)++store->shared->next_temporary);
+	return free_one;
+}
+
+struct temporary *temporary_find(struct store *store, uint64_t folder, const char *name, uid_t uid)
+{
+	for (size_t i = 0; i < TEMPORARIES; i++) {
+		struct temporary *temporary = &store->shared->temporaries[i];
+
+		if (temporary->ino && temporary->folder == folder && temporary->uid == uid &&
+		    *temporary->name && strcmp(temporary->name, name) == 0)
+			return temporary;
+	}
+	return NULL;
+}
+
+struct temporary *temporary_get(struct store *store, uint64_t ino)
+{
+	for (size_t i = 0; i < TEMPORARIES; i++)
+		if (store->shared->temporaries[i].ino == ino)
+			return &store->shared->temporaries[i];
+	return NULL;
+}
+
+static bool is_open(const struct store *store, uint64_t ino)
+{
+	for (size_t i = 0; i < store->shared->files_top; i++)
+		if (store->shared->files[i].ino == ino)
+			return true;
+	return false;
+}
+
+void temporary_drop(struct store *store, struct temporary *temporary)
+{
+	*temporary->name = 0; /* those who have it open go on */
+	if (is_open(store, temporary->ino))
+		return;
+	shared_buffer_free(store->shared, temporary->buffer);
+	temporary->ino = 0;
+}
+
+void temporary_expire(struct store *store)
+{
+	for (size_t i = 0; i < TEMPORARIES; i++) {
+		struct temporary *temporary = &store->shared->temporaries[i];
+
+		if (temporary->ino && !is_open(store, temporary->ino) &&
+		    (!*temporary->name ||
+		     store_now(store) - temporary->touched > TEMPORARY_SECONDS))
+			temporary_drop(store, temporary);
+	}
+}
+
+#define HIDDEN_NAMES 128
+static struct {
+	uint64_t folder;
+	enum file file;
+	pid_t process;
+} hidden[HIDDEN_NAMES];
+static unsigned next_hidden, hidden_count;
+
+void name_hide(uint64_t folder, enum file file, pid_t process)
+{
+	if (!hidden[next_hidden].folder)
+		hidden_count++;
+	hidden[next_hidden].folder = folder;
+	hidden[next_hidden].file = file;
+	hidden[next_hidden].process = process;
+	next_hidden = (next_hidden + 1) % HIDDEN_NAMES;
+}
+
+void name_show(uint64_t folder, enum file file, pid_t process)
+{
+	for (size_t i = 0; i < HIDDEN_NAMES; i++)
+		if (hidden[i].folder == folder && hidden[i].file == file &&
+		    hidden[i].process == process) {
+			hidden[i].folder = 0;
+			hidden_count--;
+		}
+}
+
+bool name_hidden(uint64_t folder, enum file file, pid_t thread)
+{
+	pid_t process = 0;
+
+	for (size_t i = 0; hidden_count && i < HIDDEN_NAMES; i++) {
+		if (hidden[i].folder != folder || hidden[i].file != file)
+			continue;
+		if (!process)
+			process = process_of(thread);
+		if (hidden[i].process == process)
+			return true;
+	}
+	return false;
+}

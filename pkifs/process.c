@@ -1,0 +1,160 @@
+/* Starting processes within their walls. */
+#include "pkifs/supervisor.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int drop_rights(const struct walls *walls, const struct passwd *user)
+{
+	if (geteuid() != 0)
+		return 0;
+	if (walls->no_network && unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	capng_clear(CAPNG_SELECT_BOTH);
+	if (walls->keep_root_files)
+		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET,
+		             CAP_DAC_OVERRIDE);
+	if (user)
+		return capng_change_id((int)user->pw_uid, (int)user->pw_gid,
+		                       CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING) < 0
+		               ? -EPERM
+		               : 0;
+	if (walls->keep_root_files || walls->no_network)
+		return capng_apply(CAPNG_SELECT_BOTH) < 0 ? -EPERM : 0;
+	return 0;
+}
+
+/* Puts the descriptors at 3, 4, … and closes all others but the standard ones. */
+static int place_descriptors(const struct walls *walls)
+{
+	int high[COUNT(walls->fds)], count = 0;
+
+	while (count < (int)COUNT(walls->fds) && walls->fds[count] >= 0) {
+		high[count] = fcntl(walls->fds[count], F_DUPFD, 32);
+		if (high[count] < 0)
+			return -errno;
+		count++;
+	}
+	for (int i = 0; i < count; i++)
+		if (dup2(high[i], 3 + i) < 0)
+			return -errno;
+	if (syscall(SYS_close_range, (unsigned)(3 + count), 31u, 4u /* CLOEXEC */) < 0)
+		return -errno;
+	if (syscall(SYS_close_range, 32u, ~0u, 4u) < 0)
+		return -errno;
+	return 0;
+}
+
+__attribute__((noreturn)) static void become(const struct walls *walls, const struct passwd *user,
+                                             pid_t parent)
+{
+	static char language[] = "LC_ALL=C.UTF-8";
+	static char *environment[] = { language, NULL };
+	sigset_t none;
+	int program, null, r;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	program = fcntl(walls->program, F_DUPFD_CLOEXEC, 64);
+	setsid();
+	null = walls->quiet ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+	if (null >= 0)
+		dup2(null, 2);
+	r = program < 0 ? -errno : place_descriptors(walls);
+	if (r == 0)
+		r = drop_rights(walls, user);
+	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		r = -errno;
+	if (r == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		r = -errno;
+	if (r == 0 && getppid() != parent)
+		_exit(1);
+	if (r == 0) {
+		fexecve(program, (char *const *)(const void *)walls->arguments, environment);
+		r = -errno;
+	}
+	fprintf(stderr, "pkifsd: a process cannot be started: %s\n", strerror(-r));
+	_exit(127);
+}
+
+int process_start(const struct walls *walls, struct error *err)
+{
+	struct passwd *user = walls->user ? getpwnam(walls->user) : NULL;
+	pid_t parent = getpid(), pid;
+
+	if (walls->user && !user)
+		return error_set(err, -ENOENT, "there is no user %s", walls->user);
+	pid = fork();
+	if (pid == 0)
+		become(walls, user, parent);
+	if (pid < 0)
+		return error_set(err, -errno, "no process can be started: %s", strerror(errno));
+	return pid;
+}
+
+/* A program that root runs must be one that only root could have put there. */
+static int check_program(const char *path, uid_t owner, struct error *err)
+{
+	struct stat file;
+
+	if (*path != '/' || stat(path, &file) < 0)
+		return error_set(err, -ENOENT, "%.200s: %s", path, strerror(errno));
+	if (!S_ISREG(file.st_mode) || (file.st_uid != 0 && file.st_uid != owner) ||
+	    (file.st_mode & 022))
+		return error_set(err, -EPERM,
+		                 "%.200s can be changed by others than its user: not run", path);
+	return 0;
+}
+
+#define ARGUMENTS 32
+int command_start(const char *command, const char *id, long long version, const char *mount_point,
+                  uid_t owner, struct error *err)
+{
+	char *text = strdup(command), *arguments[ARGUMENTS + 1] = { NULL }, *save = NULL;
+	char *environment[4] = { NULL };
+	size_t count = 0;
+	pid_t pid = -ENOMEM;
+	int r;
+
+	if (!text || asprintf(&environment[0], "PKIFS_ID=%s", id) < 0 ||
+	    asprintf(&environment[1], "PKIFS_VERSION=%lld", version) < 0 ||
+	    asprintf(&environment[2], "PKIFS_DIR=%s/local/%s", mount_point, id) < 0)
+		goto out;
+	for (char *word = strtok_r(text, " \t", &save); word && count < ARGUMENTS;
+	     word = strtok_r(NULL, " \t", &save))
+		arguments[count++] = word;
+	r = count ? check_program(arguments[0], owner, err) : -EINVAL;
+	if (r < 0) {
+		pid = r;
+		goto out;
+	}
+	pid = fork();
+	if (pid == 0) {
+		sigset_t none;
+
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		setsid();
+		syscall(SYS_close_range, 3u, ~0u, 0u);
+		execve(arguments[0], arguments, environment);
+		_exit(127);
+	}
+	if (pid < 0)
+		pid = error_set(err, -errno, "no process can be started: %s", strerror(errno));
+out:
+	for (size_t i = 0; i < COUNT(environment); i++)
+		free(environment[i]);
+	free(text);
+	return pid;
+}

@@ -1,0 +1,396 @@
+/* What comes into force: keys, certificates, a CA's certificate. */
+#include "pkifs/publish.h"
+
+#include "common/log.h"
+#include "common/x509.h"
+#include "pkifs/object.h"
+#include "pkifs/validate.h"
+
+#include <errno.h>
+#include <openssl/pem.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *state_of(const struct object *object, const struct edition *edition)
+{
+	if (object->kind == KIND_CA)
+		return edition->certificate.length ? "trusted"
+		       : edition->pending.length   ? "unconfirmed"
+		                                   : "empty";
+	return edition->version      ? "valid"
+	       : edition->csr.length ? "csr"
+	       : edition->key_pair   ? "key"
+	                             : "empty";
+}
+
+static bool differs(const struct blob *one, const struct blob *other)
+{
+	return one->length != other->length ||
+	       (one->length && memcmp(one->data, other->data, one->length) != 0);
+}
+
+/* The files of which a watcher is to be told: a bit for each. */
+static uint64_t changed_files(const struct object *object, const struct edition *old,
+                              const struct edition *new)
+{
+	uint64_t files = 0;
+
+	if (object->kind == KIND_CA) {
+		if (differs(&old->certificate, &new->certificate))
+			files |= 1ull << FILE_CA_CERT | 1ull << FILE_CA_CHAIN;
+		else if (differs(&old->chain, &new->chain))
+			files |= 1ull << FILE_CA_CHAIN;
+		if (old->crl != new->crl)
+			files |= 1ull << FILE_CRL_PEM | 1ull << FILE_CRL_DER;
+		return files;
+	}
+	if (old->version != new->version)
+		files |= 1ull << FILE_CERT | 1ull << FILE_CHAIN | 1ull << FILE_FULLCHAIN |
+		         1ull << FILE_BUNDLE;
+	if (old->key_pair != new->key_pair)
+		files |= 1ull << FILE_KEY | 1ull << FILE_PUBLIC;
+	if (differs(&old->csr, &new->csr))
+		files |= 1ull << FILE_CSR | 1ull << FILE_CSR_FINGERPRINT;
+	return files;
+}
+
+int edition_publish(struct store *store, const struct object *object, struct edition *edition)
+{
+	const char *state = state_of(object, edition);
+	struct edition old = { 0 };
+	uint64_t files;
+	int r;
+
+	r = db_edition_get(store->db, object->edition, &old);
+	if (r < 0)
+		return r;
+	files = changed_files(object, &old, edition);
+	edition->object = object->id;
+	edition->created = store_now(store);
+	r = db_edition_add(store->db, edition, &edition->id);
+	if (r == 0 && strcmp(state, object->state) != 0)
+		r = db_object_set_state(store->db, object->id, state, edition->created);
+	if (r == 0)
+		r = db_object_set_error(store->db, object->id, "");
+	if (r == 0)
+		r = db_prune(store->db, object->id, store_setting(store, "keep-versions"),
+		             row_is_open, store);
+	if (r == 0)
+		r = publisher_tell(store, object, files);
+	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version &&
+	    edition->version)
+		r = on_change_run(store, object, edition->version);
+	edition_clear(&old);
+	return r;
+}
+
+static int add_key(struct store *store, const struct object *object, const struct record *answer,
+                   int64_t *id)
+{
+	const struct field *sealed = record_find(answer, "sealed"),
+			   *public = record_find(answer, "public");
+	struct key_pair key = { .object = object->id, .created = store_now(store) };
+	EVP_PKEY *parsed;
+	int r = -EBADMSG;
+
+	if (!sealed || !public)
+		return r;
+	parsed = public_key_from_der(public->value, public->length);
+	key.pem_size = record_number(answer, "pem-size", 0);
+	key.sealed = (struct blob){ sealed->value, sealed->length };
+	key.public = (struct blob){ public->value, public->length };
+	if (parsed && key.pem_size > 0 && key_describe(parsed, key.type, sizeof key.type) == 0)
+		r = db_key_add(store->db, &key, id);
+	EVP_PKEY_free(parsed);
+	return r;
+}
+
+/* The row of KEY_PAIR has this public key. */
+static bool is_same_key(struct store *store, int64_t key_pair, const struct field *public)
+{
+	struct key_pair key;
+	bool same;
+
+	if (!key_pair || !public || db_key_get(store->db, key_pair, &key) < 0)
+		return false;
+	same = key.public.length == public->length &&
+	       memcmp(key.public.data, public->value, public->length) == 0;
+	key_pair_clear(&key);
+	return same;
+}
+
+int key_publish(struct store *store, const struct object *object, const struct record *answer,
+                int64_t *key)
+{
+	const struct field *public = record_find(answer, "public");
+	struct edition edition;
+	int64_t new = 0;
+	int r;
+
+	r = db_edition_get(store->db, object->edition, &edition);
+	if (r < 0)
+		return r;
+	if (is_same_key(store, edition.key_pair, public))
+		new = edition.key_pair;
+	else if (is_same_key(store, edition.next_key, public))
+		new = edition.next_key;
+	if (new) {
+		r = db_object_set_error(store->db, object->id, "");
+		goto out;
+	}
+	r = add_key(store, object, answer, &new);
+	if (edition.version)
+		edition.next_key = new;
+	else
+		edition.key_pair = new;
+	blob_clear(&edition.csr); /* it was another key's */
+	if (r == 0)
+		r = edition_publish(store, object, &edition);
+	if (r == 0)
+		r = store_event(store, object, "key", NULL);
+out:
+	edition_clear(&edition);
+	if (key)
+		*key = new;
+	return r;
+}
+
+/* PEM of CERTIFICATES as a blob. */
+static int to_blob(STACK_OF(X509) * certificates, struct blob *blob)
+{
+	blob_clear(blob);
+	if (!certificates || !sk_X509_num(certificates))
+		return 0;
+	return certificates_to_pem(certificates, &blob->data, &blob->length);
+}
+
+static int certificate_to_blob(X509 *certificate, struct blob *blob)
+{
+	STACK_OF(X509) *one = sk_X509_new_null();
+	int r = one && sk_X509_push(one, certificate) ? to_blob(one, blob) : -ENOMEM;
+
+	sk_X509_free(one);
+	return r;
+}
+
+/* Makes the CA that BUNDLE brings the one that is trusted, in EDITION. */
+static int take_ca(struct store *store, STACK_OF(X509) * bundle, const char *trusted_by,
+                   struct edition *edition, const struct record *settings, struct error *err)
+{
+	STACK_OF(X509) *ra = NULL, *issuers = NULL;
+	X509 *ca = NULL;
+	int r;
+
+	r = sort_ca_bundle(bundle, &ca, &ra, &issuers, err);
+	if (r == 0)
+		r = validate_ca(ca, store_now(store), store_clock_trusted(store),
+		                record_is(settings, "allow-legacy", "yes"), err);
+	if (r == 0)
+		r = certificate_to_blob(ca, &edition->certificate);
+	if (r == 0)
+		r = to_blob(issuers, &edition->chain);
+	if (r == 0)
+		r = to_blob(ra, &edition->ra);
+	if (r == 0)
+		r = store_clock_floor(store, asn1_time_seconds(X509_get0_notBefore(ca)));
+	blob_clear(&edition->pending);
+	snprintf(edition->trusted_by, sizeof edition->trusted_by, "%s", trusted_by);
+	X509_free(ca);
+	sk_X509_pop_free(ra, X509_free);
+	sk_X509_pop_free(issuers, X509_free);
+	return r;
+}
+
+int ca_cert_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, bool dry, struct error *err)
+{
+	STACK_OF(X509) *bundle = NULL;
+	struct record *settings = NULL;
+	struct edition edition = { 0 };
+	int r;
+
+	r = certificates_read(text, length, 50, &bundle, err);
+	if (r == 0)
+		r = store_config(store, object, &settings);
+	if (r == 0)
+		r = db_edition_get(store->db, object->edition, &edition);
+	if (r == 0 && dry)
+		blob_clear(&edition.pending);
+	if (r == 0)
+		r = take_ca(store, bundle, "a written file", &edition, settings, err);
+	if (r == 0 && !dry)
+		r = edition_publish(store, object, &edition);
+	if (r == 0 && !dry)
+		r = store_event(store, object, "trusted", NULL);
+	sk_X509_pop_free(bundle, X509_free);
+	record_free(settings);
+	edition_clear(&edition);
+	return r;
+}
+
+/* Whether EXPECTED (text as a user gives it) is a fingerprint of one of CERTIFICATES. */
+static bool has_fingerprint(STACK_OF(X509) * certificates, const char *expected)
+{
+	const EVP_MD *const digests[] = { EVP_sha256(), EVP_sha1(), EVP_md5() };
+	char text[FINGERPRINT_MAX];
+	bool found = false;
+
+	for (int i = 0; !found && i < sk_X509_num(certificates); i++) {
+		unsigned char *der = NULL;
+		size_t length;
+
+		if (certificate_to_der(sk_X509_value(certificates, i), &der, &length) < 0)
+			return false;
+		for (size_t k = 0; !found && k < COUNT(digests); k++)
+			found = fingerprint(digests[k], der, length, text) == 0 &&
+			        fingerprint_same(text, expected);
+		OPENSSL_free(der);
+	}
+	return found;
+}
+
+int confirm_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, bool dry, struct error *err)
+{
+	STACK_OF(X509) *bundle = NULL;
+	struct record *settings = NULL;
+	struct edition edition = { 0 };
+	char word[256];
+	bool yes, no;
+	int r;
+
+	snprintf(word, sizeof word, "%.*s", (int)(length < 255 ? length : 255), text);
+	word[strcspn(word, "\r\n")] = 0;
+	yes = strcmp(word, "yes") == 0;
+	no = strcmp(word, "no") == 0;
+	r = db_edition_get(store->db, object->edition, &edition);
+	if (r == 0 && !edition.pending.length)
+		r = error_set(
+			err, -EINVAL,
+			"no CA certificate waits for confirmation; write `enroll` to request");
+	if (r == 0)
+		r = certificates_read(edition.pending.data, edition.pending.length, 50, &bundle,
+		                      err);
+	if (r == 0 && !yes && !no && !has_fingerprint(bundle, word))
+		r = error_set(err, -EINVAL,
+		              "\"%.100s\" is neither yes, no, nor a fingerprint of the CA "
+		              "certificate that waits",
+		              word);
+	if (r == 0 && no)
+		blob_clear(&edition.pending);
+	else if (r == 0)
+		r = store_config(store, object, &settings);
+	if (r == 0 && !no)
+		r = take_ca(store, bundle, "confirm", &edition, settings, err);
+	if (r == 0 && !dry)
+		r = edition_publish(store, object, &edition);
+	if (r == 0 && !dry)
+		r = store_event(store, object, no ? "refused" : "trusted", NULL);
+	sk_X509_pop_free(bundle, X509_free);
+	record_free(settings);
+	edition_clear(&edition);
+	return r;
+}
+
+/* All certificates of a worker's result. */
+static int result_certificates(const struct record *result, STACK_OF(X509) * *certificates,
+                               struct error *err)
+{
+	const struct field *field;
+	size_t index = 0;
+
+	*certificates = sk_X509_new_null();
+	while (*certificates && (field = record_next(result, "certificate", &index))) {
+		X509 *certificate = certificate_from_der(field->value, field->length, err);
+
+		if (!certificate)
+			return -EINVAL;
+		if (!sk_X509_push(*certificates, certificate)) {
+			X509_free(certificate);
+			return -ENOMEM;
+		}
+	}
+	return *certificates ? 0 : -ENOMEM;
+}
+
+/* 1: a `ca-fingerprint` is the CA's; 0: there is none in the config; -EINVAL: another's. */
+static int check_expected(const struct record *settings, X509 *ca, struct error *err)
+{
+	const struct field *field;
+	unsigned char *der = NULL;
+	char text[FINGERPRINT_MAX];
+	size_t index = 0, length;
+	int r = 0;
+
+	if (certificate_to_der(ca, &der, &length) < 0 ||
+	    fingerprint(EVP_sha256(), der, length, text) < 0)
+		r = -ENOMEM;
+	while (r <= 0 && r != -ENOMEM && (field = record_next(settings, "ca-fingerprint", &index)))
+		r = fingerprint_same(field->value, text) ? 1 : -EINVAL;
+	OPENSSL_free(der);
+	if (r == -EINVAL)
+		error_set(err, r,
+		          "the CA sent a certificate with SHA-256 fingerprint %s, which is "
+		          "no ca-fingerprint of the config",
+		          text);
+	return r;
+}
+
+/* What waits for confirmation: the CA first, then its RA certificates and issuers. */
+static int pending_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuers,
+                          struct edition *edition)
+{
+	STACK_OF(X509) *all = sk_X509_new_null();
+	bool whole = all && sk_X509_push(all, ca);
+	int r;
+
+	for (int i = 0; whole && i < sk_X509_num(ra); i++)
+		whole = sk_X509_push(all, sk_X509_value(ra, i));
+	for (int i = 0; whole && i < sk_X509_num(issuers); i++)
+		whole = sk_X509_push(all, sk_X509_value(issuers, i));
+	r = whole ? to_blob(all, &edition->pending) : -ENOMEM;
+	sk_X509_free(all);
+	return r;
+}
+
+int ca_fetched(struct store *store, const struct object *object, const struct record *result,
+               struct error *err)
+{
+	STACK_OF(X509) *bundle = NULL, *ra = NULL, *issuers = NULL;
+	struct record *settings = NULL;
+	struct edition edition = { 0 };
+	X509 *ca = NULL;
+	int r, expected;
+
+	r = result_certificates(result, &bundle, err);
+	if (r == 0)
+		r = sort_ca_bundle(bundle, &ca, &ra, &issuers, err);
+	if (r == 0)
+		r = store_config(store, object, &settings);
+	if (r == 0)
+		r = db_edition_get(store->db, object->edition, &edition);
+	expected = r == 0 ? check_expected(settings, ca, err) : r;
+	if (expected >= 0)
+		r = validate_ca(ca, store_now(store), store_clock_trusted(store),
+		                record_is(settings, "allow-legacy", "yes"), err);
+	else
+		r = expected;
+	if (r == 0 && record_get(result, "capabilities"))
+		snprintf(edition.capabilities, sizeof edition.capabilities, "%s",
+		         record_get(result, "capabilities"));
+	if (r == 0 && expected == 1)
+		r = take_ca(store, bundle, "ca-fingerprint", &edition, settings, err);
+	else if (r == 0)
+		r = pending_bundle(ca, ra, issuers, &edition);
+	if (r == 0)
+		r = edition_publish(store, object, &edition);
+	if (r == 0)
+		r = store_event(store, object, expected == 1 ? "trusted" : "unconfirmed", NULL);
+	X509_free(ca);
+	sk_X509_pop_free(ra, X509_free);
+	sk_X509_pop_free(issuers, X509_free);
+	sk_X509_pop_free(bundle, X509_free);
+	record_free(settings);
+	edition_clear(&edition);
+	return r;
+}

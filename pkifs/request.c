@@ -1,0 +1,491 @@
+/* Requests as users write them: what is asked, whether it can work, and what is done at once. */
+#include "common/x509.h"
+#include "pkifs/jobs.h"
+#include "pkifs/object.h"
+#include "pkifs/validate.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* What a request is judged by. */
+struct asked {
+	struct store *store;
+	const struct object *object;
+	const char *action;
+	struct record *fields; /* as written */
+	struct record *config; /* the object's, with the request's keys, and defaults */
+	char *merged;          /* the config text with the request's keys */
+	size_t merged_length;
+	struct object profile;   /* the one to ask; id 0: none */
+	struct record *settings; /* its config with defaults */
+	struct edition edition;
+};
+
+struct action {
+	const char *name;
+	enum kind kind;
+	int (*check)(struct asked *asked, struct error *err);
+	int (*now)(struct asked *asked, struct error *err); /* done at once, or NULL: a job */
+};
+
+static void asked_clear(struct asked *asked)
+{
+	record_free(asked->fields);
+	record_free(asked->config);
+	record_free(asked->settings);
+	OPENSSL_clear_free(asked->merged, asked->merged ? asked->merged_length + 1 : 0);
+	edition_clear(&asked->edition);
+}
+
+static int later(const char *what, struct error *err)
+{
+	return error_set(err, -EINVAL, "%s is not supported by this version of pkifs", what);
+}
+
+static const char *protocol_of(const struct asked *asked)
+{
+	const char *own = record_get(asked->config, "protocol");
+
+	if (own && *own)
+		return own;
+	return asked->settings ? record_get(asked->settings, "protocol") : "scep";
+}
+
+static int check_key_store(const struct asked *asked, struct error *err)
+{
+	if (record_get(asked->config, "key-store") &&
+	    !record_is(asked->config, "key-store", "store"))
+		return later("a key in a token (key-store)", err);
+	return 0;
+}
+
+/* Whether size and type of the key to be made belong together. */
+static int check_key_pair(struct asked *asked, struct error *err)
+{
+	const char *type = record_get(asked->config, "key-type");
+	long long size = record_number(asked->config, "key-size", 0);
+	bool ok = !size || strcmp(type, "ed25519") == 0;
+
+	if (strcmp(type, "rsa") == 0)
+		ok = ok || (size >= 2048 && size <= 8192);
+	else if (strcmp(type, "ecdsa") == 0)
+		ok = ok || size == 256 || size == 384 || size == 521;
+	else if (strcmp(type, "dsa") == 0)
+		ok = ok || size == 2048 || size == 3072;
+	if (!ok)
+		return error_set(err, -EINVAL, "key-size = %lld does not fit key-type = %s", size,
+		                 type);
+	return check_key_store(asked, err);
+}
+
+static int check_csr(struct asked *asked, struct error *err)
+{
+	const char *const names[] = { "subject", "domain-name", "ip-address", "email" };
+	int r = check_key_pair(asked, err);
+
+	for (size_t i = 0; r == 0 && i < COUNT(names); i++)
+		if (record_get(asked->config, names[i]))
+			return 0;
+	return r < 0 ? r
+	             : error_set(err, -EINVAL,
+	                         "there is no name to ask for: set subject, domain-name, "
+	                         "ip-address or email");
+}
+
+/* The type of the key that a request would be made with: the one that is there, or to be made. */
+static void key_type(const struct asked *asked, char *type, size_t size)
+{
+	int64_t row = asked->edition.next_key ? asked->edition.next_key : asked->edition.key_pair;
+	struct key_pair key;
+
+	snprintf(type, size, "%s", record_get(asked->config, "key-type"));
+	if (row && !record_is(asked->config, "re-generate-keypair", "yes") &&
+	    db_key_get(asked->store->db, row, &key) == 0) {
+		snprintf(type, size, "%.*s", (int)strcspn(key.type, " "), key.type);
+		key_pair_clear(&key);
+	}
+}
+
+static int check_scep(struct asked *asked, struct error *err)
+{
+	char type[24];
+
+	key_type(asked, type, sizeof type);
+	if (strcmp(type, "rsa") != 0)
+		return error_set(err, -EINVAL, "%s Keypair not supported with SCEP for cert_id %s",
+		                 strcmp(type, "ecdsa") == 0     ? "ECDSA"
+		                 : strcmp(type, "ed25519") == 0 ? "Ed25519"
+		                                                : "DSA",
+		                 asked->object->name);
+	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "email") &&
+	    !record_get(asked->config, "ip-address"))
+		return error_set(err, -EINVAL,
+		                 "SCEP needs at least one of domain-name, email and ip-address");
+	return 0;
+}
+
+static int check_enroll(struct asked *asked, struct error *err)
+{
+	const char *protocol;
+	struct edition trusted = { 0 };
+	int r;
+
+	r = check_key_pair(asked, err);
+	if (r < 0)
+		return r;
+	protocol = protocol_of(asked);
+	if (strcasecmp(protocol, "scep") != 0)
+		return later(protocol, err);
+	r = check_scep(asked, err);
+	if (r < 0)
+		return r;
+	if (!asked->profile.id)
+		return error_set(err, -EINVAL, "ca-profile is not set: which CA is to be asked?");
+	if (!record_get(asked->settings, "enrollment-url"))
+		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
+		                 asked->profile.name);
+	r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
+	if (r == 0 && !trusted.certificate.length)
+		r = error_set(err, -EINVAL,
+		              "profile %s is not trusted yet: enroll and confirm it, or load its "
+		              "CA certificate into ca/%s/cert.pem",
+		              asked->profile.name, asked->profile.name);
+	edition_clear(&trusted);
+	return r;
+}
+
+static int check_re_enroll(struct asked *asked, struct error *err)
+{
+	if (!asked->edition.version)
+		return error_set(err, -EINVAL,
+		                 "there is no certificate to renew: request enroll first");
+	return check_enroll(asked, err);
+}
+
+static int check_self_signed(struct asked *asked, struct error *err)
+{
+	return check_csr(asked, err);
+}
+
+static int check_ca_enroll(struct asked *asked, struct error *err)
+{
+	const char *protocol = protocol_of(asked);
+
+	if (strcasecmp(protocol, "scep") != 0)
+		return later(protocol, err);
+	if (!record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL, "enrollment-url is not set");
+	return 0;
+}
+
+static int check_refresh_crl(struct asked *asked, struct error *err)
+{
+	const char *url = record_get(asked->config, "crl-url");
+
+	if (!asked->edition.certificate.length)
+		return error_set(err, -EINVAL, "profile %s is not trusted yet",
+		                 asked->object->name);
+	if (!url && !record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL, "neither crl-url nor enrollment-url is set");
+	if (url && strncasecmp(url, "ldap", 4) == 0)
+		return later("a crl-url with LDAP", err);
+	return 0;
+}
+
+static int refuse_account(struct asked *asked, struct error *err)
+{
+	(void)asked;
+	return later("acme", err);
+}
+
+static int refuse_revoke(struct asked *asked, struct error *err)
+{
+	if (strcasecmp(protocol_of(asked), "scep") == 0)
+		return error_set(err, -EINVAL,
+		                 "SCEP has no way to revoke a certificate: ask the CA");
+	return later(protocol_of(asked), err);
+}
+
+static int unenroll_now(struct asked *asked, struct error *err)
+{
+	struct edition empty = { 0 };
+	int r;
+
+	(void)err;
+	r = edition_publish(asked->store, asked->object, &empty);
+	return r < 0 ? r : store_event(asked->store, asked->object, "unenrolled", NULL);
+}
+
+static int clear_crl_now(struct asked *asked, struct error *err)
+{
+	(void)err;
+	asked->edition.crl = 0;
+	return edition_publish(asked->store, asked->object, &asked->edition);
+}
+
+static int clear_certificate_now(struct asked *asked, struct error *err)
+{
+	(void)err;
+	asked->edition.version = 0;
+	if (asked->edition.next_key)
+		asked->edition.key_pair = asked->edition.next_key;
+	asked->edition.next_key = 0;
+	return edition_publish(asked->store, asked->object, &asked->edition);
+}
+
+static int clear_key_pair_now(struct asked *asked, struct error *err)
+{
+	if (asked->edition.next_key)
+		asked->edition.next_key = 0;
+	else if (asked->edition.version)
+		return error_set(err, -EINVAL,
+		                 "the key belongs to the certificate in force: request "
+		                 "clear-certificate first");
+	else
+		asked->edition.key_pair = 0;
+	blob_clear(&asked->edition.csr);
+	return edition_publish(asked->store, asked->object, &asked->edition);
+}
+
+static int verify_ca_now(struct asked *asked, struct error *err)
+{
+	STACK_OF(X509) *certificates = NULL;
+	int r;
+
+	if (!asked->edition.certificate.length)
+		return error_set(err, -EINVAL, "there is no CA certificate to verify");
+	r = certificates_read(asked->edition.certificate.data, asked->edition.certificate.length, 1,
+	                      &certificates, err);
+	if (r == 0)
+		r = validate_ca(sk_X509_value(certificates, 0), store_now(asked->store),
+		                store_clock_trusted(asked->store),
+		                record_is(asked->config, "allow-legacy", "yes"), err);
+	sk_X509_pop_free(certificates, X509_free);
+	return r;
+}
+
+static int verify_now(struct asked *asked, struct error *err)
+{
+	struct candidates candidates = { .key = asked->edition.key_pair };
+	struct version version;
+	char *text = NULL;
+	int r;
+
+	if (!asked->edition.version)
+		return error_set(err, -EINVAL, "there is no certificate to verify");
+	r = db_version_get(asked->store->db, asked->edition.version, &version);
+	if (r < 0)
+		return r;
+	candidates.self_signed = strcmp(version.anchor, "self") == 0;
+	if (asprintf(&text, "%s%s", version.certificate.data,
+	             version.chain.data ? version.chain.data : "") < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		r = certificates_read(text, strlen(text), 50, &candidates.certificates, err);
+	if (r == 0)
+		r = certificate_publish(asked->store, asked->object, &candidates, true, err);
+	sk_X509_pop_free(candidates.certificates, X509_free);
+	version_clear(&version);
+	free(text);
+	return r;
+}
+
+static const struct action actions[] = {
+	{ "enroll", KIND_CA, check_ca_enroll, NULL },
+	{ "refresh-crl", KIND_CA, check_refresh_crl, NULL },
+	{ "unenroll", KIND_CA, NULL, unenroll_now },
+	{ "clear-crl", KIND_CA, NULL, clear_crl_now },
+	{ "verify", KIND_CA, NULL, verify_ca_now },
+	{ "account-register", KIND_CA, refuse_account, NULL },
+	{ "account-delete", KIND_CA, refuse_account, NULL },
+	{ "generate-key-pair", KIND_LOCAL, check_key_pair, NULL },
+	{ "generate-csr", KIND_LOCAL, check_csr, NULL },
+	{ "generate-self-signed", KIND_LOCAL, check_self_signed, NULL },
+	{ "enroll", KIND_LOCAL, check_enroll, NULL },
+	{ "re-enroll", KIND_LOCAL, check_re_enroll, NULL },
+	{ "verify", KIND_LOCAL, NULL, verify_now },
+	{ "revoke", KIND_LOCAL, refuse_revoke, NULL },
+	{ "clear-key-pair", KIND_LOCAL, NULL, clear_key_pair_now },
+	{ "clear-certificate", KIND_LOCAL, NULL, clear_certificate_now },
+};
+
+static const struct action *action_find(enum kind kind, const char *name)
+{
+	for (size_t i = 0; i < COUNT(actions); i++)
+		if (actions[i].kind == kind && strcmp(actions[i].name, name) == 0)
+			return &actions[i];
+	return NULL;
+}
+
+/* The request's own words that are no settings: they are not saved with the config. */
+static bool is_setting(enum kind kind, const char *key)
+{
+	return key_find(config_table(kind), key) != NULL;
+}
+
+static int settings_of(const struct asked *asked, struct record **settings)
+{
+	*settings = record_new();
+	if (!*settings)
+		return -ENOMEM;
+	for (size_t i = 0; i < record_count(asked->fields); i++) {
+		const struct field *field = record_field(asked->fields, i);
+
+		if (is_setting(asked->object->kind, field->key) && strcmp(field->value, "***") != 0)
+			record_add_bytes(*settings, field->key, field->value, field->length);
+	}
+	return record_failed(*settings) ? -ENOMEM : 0;
+}
+
+/* Reads the text, merges its settings with the config, and looks the profile up. */
+static int understand(struct asked *asked, const char *text, size_t length, struct error *err)
+{
+	const struct key_table *table = config_table(asked->object->kind);
+	struct record *settings = NULL, *config = NULL;
+	struct blob old = { 0 };
+	int64_t object, created;
+	int r;
+
+	r = record_parse(text, length, "action", &asked->fields, err);
+	if (r == 0)
+		r = key_check_record(request_table(asked->object->kind), asked->fields, err);
+	if (r == 0 && !(asked->action = record_get(asked->fields, "action")))
+		r = error_set(err, -EINVAL, "the request has no action");
+	if (r == 0)
+		r = settings_of(asked, &settings);
+	if (r == 0)
+		r = db_config_get(asked->store->db, asked->object->config, &object, &created, &old);
+	if (r == 0)
+		r = key_merge(table, old.data, old.length, settings, &asked->merged,
+		              &asked->merged_length, err);
+	if (r == 0)
+		r = record_parse(asked->merged, asked->merged_length, NULL, &config, err);
+	if (r == 0 && !(asked->config = key_effective(table, config)))
+		r = -ENOMEM;
+	if (r == 0)
+		r = db_edition_get(asked->store->db, asked->object->edition, &asked->edition);
+	if (r == 0 && asked->object->kind == KIND_LOCAL &&
+	    object_profile(asked->store, config, &asked->profile) == 0)
+		r = store_settings(asked->store, &asked->profile, &asked->settings);
+	record_free(settings);
+	record_free(config);
+	blob_clear(&old);
+	return r;
+}
+
+static int check_not_busy(const struct asked *asked, struct error *err)
+{
+	struct request request;
+	bool busy;
+
+	if (db_request_get(asked->store->db, asked->object->id, &request) < 0)
+		return 0;
+	/* its own writer may go on with it, as long as it has not begun */
+	busy = request_active(&request) &&
+	       !(asked->store->writer && asked->store->writer->request == request.id &&
+	         request.state == REQUEST_QUEUED);
+	if (busy)
+		error_set(err, -EBUSY, "%s is %s; write `cancel` to end it", request.action,
+		          request_state_name(request.state));
+	request_clear(&request);
+	return busy ? -EBUSY : 0;
+}
+
+static int event(const struct asked *asked)
+{
+	struct record *more = record_new(); /* not the fields: they may have secrets */
+	int r = -ENOMEM;
+
+	if (more) {
+		record_add(more, "action", asked->action);
+		r = store_event(asked->store, asked->object, "request", more);
+	}
+	record_free(more);
+	return r;
+}
+
+/* Keeps the request: as a job, or with its result. */
+static int keep(struct asked *asked, const char *text, size_t length, enum request_state state,
+                const struct error *failure)
+{
+	struct request request = { .object = asked->object->id, .state = state };
+	unsigned char *fields = NULL;
+	int r;
+
+	r = record_encode(asked->fields, &fields, &request.fields.length);
+	if (r < 0)
+		return r;
+	request.fields.data = (char *)fields;
+	request.text.data = malloc(length + 1);
+	if (!request.text.data) {
+		OPENSSL_clear_free(fields, request.fields.length);
+		return -ENOMEM;
+	}
+	memcpy(request.text.data, text, length);
+	request.text.length = length;
+	snprintf(request.action, sizeof request.action, "%s", asked->action);
+	snprintf(request.error, sizeof request.error, "%s", failure ? failure->text : "");
+	request.created = request.changed = store_now(asked->store);
+	r = db_request_add(asked->store->db, &request, &request.id);
+	if (r == 0 && asked->store->writer)
+		asked->store->writer->request = request.id;
+	OPENSSL_clear_free(fields, request.fields.length);
+	request.fields = (struct blob){ 0 };
+	request_clear(&request);
+	if (r == 0)
+		r = db_object_set_error(asked->store->db, asked->object->id,
+		                        failure ? failure->text : "");
+	asked->store->due = true;
+	return r < 0 || state == REQUEST_QUEUED ? r : event(asked);
+}
+
+static int carry_out(struct asked *asked, const struct action *action, const char *text,
+                     size_t length, struct error *err)
+{
+	bool verify = strcmp(action->name, "verify") == 0;
+	int r = action->now ? action->now(asked, err) : 0;
+
+	if (r < 0 && verify && err->code) /* judged, and found wanting: that is the result */
+		return keep(asked, text, length, REQUEST_FAILED, err);
+	if (r < 0)
+		return r;
+	return keep(asked, text, length, action->now ? REQUEST_DONE : REQUEST_QUEUED, NULL);
+}
+
+int request_accept(struct store *store, const struct object *object, const char *text,
+                   size_t length, uid_t uid, bool dry, struct error *err)
+{
+	struct asked asked = { .store = store, .object = object };
+	const struct action *action = NULL;
+	struct object now = *object;
+	int r;
+
+	r = understand(&asked, text, length, err);
+	if (r == 0 && strcmp(asked.action, "cancel") == 0) {
+		r = dry ? 0 : jobs_cancel(store, object, err);
+		asked_clear(&asked);
+		return r;
+	}
+	if (r == 0)
+		r = check_not_busy(&asked, err);
+	if (r == 0 && !(action = action_find(object->kind, asked.action)))
+		r = later(asked.action, err);
+	if (r == 0)
+		r = config_accept(store, object, asked.merged, asked.merged_length, uid, true, err);
+	if (r == 0 && action->check)
+		r = action->check(&asked, err);
+	if (r == 0 && !dry)
+		r = config_accept(store, object, asked.merged, asked.merged_length, uid, false,
+		                  err);
+	if (r == 0 && !dry)
+		r = db_object_get(store->db, object->id, &now);
+	if (r == 0 && !dry) {
+		asked.object = &now;
+		r = carry_out(&asked, action, text, length, err);
+	}
+	asked_clear(&asked);
+	return r;
+}

@@ -1,0 +1,494 @@
+#include "pkifs/store.h"
+
+#include "common/log.h"
+#include "common/x509.h"
+#include "pkifs/children.h"
+#include "pkifs/jobs.h"
+#include "pkifs/object.h"
+#include "pkifs/publish.h"
+#include "pkifs/tree.h"
+#include "pkifs/workers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS_KEPT 10000
+
+struct effect {
+	struct effect *next;
+	void (*done)(void *argument, int code);
+	void *argument;
+};
+
+int64_t store_now(const struct store *store)
+{
+	struct timespec now;
+
+	(void)store;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec;
+}
+
+/* The floor of the clock: signed times that we accepted, and when this program was built. */
+static int64_t clock_floor = PKIFS_BUILD_TIME;
+
+bool store_clock_trusted(const struct store *store)
+{
+	return store_now(store) >= clock_floor;
+}
+
+int store_clock_floor(struct store *store, int64_t seconds)
+{
+	char text[24];
+
+	if (seconds <= clock_floor || seconds > store_now(store))
+		return 0;
+	clock_floor = seconds;
+	snprintf(text, sizeof text, "%lld", (long long)seconds);
+	return db_meta_set(store->db, "clock-floor", text, strlen(text));
+}
+
+static void clock_load(struct store *store)
+{
+	struct blob value = { 0 };
+	long long seconds;
+
+	if (db_meta_get(store->db, "clock-floor", &value) == 0) {
+		seconds = strtoll(value.data, NULL, 10);
+		if (seconds > clock_floor)
+			clock_floor = seconds;
+	}
+	blob_clear(&value);
+}
+
+const struct key_table *config_table(enum kind kind)
+{
+	return kind == KIND_CA ? &ca_config_keys : &local_config_keys;
+}
+
+const struct key_table *request_table(enum kind kind)
+{
+	return kind == KIND_CA ? &ca_request_keys : &local_request_keys;
+}
+
+const char *kind_name(enum kind kind)
+{
+	return kind == KIND_CA ? "ca" : "local";
+}
+
+long store_setting(const struct store *store, const char *name)
+{
+	const char *value = key_value(&daemon_keys, store->conf, name);
+
+	return value ? strtol(value, NULL, 10) : 0;
+}
+
+int store_config(struct store *store, const struct object *object, struct record **config)
+{
+	struct blob text = { 0 };
+	int64_t owner, created;
+	int r = db_config_get(store->db, object->config, &owner, &created, &text);
+
+	if (r == 0)
+		r = record_parse(text.data, text.length, NULL, config, NULL);
+	blob_clear(&text);
+	return r;
+}
+
+int store_settings(struct store *store, const struct object *object, struct record **settings)
+{
+	struct record *config = NULL;
+	int r = store_config(store, object, &config);
+
+	if (r < 0)
+		return r;
+	*settings = key_effective(config_table(object->kind), config);
+	record_free(config);
+	return *settings ? 0 : -ENOMEM;
+}
+
+bool store_applied(const struct store *store)
+{
+	uint64_t unique = session_unique(store->session);
+
+	for (size_t i = 0; unique && i < store->applied_count; i++)
+		if (store->applied[i] == unique)
+			return true;
+	return false;
+}
+
+int store_begin(struct store *store)
+{
+	int r = 0;
+
+	if (store_applied(store))
+		return 1;
+	if (!db_in_transaction(store->db)) {
+		r = db_begin(store->db);
+		/* Everything before this has been answered. */
+		if (r == 0 && !session_replays(store->session))
+			r = db_applied_clear(store->db);
+	}
+	return r < 0 ? r : db_savepoint(store->db);
+}
+
+int store_end(struct store *store, int r)
+{
+	uint64_t unique = session_unique(store->session);
+
+	if (r >= 0 && unique)
+		r = db_applied_add(store->db, unique);
+	if (r >= 0)
+		r = db_release(store->db);
+	if (r < 0)
+		db_undo(store->db);
+	return r;
+}
+
+int store_after(struct store *store, void (*done)(void *argument, int code), void *argument)
+{
+	struct effect *effect = malloc(sizeof *effect);
+
+	if (!effect)
+		return -ENOMEM;
+	*effect = (struct effect){ .done = done, .argument = argument };
+	*store->last_effect = effect;
+	store->last_effect = &effect->next;
+	return 0;
+}
+
+struct message {
+	struct store *store;
+	void (*send)(struct store *store, struct record *record);
+	struct record *record;
+};
+
+static void send_message(void *argument, int code)
+{
+	struct message *message = argument;
+
+	if (code == 0)
+		message->send(message->store, message->record);
+	else
+		record_free(message->record);
+	free(message);
+}
+
+int store_send_after(struct store *store, void (*send)(struct store *, struct record *),
+                     struct record *record)
+{
+	struct message *message = malloc(sizeof *message);
+	int r = -ENOMEM;
+
+	if (message) {
+		*message = (struct message){ .store = store, .send = send, .record = record };
+		r = store_after(store, send_message, message);
+	}
+	if (r < 0) {
+		record_free(record);
+		free(message);
+	}
+	return r;
+}
+
+/* Effects may change the store again: those changes have a commit of their own. */
+static void run_effects(struct store *store, int code)
+{
+	struct effect *effect = store->effects, *next;
+
+	store->effects = NULL;
+	store->last_effect = &store->effects;
+	for (; effect; effect = next) {
+		next = effect->next;
+		effect->done(effect->argument, code);
+		free(effect);
+	}
+}
+
+void store_commit(struct store *store)
+{
+	while (db_in_transaction(store->db) || store->effects || store->due) {
+		int r = db_in_transaction(store->db) ? db_commit(store->db) : 0;
+
+		if (r < 0)
+			log_error("the store cannot be written: %s", strerror(-r));
+		store->changes++;
+		session_answers(store->session, r);
+		run_effects(store, r);
+		if (r < 0 && !db_in_transaction(store->db))
+			break;
+		store->due = false;
+		if (store->serving)
+			jobs_run(store);
+	}
+	if (store->wake) {
+		store->wake = false;
+		wait_wake(store);
+	}
+}
+
+int store_event(struct store *store, const struct object *object, const char *name,
+                const struct record *more)
+{
+	json_t *json = json_object();
+	char time[RFC3339_MAX], *text = NULL, *line = NULL;
+	int r = -ENOMEM, length;
+
+	rfc3339(store_now(store), time);
+	if (json) {
+		json_object_set_new(json, "time", json_string(time));
+		json_object_set_new(json, "event", json_string(name));
+		if (object) {
+			json_object_set_new(json, "kind", json_string(kind_name(object->kind)));
+			json_object_set_new(json, "name", json_string(object->name));
+		}
+		for (size_t i = 0; more && i < record_count(more); i++) {
+			const struct field *field = record_field(more, i);
+
+			json_object_set_new(json, field->key, json_string(field->value));
+		}
+		text = json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	}
+	length = text ? asprintf(&line, "%s\n", text) : -1;
+	if (length > 0)
+		r = db_event_add(store->db, line, (size_t)length, EVENTS_KEPT);
+	store->wake = true;
+	if (r == 0)
+		log_info("%s %s: %s", object ? kind_name(object->kind) : "",
+		         object ? object->name : "", name);
+	free(line);
+	free(text);
+	json_decref(json);
+	return r;
+}
+
+void store_refused(struct store *store, const struct object *object, const struct error *err)
+{
+	struct record *more = record_new();
+	int r = more ? store_begin(store) : -ENOMEM;
+
+	if (r == 0) {
+		record_add(more, "reason", err->text);
+		r = db_object_set_error(store->db, object->id, err->text);
+		if (r == 0)
+			r = store_event(store, object, "refused", more);
+		/* not a change of the request: it may be refused again */
+		if (r == 0)
+			r = db_release(store->db);
+		if (r < 0)
+			db_undo(store->db);
+	}
+	record_free(more);
+}
+
+static void stop(struct store *store)
+{
+	store->stopping = true;
+	store_commit(store);
+	session_stop(store->session);
+	uv_stop(store->loop);
+}
+
+static void supervisor_said(struct channel *channel, struct record *record, int *fds, int code,
+                            void *user)
+{
+	struct store *store = user;
+
+	(void)channel;
+	if (!record) {
+		log_error("the supervisor is gone: %s", strerror(-code));
+		_exit(1);
+	}
+	if (children_received(store, record, fds)) {
+	} else if (record_is(record, "frame", "on-change-done")) {
+		on_change_done(store, record);
+	} else if (record_is(record, "frame", "conf")) {
+		record_free(store->conf);
+		store->conf = record;
+		return;
+	} else if (record_is(record, "frame", "stop")) {
+		stop(store);
+	}
+	record_free(record);
+}
+
+static void turn_ends(uv_check_t *check)
+{
+	store_commit(check->data);
+}
+
+static void turn_begins(uv_prepare_t *prepare)
+{
+	store_commit(prepare->data);
+}
+
+static void second(uv_timer_t *timer)
+{
+	struct store *store = timer->data;
+
+	secrets_tick(store);
+	workers_tick(store);
+	temporary_expire(store);
+	if (store->serving)
+		jobs_run(store);
+	store_commit(store);
+}
+
+static void hook_before(void *user)
+{
+	store_commit(user);
+}
+
+static bool hook_in_transaction(void *user)
+{
+	return db_in_transaction(((struct store *)user)->db);
+}
+
+static void hook_ended(void *user)
+{
+	struct store *store = user;
+
+	log_info("the mount is gone");
+	stop(store);
+}
+
+static const struct session_hooks hooks = {
+	.before = hook_before,
+	.after = hook_before,
+	.in_transaction = hook_in_transaction,
+	.opened_in_vain = open_file_in_vain,
+	.ended = hook_ended,
+};
+
+/* The changes that a predecessor made and may not have answered. */
+static int load_applied(struct store *store)
+{
+	uint64_t unique = 0;
+
+	if (!store->shared->init_length) /* a new mount: its requests count from the start */
+		return db_applied_clear(store->db);
+	while (db_applied_next(store->db, unique, &unique) == 0) {
+		uint64_t *more = realloc(store->applied, (store->applied_count + 1) * sizeof *more);
+
+		if (!more)
+			return -ENOMEM;
+		store->applied = more;
+		store->applied[store->applied_count++] = unique;
+	}
+	return 0;
+}
+
+static int fatal(struct store *store, const char *reason)
+{
+	struct record *record = record_new();
+
+	log_error("%s", reason);
+	if (record) {
+		record_add(record, "frame", "fatal");
+		record_add(record, "reason", reason);
+		channel_send(store->supervisor, record, NULL, 0);
+	}
+	record_free(record);
+	return 1;
+}
+
+static void start_loop(struct store *store)
+{
+	uv_check_init(store->loop, &store->check);
+	uv_prepare_init(store->loop, &store->prepare);
+	uv_timer_init(store->loop, &store->tick);
+	store->check.data = store->prepare.data = store->tick.data = store;
+	uv_check_start(&store->check, turn_ends);
+	uv_prepare_start(&store->prepare, turn_begins);
+	uv_timer_start(&store->tick, second, 1000, 1000);
+}
+
+static int open_store(struct store *store, int control_fd, int fuse_fd, struct error *err)
+{
+	int r;
+
+	store->loop = uv_default_loop();
+	store->last_effect = &store->effects;
+	store->snapshots = calloc(OPEN_FILES + 1, sizeof *store->snapshots);
+	store->supervisor = channel_open(store->loop, control_fd, 1u << 20, supervisor_said, store);
+	if (!store->snapshots || !store->supervisor)
+		return error_set(err, -ENOMEM, "out of memory");
+	r = db_open(key_value(&daemon_keys, store->conf, "store"), &store->db, err);
+	if (r < 0)
+		return r;
+	clock_load(store);
+	r = load_applied(store);
+	if (r < 0)
+		return error_set(err, r, "the store cannot be read: %s", strerror(-r));
+	return session_open(store->loop, fuse_fd, store->shared, &tree_ops, &hooks, store,
+	                    &store->session, err);
+}
+
+/* Requests that wait for a dead predecessor's answer do not wait for the keys process as well. */
+static void serve_requests(struct store *store)
+{
+	if (store->serving)
+		return;
+	store->serving = true;
+	session_start(store->session);
+	free(store->applied);
+	store->applied = NULL;
+	store->applied_count = 0;
+}
+
+void store_serve(struct store *store)
+{
+	struct record *ready = record_new();
+
+	serve_requests(store);
+	jobs_start(store);
+	on_change_resume(store);
+	store_commit(store);
+	if (!ready)
+		return;
+	record_add(ready, "frame", "ready");
+	channel_send(store->supervisor, ready, NULL, 0);
+	record_free(ready);
+}
+
+int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
+{
+	static struct store store; /* for all of the process' life */
+	struct rlimit no_core = { 0, 0 };
+	struct error err = { 0 };
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_CORE, &no_core);
+	if (frame_receive(control_fd, &store.conf, NULL) < 0)
+		return 1;
+	log_open("store", key_value(&daemon_keys, store.conf, "log"),
+	         log_level(key_value(&daemon_keys, store.conf, "log-level")));
+	store.folder = folder_fd;
+	store.uid = (uid_t)record_number(store.conf, "owner-uid", 0);
+	store.gid = (gid_t)record_number(store.conf, "owner-gid", 0);
+	store.privileged = store.uid == 0;
+	store.shared = shared_map(shared_fd);
+	if (!store.shared)
+		return 1;
+	store.shared->generation++;
+	if (open_store(&store, control_fd, fuse_fd, &err) < 0) {
+		fatal(&store, err.text);
+		return 1;
+	}
+	start_loop(&store);
+	crl_sweep(&store);
+	secrets_check(&store);
+	if (store.shared->init_length)
+		serve_requests(&store);
+	uv_run(store.loop, UV_RUN_DEFAULT);
+	db_close(store.db);
+	return 0;
+}

@@ -1,0 +1,97 @@
+/*
+ * The store process: one loop, one writer, no locks. What its parts share.
+ */
+#ifndef PKIFS_STORE_H
+#define PKIFS_STORE_H
+
+#include "common/channel.h"
+#include "common/record.h"
+#include "db/db.h"
+#include "pkifs/keytable.h"
+#include "pkifs/session.h"
+
+struct children;
+struct parked;
+
+struct store {
+	uv_loop_t *loop;
+	struct db *db;
+	struct shared *shared;
+	struct session *session;
+	struct channel *supervisor;
+	struct record *conf; /* pkifs.conf, and what the supervisor adds to it */
+	uid_t uid;           /* who owns the tree's files until somebody else is named */
+	gid_t gid;
+	bool privileged;   /* started by root: KEY_ROOT is for root alone */
+	int folder;        /* descriptor of the folder beside the store, for CRLs */
+	uint64_t changes;  /* grows with each commit */
+	uint64_t *applied; /* changes of a predecessor whose answer is still owed */
+	size_t applied_count;
+
+	struct effect *effects, **last_effect; /* wait for the commit */
+	struct open_file *writer;              /* whose text is being judged */
+	bool due;                              /* a request may begin */
+	bool wake;                             /* somebody who waits may have something to read */
+	bool serving, stopping;
+	struct children *children;
+	struct parked *parked;
+	char **snapshots; /* per open file: the text that its reader sees, where it is made */
+	uv_check_t check; /* commit at the turn's end */
+	uv_prepare_t prepare;
+	uv_timer_t tick;
+};
+
+/* Runs the store on the inherited descriptors until it is told to end; the exit code. */
+int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd);
+
+/* The store key is the right one: requests are served, jobs taken up, the supervisor told. */
+void store_serve(struct store *store);
+
+/*
+ * A change: store_begin opens the turn's transaction where none is open, and a savepoint in it;
+ * store_end keeps (R >= 0) or drops (R < 0) what came since and returns R, or the store's own
+ * error. A change of a FUSE request that a predecessor has already made gives 1 from
+ * store_begin: nothing is to be done but to answer.
+ */
+int store_begin(struct store *store);
+bool store_applied(const struct store *store);
+int store_end(struct store *store, int r);
+
+/* Commits what is open; effects and answers follow. */
+void store_commit(struct store *store);
+
+/* Runs DONE(ARGUMENT, 0) after the commit, or DONE(ARGUMENT, -errno) when it failed. */
+int store_after(struct store *store, void (*done)(void *argument, int code), void *argument);
+
+/* SEND(RECORD) after the commit; RECORD is freed where that fails, else SEND's. */
+int store_send_after(struct store *store, void (*send)(struct store *, struct record *),
+                     struct record *record);
+
+/*
+ * Adds an event about OBJECT (may be NULL) inside a change: NAME and the fields of MORE (may be
+ * NULL). Wakes readers of `watch`.
+ */
+int store_event(struct store *store, const struct object *object, const char *name,
+                const struct record *more);
+
+/* Keeps ERR as the object's last-error with an event, as a change of its own. */
+void store_refused(struct store *store, const struct object *object, const struct error *err);
+
+/* Unix seconds, and whether that can be true (not before anything we accepted or were built). */
+int64_t store_now(const struct store *store);
+bool store_clock_trusted(const struct store *store);
+/* Signed times of accepted objects are a floor for the clock. */
+int store_clock_floor(struct store *store, int64_t seconds);
+
+/* The object's config as a record (secrets in clear); the caller owns it. */
+int store_config(struct store *store, const struct object *object, struct record **config);
+/* The same with the default of each key that is not in it. */
+int store_settings(struct store *store, const struct object *object, struct record **settings);
+const struct key_table *config_table(enum kind kind);
+const struct key_table *request_table(enum kind kind);
+const char *kind_name(enum kind kind);
+
+/* A value of pkifs.conf as number. */
+long store_setting(const struct store *store, const char *name);
+
+#endif

@@ -1,0 +1,752 @@
+#include "pkifs/supervisor.h"
+
+#include "common/channel.h"
+#include "common/log.h"
+#include "pkifs/conf.h"
+#include "pkifs/keytable.h"
+#include "pkifs/shared.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/rand.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define START_SECONDS   10
+#define STOP_SECONDS    5
+#define COMMAND_SECONDS 60
+#define COMMAND_TRIES   3
+
+/* A child of the store's. */
+struct process {
+	struct process *next;
+	long long id;
+	pid_t pid;
+};
+
+/* An `on-change` that runs, or is to be tried again. */
+struct command {
+	struct command *next;
+	pid_t pid;
+	int tries;
+	uint64_t started; /* uv_now */
+	struct record *record;
+};
+
+static struct supervisor {
+	struct supervision *given;
+	uv_loop_t *loop;
+	struct mount *mount;
+	struct channel *channel;
+	struct process *processes;
+	struct command *commands;
+	struct record *conf; /* with what the store is told besides */
+	int fuse_fd, shared_fd, folder_fd, lock_fd, self_fd, worker_fd;
+	pid_t store;
+	bool ready, stopping;
+	uint64_t store_started, unready_since, stopping_since;
+	int code;
+	uv_signal_t child, term, interrupt, hangup;
+	uv_timer_t tick;
+} s;
+
+static const char *setting(const char *name)
+{
+	return key_value(&daemon_keys, s.conf, name);
+}
+
+static bool quiet(void)
+{
+	return record_is(s.conf, "log", "syslog");
+}
+
+static bool separated(void)
+{
+	return record_is(s.conf, "privilege-separation", "yes");
+}
+
+/* Tells whoever started us that the mount answers (READY), or why it never will. */
+static void tell_starter(const char *reason)
+{
+	int null;
+
+	if (s.given->ready_fd < 0)
+		return;
+	if (write(s.given->ready_fd, reason, strlen(reason)) < 0)
+		log_debug("the starter is gone");
+	close(s.given->ready_fd);
+	s.given->ready_fd = -1;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0 && !record_is(s.conf, "log", "stderr"))
+		dup2(null, 2); /* the starter's terminal is not ours */
+	if (null >= 0)
+		close(null);
+}
+
+static void give_up(const char *reason)
+{
+	log_error("%s", reason);
+	if (!s.ready)
+		tell_starter(reason);
+	s.code = 1;
+	uv_stop(s.loop);
+}
+
+static void kill_children(void)
+{
+	struct process *process;
+
+	while ((process = s.processes)) {
+		s.processes = process->next;
+		kill(process->pid, SIGKILL);
+		free(process);
+	}
+}
+
+static int pair(int fds[2])
+{
+	return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ? -errno : 0;
+}
+
+static void close_all(int *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* The store key: a file of root's, of which the keys process gets a descriptor. -1: none. */
+static int open_store_key(struct error *err)
+{
+	const char *path = setting("store-key"), *folder = getenv("CREDENTIALS_DIRECTORY");
+	char name[4096];
+	int fd;
+
+	if (strcmp(path, "none") == 0)
+		return -1;
+	if (strncmp(path, "credential:", 11) == 0) {
+		if (!folder)
+			return error_set(err, -ENOENT,
+			                 "store-key = %s, but systemd gave no "
+			                 "credentials",
+			                 path);
+		snprintf(name, sizeof name, "%s/%s", folder, path + 11);
+		path = name;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return error_set(err, -errno, "store-key %s: %s", path, strerror(errno));
+	return fd;
+}
+
+static int start_keys(int socket, struct error *err)
+{
+	static const char *const arguments[] = { "pkifsd", "--keys", NULL, NULL };
+	static const char *const unsealed[] = { "pkifsd", "--keys", "unsealed", NULL };
+	struct walls walls = { .no_network = true,
+		               .quiet = quiet(),
+		               .program = s.self_fd,
+		               .fds = { socket, -1, -1, -1 } };
+	int key = open_store_key(err), pid;
+
+	if (key < -1)
+		return key;
+	walls.user = separated() ? setting("user") : NULL;
+	walls.arguments = key < 0 ? unsealed : arguments;
+	walls.fds[1] = key;
+	pid = process_start(&walls, err);
+	if (key >= 0)
+		close(key);
+	return pid;
+}
+
+static int start_worker(int socket, int signing, struct error *err)
+{
+	const char *arguments[] = { "pkifs-enroll", setting("log-level"), NULL };
+	struct walls walls = { .user = separated() ? setting("worker-user") : NULL,
+		               .arguments = arguments,
+		               .quiet = quiet(),
+		               .program = s.worker_fd,
+		               .fds = { socket, signing, -1, -1 } };
+
+	return process_start(&walls, err);
+}
+
+static int start_publisher(int socket, struct error *err)
+{
+	const char *arguments[] = { "pkifsd", "--publisher", setting("mount-point"), NULL };
+	struct walls walls = { .keep_root_files = separated(),
+		               .no_network = true,
+		               .arguments = arguments,
+		               .quiet = quiet(),
+		               .program = s.self_fd,
+		               .fds = { socket, -1, -1, -1 } };
+
+	return process_start(&walls, err);
+}
+
+static void reply(const char *frame, long long id, const char *key, const char *value,
+                  const int *fds, size_t count)
+{
+	struct record *record = record_new();
+
+	if (!record)
+		return;
+	record_add(record, "frame", frame);
+	record_add_number(record, "id", id);
+	if (key)
+		record_add(record, key, value);
+	channel_send(s.channel, record, fds, count);
+	record_free(record);
+}
+
+static int start_kind(const char *kind, int sockets[4], struct error *err)
+{
+	int r = pair(sockets);
+
+	if (r < 0)
+		return error_set(err, r, "no socket: %s", strerror(-r));
+	if (strcmp(kind, "keys") == 0)
+		return start_keys(sockets[1], err);
+	if (strcmp(kind, "publisher") == 0)
+		return start_publisher(sockets[1], err);
+	if (strcmp(kind, "worker") != 0)
+		return error_set(err, -EINVAL, "there is no such process");
+	r = pair(sockets + 2);
+	if (r < 0)
+		return error_set(err, r, "no socket: %s", strerror(-r));
+	return start_worker(sockets[1], sockets[3], err);
+}
+
+static void start_child(const struct record *record)
+{
+	const char *kind = record_get(record, "kind");
+	long long id = record_number(record, "id", 0);
+	int sockets[4] = { -1, -1, -1, -1 }, pid, passed[2];
+	struct process *process = calloc(1, sizeof *process);
+	struct error err = { 0 };
+
+	pid = process && kind ? start_kind(kind, sockets, &err)
+	                      : error_set(&err, -ENOMEM, "out of memory");
+	if (pid < 0) {
+		log_error("%s: %s", kind ? kind : "a process", err.text);
+		reply("not-started", id, "reason", err.text, NULL, 0);
+		free(process);
+	} else {
+		*process = (struct process){ .next = s.processes, .id = id, .pid = pid };
+		s.processes = process;
+		passed[0] = sockets[0];
+		passed[1] = sockets[2];
+		reply("started", id, NULL, NULL, passed, sockets[2] < 0 ? 1 : 2);
+	}
+	close_all(sockets, COUNT(sockets));
+}
+
+static void stop_child(long long id)
+{
+	for (struct process *process = s.processes; process; process = process->next)
+		if (process->id == id)
+			kill(process->pid, SIGKILL);
+}
+
+static void command_done(struct command *command, const char *status)
+{
+	struct command **at = &s.commands;
+
+	while (*at != command)
+		at = &(*at)->next;
+	*at = command->next;
+	reply("on-change-done", record_number(command->record, "id", 0), "status", status, NULL, 0);
+	record_free(command->record);
+	free(command);
+}
+
+static void command_try(struct command *command)
+{
+	struct error err = { 0 };
+
+	command->tries++;
+	command->started = uv_now(s.loop);
+	command->pid = command_start(record_get(command->record, "command"),
+	                             record_get(command->record, "certificate-id"),
+	                             record_number(command->record, "version", 0),
+	                             setting("mount-point"), geteuid(), &err);
+	if (command->pid < 0)
+		command_done(command, err.text);
+}
+
+static void command_new(struct record *record)
+{
+	struct command *command = calloc(1, sizeof *command);
+
+	if (!command || !record_get(record, "command") || !record_get(record, "certificate-id")) {
+		free(command);
+		record_free(record);
+		return;
+	}
+	*command = (struct command){ .next = s.commands, .record = record };
+	s.commands = command;
+	command_try(command);
+}
+
+static void command_ended(struct command *command, int status)
+{
+	char text[128] = "";
+
+	command->pid = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		command_done(command, "");
+		return;
+	}
+	if (command->tries < COMMAND_TRIES) {
+		command_try(command);
+		return;
+	}
+	if (WIFSIGNALED(status))
+		snprintf(text, sizeof text, "ended by signal %d, tried %d times", WTERMSIG(status),
+		         command->tries);
+	else
+		snprintf(text, sizeof text, "exit code %d, tried %d times", WEXITSTATUS(status),
+		         command->tries);
+	command_done(command, text);
+}
+
+static void store_said(struct channel *channel, struct record *record, int *fds, int code,
+                       void *user)
+{
+	const char *frame = record ? record_get(record, "frame") : NULL;
+
+	(void)channel;
+	(void)fds;
+	(void)user;
+	if (!record) { /* its end is seen by SIGCHLD */
+		if (code == -EBADMSG)
+			kill(s.store, SIGKILL);
+		return;
+	}
+	if (frame && strcmp(frame, "on-change") == 0) {
+		command_new(record);
+		return;
+	}
+	if (frame && strcmp(frame, "start") == 0) {
+		start_child(record);
+	} else if (frame && strcmp(frame, "stop") == 0) {
+		stop_child(record_number(record, "id", 0));
+	} else if (frame && strcmp(frame, "ready") == 0) {
+		s.ready = true;
+		s.unready_since = 0;
+		tell_starter(READY);
+	} else if (frame && strcmp(frame, "fatal") == 0) {
+		give_up(record_get(record, "reason") ? record_get(record, "reason") : "");
+	}
+	record_free(record);
+}
+
+static int start_store(struct error *err)
+{
+	static const char *const arguments[] = { "pkifsd", "--store", NULL };
+	struct walls walls = { .user = separated() ? setting("user") : NULL,
+		               .no_network = true,
+		               .arguments = arguments,
+		               .quiet = quiet(),
+		               .program = s.self_fd };
+	int sockets[2], r;
+
+	r = pair(sockets);
+	if (r < 0)
+		return error_set(err, r, "no socket: %s", strerror(-r));
+	walls.fds[0] = sockets[1];
+	walls.fds[1] = s.fuse_fd;
+	walls.fds[2] = s.shared_fd;
+	walls.fds[3] = s.folder_fd;
+	r = process_start(&walls, err);
+	close(sockets[1]);
+	if (r < 0) {
+		close(sockets[0]);
+		return r;
+	}
+	s.store = r;
+	s.store_started = uv_now(s.loop);
+	channel_close(s.channel);
+	s.channel = channel_open(s.loop, sockets[0], 1u << 20, store_said, NULL);
+	if (!s.channel)
+		return error_set(err, -ENOMEM, "out of memory");
+	channel_send(s.channel, s.conf, NULL, 0);
+	return 0;
+}
+
+static void store_ended(int status)
+{
+	struct error err = { 0 };
+
+	s.store = 0;
+	kill_children();
+	if (s.stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
+		uv_stop(s.loop);
+		return;
+	}
+	if (s.code)
+		return;
+	if (!s.unready_since)
+		s.unready_since = uv_now(s.loop);
+	log_warning("the store ended (%s %d): started again",
+	            WIFSIGNALED(status) ? "signal" : "exit code",
+	            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (uv_now(s.loop) - s.store_started < 1000 && !s.ready)
+		return; /* the tick starts it: not as fast as it dies */
+	s.ready = false;
+	if (start_store(&err) < 0)
+		log_error("%s", err.text);
+}
+
+static void child_ended(uv_signal_t *signal, int number)
+{
+	pid_t pid;
+	int status;
+
+	(void)signal;
+	(void)number;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct process **at = &s.processes, *process;
+		struct command *command = s.commands;
+
+		if (pid == s.store) {
+			store_ended(status);
+			continue;
+		}
+		while (*at && (*at)->pid != pid)
+			at = &(*at)->next;
+		process = *at;
+		if (process) {
+			*at = process->next;
+			free(process);
+			continue;
+		}
+		while (command && command->pid != pid)
+			command = command->next;
+		if (command)
+			command_ended(command, status);
+	}
+}
+
+static void stop(uv_signal_t *signal, int number)
+{
+	struct record *record = record_new();
+
+	(void)signal;
+	(void)number;
+	if (s.stopping)
+		return;
+	s.stopping = true;
+	s.stopping_since = uv_now(s.loop);
+	if (record) {
+		record_add(record, "frame", "stop");
+		channel_send(s.channel, record, NULL, 0);
+	}
+	record_free(record);
+}
+
+static void tick(uv_timer_t *timer)
+{
+	uint64_t now = uv_now(s.loop);
+	struct error err = { 0 };
+
+	(void)timer;
+	for (struct command *command = s.commands; command; command = command->next)
+		if (command->pid > 0 && now - command->started > COMMAND_SECONDS * 1000)
+			kill(command->pid, SIGKILL);
+	if (s.stopping && now - s.stopping_since > STOP_SECONDS * 1000) {
+		if (s.store)
+			kill(s.store, SIGKILL);
+		uv_stop(s.loop);
+	}
+	if (s.unready_since && now - s.unready_since > START_SECONDS * 1000)
+		give_up("the store cannot be started: the mount is taken away");
+	else if (!s.store && !s.stopping && !s.code && start_store(&err) < 0)
+		log_error("%s", err.text);
+}
+
+/* The device's serial number, which only root may read. */
+static void add_serial(struct record *conf)
+{
+	const char *given = key_value(&daemon_keys, conf, "device-serial");
+	char text[65] = "";
+	ssize_t length = 0;
+	int fd;
+
+	if (strcmp(given, "auto") != 0) {
+		record_set(conf, "serial-number", given);
+		return;
+	}
+	fd = open("/sys/class/dmi/id/product_serial", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		length = read(fd, text, sizeof text - 1);
+		close(fd);
+	}
+	while (length > 0 && isspace((unsigned char)text[length - 1]))
+		text[--length] = 0;
+	if (length > 0)
+		record_set(conf, "serial-number", text);
+}
+
+/* The settings with their defaults, and what the store is told besides. */
+static int complete_conf(const struct supervision *given, struct record **conf)
+{
+	bool root = geteuid() == 0;
+
+	*conf = key_effective(&daemon_keys, given->conf);
+	if (!*conf)
+		return -ENOMEM;
+	if (!record_get(*conf, "privilege-separation"))
+		record_add(*conf, "privilege-separation", root ? "yes" : "no");
+	if (!record_get(*conf, "allow-other"))
+		record_add(*conf, "allow-other", root ? "yes" : "no");
+	if (!record_get(*conf, "log"))
+		record_add(*conf, "log", given->foreground ? "stderr" : "syslog");
+	if (given->debug)
+		record_set(*conf, "log-level", "debug");
+	if (!root)
+		record_set(*conf, "privilege-separation", "no");
+	record_add(*conf, "frame", "conf");
+	record_add_number(*conf, "owner-uid", geteuid());
+	record_add_number(*conf, "owner-gid", getegid());
+	add_serial(*conf);
+	return record_failed(*conf) ? -ENOMEM : 0;
+}
+
+static void reload(uv_signal_t *signal, int number)
+{
+	struct record *read = NULL, *conf = NULL, *old = s.given->conf;
+	struct error err = { 0 };
+	int r;
+
+	(void)signal;
+	(void)number;
+	r = conf_read(s.given->conf_path, s.given->conf_is_default, &read, &err);
+	for (int i = 0; r == 0 && i < s.given->option_count; i++)
+		r = conf_set(read, s.given->options[i], &err);
+	if (r == 0) {
+		s.given->conf = read;
+		r = complete_conf(s.given, &conf);
+	}
+	if (r < 0) {
+		s.given->conf = old;
+		record_free(read);
+		record_free(conf);
+		log_error("the configuration stays as it was: %s", err.text);
+		return;
+	}
+	record_free(old);
+	record_free(s.conf);
+	s.conf = conf;
+	channel_send(s.channel, conf, NULL, 0);
+	log_info("the configuration is read again");
+}
+
+static int check_users(struct error *err)
+{
+	const char *const names[] = { "user", "worker-user" };
+
+	for (size_t i = 0; separated() && i < COUNT(names); i++)
+		if (!getpwnam(setting(names[i])))
+			return error_set(err, -ENOENT,
+			                 "there is no user %s: make it with useradd --system "
+			                 "--no-create-home %s, or set privilege-separation = no",
+			                 setting(names[i]), setting(names[i]));
+	return 0;
+}
+
+/* Gives what is the store's to the user it runs as. */
+static void hand_to_store(int fd, const char *path)
+{
+	const struct passwd *user = separated() ? getpwnam(setting("user")) : NULL;
+
+	if (!user)
+		return;
+	if (fd >= 0 ? fchown(fd, user->pw_uid, user->pw_gid) < 0
+	            : lchown(path, user->pw_uid, user->pw_gid) < 0)
+		log_debug("%s: %s", path, strerror(errno));
+}
+
+/*
+ * The folder beside the store, which also says who owns the store: a lock on it is held as long
+ * as we live. (Nobody but SQLite may open the store's own file.)
+ */
+static int open_folder(struct error *err)
+{
+	const char *store = setting("store");
+	char path[4096], *slash;
+	int r;
+
+	snprintf(path, sizeof path, "%s", store);
+	slash = strrchr(path, '/');
+	if (slash && slash != path) {
+		*slash = 0;
+		if (mkdir(path, 0700) == 0)
+			hand_to_store(-1, path);
+		else if (errno != EEXIST)
+			return error_set(err, -errno, "the folder %s of the store: %s", path,
+			                 strerror(errno));
+	}
+	snprintf(path, sizeof path, "%s.d", store);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
+	s.folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (s.folder_fd < 0)
+		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
+	hand_to_store(s.folder_fd, path);
+	s.lock_fd = openat(s.folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = s.lock_fd < 0 ? -errno : 0;
+	if (r == 0 && flock(s.lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return error_set(err, -EBUSY, "the store %s is in use by another pkifsd", store);
+	return r;
+}
+
+/* Makes the store key together with a new store; never for an old one. */
+static int make_store_key(struct error *err)
+{
+	const char *path = setting("store-key");
+	unsigned char key[32];
+	char text[65];
+	struct stat file;
+	int fd, r = 0;
+
+	if (strcmp(path, "none") == 0) {
+		log_warning("store-key = none: private keys are stored unsealed");
+		return 0;
+	}
+	if (strncmp(path, "credential:", 11) == 0)
+		return 0;
+	if (lstat(path, &file) == 0) {
+		if (!S_ISREG(file.st_mode))
+			return error_set(err, -EINVAL, "store-key %s is no plain file", path);
+		if (file.st_mode & 077)
+			return error_set(err, -EPERM,
+			                 "store-key %s can be read by others: chmod 600 %s", path,
+			                 path);
+		return 0;
+	}
+	if (lstat(setting("store"), &file) == 0)
+		return error_set(err, -ENOENT,
+		                 "store-key %s is not there, but the store %s is: without its key "
+		                 "the private keys in it are lost; put the file back",
+		                 path, setting("store"));
+	if (RAND_priv_bytes(key, sizeof key) != 1)
+		return error_set(err, -EIO, "no random numbers");
+	for (size_t i = 0; i < sizeof key; i++)
+		snprintf(text + 2 * i, 3, "%02x", key[i]);
+	text[64] = '\n';
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, text, sizeof text) != sizeof text || fsync(fd) < 0)
+		r = error_set(err, -errno,
+		              "store-key %s cannot be made: %s; set store-key to a "
+		              "path where it can, or to none",
+		              path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	OPENSSL_cleanse(key, sizeof key);
+	OPENSSL_cleanse(text, sizeof text);
+	return r;
+}
+
+/* The other programs: beside this one in a build tree, under libexec where installed. */
+static int open_programs(struct error *err)
+{
+	char self[4096], path[4096 + 32], *slash;
+	ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+
+	if (length < 0)
+		return error_set(err, -errno, "/proc/self/exe: %s", strerror(errno));
+	self[length] = 0;
+	slash = strrchr(self, '/');
+	*slash = 0;
+	snprintf(path, sizeof path, "%s/pkifs-enroll", self);
+	s.worker_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (s.worker_fd < 0) {
+		snprintf(path, sizeof path, "%s/pkifs-enroll", PKIFS_LIBEXECDIR);
+		s.worker_fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	s.self_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (s.worker_fd < 0 || s.self_fd < 0)
+		return error_set(err, -errno, "%s: %s", path, strerror(errno));
+	log_info("pkifsd %s with %s", PKIFS_VERSION, path);
+	return 0;
+}
+
+static int prepare(struct error *err)
+{
+	int r = check_users(err);
+
+	if (r == 0)
+		r = open_programs(err);
+	if (r == 0)
+		r = open_folder(err);
+	if (r == 0)
+		r = make_store_key(err);
+	if (r == 0)
+		r = shared_make(&s.shared_fd);
+	if (r < 0 && !err->code)
+		error_set(err, r, "no shared memory: %s", strerror(-r));
+	if (r == 0)
+		r = mount_make(setting("mount-point"), record_is(s.conf, "allow-other", "yes"),
+		               &s.mount, &s.fuse_fd, err);
+	if (r == 0 && fcntl(s.fuse_fd, F_SETFL, fcntl(s.fuse_fd, F_GETFL) | O_NONBLOCK) < 0)
+		r = error_set(err, -errno, "/dev/fuse: %s", strerror(errno));
+	if (r == 0)
+		r = start_store(err);
+	return r;
+}
+
+static void start_loop(void)
+{
+	uv_signal_init(s.loop, &s.child);
+	uv_signal_start(&s.child, child_ended, SIGCHLD);
+	uv_signal_init(s.loop, &s.term);
+	uv_signal_start(&s.term, stop, SIGTERM);
+	uv_signal_init(s.loop, &s.interrupt);
+	uv_signal_start(&s.interrupt, stop, SIGINT);
+	uv_signal_init(s.loop, &s.hangup);
+	uv_signal_start(&s.hangup, reload, SIGHUP);
+	uv_timer_init(s.loop, &s.tick);
+	uv_timer_start(&s.tick, tick, 200, 200);
+}
+
+int supervise(struct supervision *given)
+{
+	struct error err = { 0 };
+
+	s = (struct supervisor){ .given = given,
+		                 .loop = uv_default_loop(),
+		                 .fuse_fd = -1,
+		                 .shared_fd = -1,
+		                 .folder_fd = -1 };
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	umask(077);
+	if (complete_conf(given, &s.conf) < 0)
+		return 1;
+	log_open("supervisor", setting("log"), log_level(setting("log-level")));
+	start_loop();
+	if (prepare(&err) < 0)
+		give_up(err.text);
+	else
+		s.unready_since = uv_now(s.loop);
+	if (!s.code)
+		uv_run(s.loop, UV_RUN_DEFAULT);
+	if (s.store)
+		kill(s.store, SIGKILL);
+	kill_children();
+	mount_remove(s.mount);
+	tell_starter("the daemon ended");
+	record_free(s.conf);
+	return s.code;
+}

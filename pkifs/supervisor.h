@@ -1,0 +1,50 @@
+/*
+ * The supervisor: root, and small. It mounts, keeps what must outlive the store (the FUSE
+ * descriptor, the shared memory), starts the other processes within their walls, and runs what
+ * needs root. It never touches a path under the mount: it would wait for a store that is dead.
+ */
+#ifndef PKIFS_SUPERVISOR_H
+#define PKIFS_SUPERVISOR_H
+
+#include "common/record.h"
+
+#include <sys/types.h>
+
+struct supervision {
+	struct record *conf; /* the daemon's settings */
+	bool foreground, debug;
+	const char *conf_path; /* read again at SIGHUP */
+	bool conf_is_default;
+	char **options; /* -o, again too */
+	int option_count;
+	int ready_fd; /* told READY when the mount answers, or why it never will; -1: nobody */
+};
+#define READY "ready"
+
+/* Runs until it is told to end. The exit code. */
+int supervise(struct supervision *supervision);
+
+/* mount.c: mounts at PATH; *FD is the caller's. Refuses, in words, what is no place for it. */
+struct mount;
+int mount_make(const char *path, bool allow_other, struct mount **mount, int *fd,
+               struct error *err);
+void mount_remove(struct mount *mount);
+
+/* process.c: a child's walls. */
+struct walls {
+	const char *user;     /* NULL: stays who it is */
+	bool keep_root_files; /* root without rights but that of reaching every file */
+	bool no_network;
+	bool quiet; /* standard error goes nowhere: the log has another place */
+	const char *const *arguments;
+	int fds[4];  /* become 3, 4, … in the child; -1 ends them */
+	int program; /* descriptor of the program */
+};
+/* The pid, or a negative errno with ERR. */
+int process_start(const struct walls *walls, struct error *err);
+
+/* onchange: root runs a program of the config. The pid; its end is seen by SIGCHLD. */
+int command_start(const char *command, const char *id, long long version, const char *mount_point,
+                  uid_t owner, struct error *err);
+
+#endif

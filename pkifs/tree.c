@@ -1,0 +1,835 @@
+#include "pkifs/tree.h"
+
+#include "common/log.h"
+#include "pkifs/content.h"
+#include "pkifs/object.h"
+#include "pkifs/secrets.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define LONG_TIMEOUT  3600.0
+#define SHORT_TIMEOUT 1.0
+
+/* Hidden names that the publisher renames onto ours; nobody else sees them. */
+#define PUBLISH_PREFIX ".publish-"
+
+struct store *req_store(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+static void tree_init(void *user, struct fuse_conn_info *connection)
+{
+	(void)user;
+	connection->max_write = WRITE_MAX;
+	connection->want &=
+		~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+	                    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+	if (connection->capable & FUSE_CAP_POSIX_ACL)
+		connection->want |= FUSE_CAP_POSIX_ACL;
+}
+
+static void owner_and_mode(struct store *store, const struct node *node, struct stat *attributes)
+{
+	const struct file_row *row = &file_rows[node->file];
+	enum file folder = node->object.kind == KIND_CA ? FILE_CA : FILE_LOCAL;
+	enum file own = row->mode_of ? row->mode_of : node->file;
+	struct file_mode mode;
+
+	attributes->st_uid = store->uid;
+	attributes->st_gid = store->gid;
+	attributes->st_mode = row->mode;
+	if (!node->object.id && row->number != NUMBER_ONE)
+		return;
+	if (db_mode_get(store->db, node->object.id, own, &mode) == 0) {
+		attributes->st_uid = mode.uid;
+		attributes->st_gid = mode.gid;
+		attributes->st_mode = mode.mode;
+	} else if (node->object.id && db_mode_get(store->db, node->object.id, folder, &mode) == 0) {
+		attributes->st_uid = mode.uid;
+		attributes->st_gid = mode.gid;
+	}
+}
+
+static int folder_links(struct store *store, const struct node *node)
+{
+	int64_t count = 0;
+
+	if (node->file == FILE_CA_FOLDER || node->file == FILE_LOCAL_FOLDER)
+		db_object_count(store->db, node->file == FILE_CA_FOLDER ? KIND_CA : KIND_LOCAL,
+		                &count);
+	return 2 + (int)count;
+}
+
+static int temporary_attributes(struct store *store, const struct node *node,
+                                struct stat *attributes)
+{
+	const struct temporary *temporary = temporary_get(store, node_inode(node));
+
+	if (!temporary)
+		return -ESTALE;
+	attributes->st_mode = S_IFREG | temporary->mode;
+	attributes->st_uid = temporary->uid;
+	attributes->st_gid = temporary->gid;
+	attributes->st_size = (off_t)temporary->length;
+	attributes->st_mtim.tv_sec = temporary->touched;
+	return 0;
+}
+
+static int content_attributes(struct store *store, const struct node *node, struct stat *attributes)
+{
+	struct content content = { 0 };
+	int64_t end;
+	int r;
+
+	if (node->file == FILE_EVENTS) {
+		r = db_event_end(store->db, &end);
+		attributes->st_size = end - node->number;
+		attributes->st_mtim.tv_sec = store_now(store);
+		return r;
+	}
+	r = node_content(store, node, &content);
+	attributes->st_size = (off_t)content_size(&content);
+	attributes->st_mtim.tv_sec = content.time;
+	content_clear(&content);
+	return r;
+}
+
+int node_attributes(struct store *store, const struct node *node, struct stat *attributes)
+{
+	int r = 0;
+
+	*attributes = (struct stat){ .st_nlink = 1, .st_blksize = 4096 };
+	attributes->st_ino = inode_make(node->file, false, node->number);
+	if (node->file == FILE_TEMPORARY) {
+		r = temporary_attributes(store, node, attributes);
+	} else if (file_rows[node->file].flags & FILE_IS_FOLDER) {
+		owner_and_mode(store, node, attributes);
+		attributes->st_mode |= S_IFDIR;
+		attributes->st_nlink = (nlink_t)folder_links(store, node);
+		attributes->st_mtim.tv_sec = node->object.created;
+	} else {
+		owner_and_mode(store, node, attributes);
+		attributes->st_mode |= S_IFREG;
+		r = content_attributes(store, node, attributes);
+	}
+	attributes->st_blocks = (attributes->st_size + 511) / 512;
+	attributes->st_ctim = attributes->st_atim = attributes->st_mtim;
+	return r;
+}
+
+static double attribute_timeout(enum file file)
+{
+	if (file_rows[file].flags & FILE_MADE)
+		return 0;
+	return file_rows[file].flags & FILE_WRITABLE ? SHORT_TIMEOUT : LONG_TIMEOUT;
+}
+
+int node_entry(struct store *store, const struct node *node, struct fuse_entry_param *entry)
+{
+	*entry = (struct fuse_entry_param){
+		.ino = node_inode(node),
+		.attr_timeout = attribute_timeout(node->file),
+		.entry_timeout = file_rows[node->file].flags & FILE_MADE ? 0 : LONG_TIMEOUT,
+	};
+	return node_attributes(store, node, &entry->attr);
+}
+
+pid_t process_of(pid_t thread)
+{
+	char path[64], line[256];
+	int process = 0;
+	FILE *status;
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)thread);
+	status = fopen(path, "re");
+	if (!status)
+		return thread;
+	while (!process && fgets(line, sizeof line, status))
+		if (strncmp(line, "Tgid:", 5) == 0)
+			process = (int)strtol(line + 5, NULL, 10);
+	fclose(status);
+	return process ? process : thread;
+}
+
+/*
+ * OPENs that were answered ESTALE. A process that opens the same inode again without a LOOKUP in
+ * between means this very version (/dev/fd/N), and gets it.
+ */
+#define REFUSALS 64
+static struct {
+	pid_t thread;
+	uint64_t ino;
+} refusals[REFUSALS];
+static unsigned next_refusal;
+
+static bool refused_before(pid_t thread, uint64_t ino)
+{
+	for (size_t i = 0; i < REFUSALS; i++)
+		if (refusals[i].thread == thread && refusals[i].ino == ino) {
+			refusals[i].thread = 0;
+			return true;
+		}
+	return false;
+}
+
+static void forget_refusals(pid_t thread)
+{
+	for (size_t i = 0; i < REFUSALS; i++)
+		if (refusals[i].thread == thread)
+			refusals[i].thread = 0;
+}
+
+static void remember_refusal(pid_t thread, uint64_t ino)
+{
+	refusals[next_refusal].thread = thread;
+	refusals[next_refusal++ % REFUSALS].ino = ino;
+	next_refusal %= REFUSALS;
+}
+
+/* A node below FOLDER that is an object or a version: named by the store, not by a row. */
+static int lookup_row(struct store *store, const struct node *folder, const char *name,
+                      struct node *node)
+{
+	int64_t number, version;
+	char *end;
+	int r;
+
+	*node = (struct node){ .current = true };
+	if (folder->file == FILE_CA_FOLDER || folder->file == FILE_LOCAL_FOLDER) {
+		bool ca = folder->file == FILE_CA_FOLDER;
+
+		r = db_object_find(store->db, ca ? KIND_CA : KIND_LOCAL, name, &node->object);
+		node->file = ca ? FILE_CA : FILE_LOCAL;
+		node->number = node->object.id;
+		return r;
+	}
+	if (folder->file != FILE_VERSIONS || !isdigit((unsigned char)*name) || *name == '0')
+		return -ENOENT;
+	number = strtoll(name, &end, 10);
+	if (*end)
+		return -ENOENT;
+	r = db_version_find(store->db, folder->object.id, number, &version);
+	node->object = folder->object;
+	node->file = FILE_VERSION;
+	node->number = version;
+	return r;
+}
+
+static int lookup_file(struct store *store, const struct node *folder, const char *name,
+                       struct node *node)
+{
+	bool publish = strncmp(name, PUBLISH_PREFIX, sizeof PUBLISH_PREFIX - 1) == 0;
+	enum file file;
+	int r;
+
+	if (publish)
+		name += sizeof PUBLISH_PREFIX - 1;
+	file = file_find(folder->file, name);
+	if (!file)
+		return -ENOENT;
+	if (file_rows[file].number == NUMBER_VERSION) {
+		*node = (struct node){ .file = file,
+			               .number = folder->number,
+			               .object = folder->object,
+			               .current = true };
+		return 0;
+	}
+	r = node_of(store, folder->object.id ? &folder->object : NULL, file, node);
+	node->alias = publish;
+	return r;
+}
+
+/* What NAME in FOLDER is to the process that asks. */
+static int lookup(struct store *store, fuse_req_t req, const struct node *folder, const char *name,
+                  struct node *node)
+{
+	const struct temporary *temporary;
+	int r;
+
+	if (!(file_rows[folder->file].flags & FILE_IS_FOLDER))
+		return -ENOTDIR;
+	r = lookup_row(store, folder, name, node);
+	if (r == -ENOENT)
+		r = lookup_file(store, folder, name, node);
+	if (r == 0 && (file_rows[node->file].flags & FILE_IS_FOLDER) == 0 &&
+	    name_hidden(node_inode(folder), node->file, fuse_req_ctx(req)->pid))
+		return -ENOENT;
+	if (r == -ENOENT && folder->object.id) {
+		temporary = temporary_find(store, node_inode(folder), name, fuse_req_ctx(req)->uid);
+		if (temporary)
+			r = node_get(store, temporary->ino, node);
+	}
+	return r;
+}
+
+static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct store *store = req_store(req);
+	struct fuse_entry_param entry;
+	struct node folder, node;
+	int r;
+
+	forget_refusals(fuse_req_ctx(req)->pid);
+	r = node_get(store, parent, &folder);
+	if (r == 0)
+		r = lookup(store, req, &folder, name, &node);
+	if (r == 0)
+		r = node_entry(store, &node, &entry);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+static void tree_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct store *store = req_store(req);
+	struct stat attributes;
+	struct node node;
+	int r;
+
+	(void)fi;
+	r = node_get(store, ino, &node);
+	if (r == 0)
+		r = node_attributes(store, &node, &attributes);
+	if (r == -ENOENT) /* written for the first time: there is nothing in it yet */
+		r = 0;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &attributes, attribute_timeout(node.file));
+}
+
+/* chmod and chown, kept across restarts and renewals. */
+static int set_mode(struct store *store, const struct node *node, const struct stat *wanted,
+                    int to_set)
+{
+	const struct file_row *row = &file_rows[node->file];
+	enum file own = row->mode_of ? row->mode_of : node->file;
+	mode_t mode = wanted->st_mode & 07777;
+	struct file_mode new;
+	struct stat now = { 0 };
+
+	owner_and_mode(store, node, &now);
+	new = (struct file_mode){ .uid = now.st_uid, .gid = now.st_gid, .mode = now.st_mode };
+	if (to_set & FUSE_SET_ATTR_MODE) {
+		if ((mode & 07000) || ((row->flags & FILE_PRIVATE) && (mode & 0007)))
+			return -EPERM;
+		if (!(row->flags & (FILE_WRITABLE | FILE_IS_FOLDER)) && (mode & 0022))
+			return -EPERM;
+		if (node->file == FILE_OLD_KEY)
+			return -EPERM;
+		new.mode = mode;
+	}
+	if (to_set & FUSE_SET_ATTR_UID)
+		new.uid = wanted->st_uid;
+	if (to_set & FUSE_SET_ATTR_GID)
+		new.gid = wanted->st_gid;
+	if (node->file == FILE_CA || node->file == FILE_LOCAL)
+		return object_hand_over(store, &node->object, node->file, &new);
+	return db_mode_set(store->db, node->object.id, own, &new);
+}
+
+static int set_attributes(struct store *store, fuse_req_t req, const struct node *node,
+                          const struct stat *wanted, int to_set, struct fuse_file_info *fi)
+{
+	const int owner = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+	struct temporary *temporary;
+	int r = 0;
+
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		r = text_resize(store, req, node, fi ? open_file_get(store, fi->fh) : NULL,
+		                wanted->st_size);
+	if (r < 0 || !(to_set & owner))
+		return r;
+	if (node->file == FILE_TEMPORARY) {
+		temporary = temporary_get(store, node_inode(node));
+		if (temporary && (to_set & FUSE_SET_ATTR_MODE))
+			temporary->mode = wanted->st_mode & 0777;
+		return temporary ? 0 : -ESTALE;
+	}
+	r = store_begin(store);
+	if (r == 0)
+		r = store_end(store, set_mode(store, node, wanted, to_set));
+	return r < 0 ? r : 0;
+}
+
+static void tree_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, int to_set,
+                         struct fuse_file_info *fi)
+{
+	struct store *store = req_store(req);
+	struct stat attributes;
+	struct node node;
+	int r;
+
+	r = node_get(store, ino, &node);
+	if (r == 0)
+		r = set_attributes(store, req, &node, wanted, to_set, fi);
+	if (r == 0)
+		r = node_attributes(store, &node, &attributes);
+	if (r == -ENOENT)
+		r = 0;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &attributes, 0);
+}
+
+static bool name_is_legal(const char *name)
+{
+	if (*name == '.' || *name == '-' || strlen(name) > NAME_MAX_LENGTH)
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("._-", *name))
+			return false;
+	return true;
+}
+
+static void tree_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct store *store = req_store(req);
+	struct fuse_entry_param entry;
+	struct node folder, node;
+	int r;
+
+	(void)mode;
+	r = node_get(store, parent, &folder);
+	if (r == 0 && folder.file != FILE_CA_FOLDER && folder.file != FILE_LOCAL_FOLDER)
+		r = -EPERM;
+	if (r == 0 && !name_is_legal(name))
+		r = -EINVAL;
+	if (r == 0)
+		r = store_begin(store);
+	if (r == 0)
+		r = store_end(store,
+		              object_create(store,
+		                            folder.file == FILE_CA_FOLDER ? KIND_CA : KIND_LOCAL,
+		                            name, fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid));
+	if (r >= 0)
+		r = lookup_row(store, &folder, name, &node);
+	if (r == 0)
+		r = node_entry(store, &node, &entry);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
+static int remove_object(struct store *store, const struct object *object)
+{
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, object_remove(store, object));
+	return r < 0 ? r : 0;
+}
+
+static void tree_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct store *store = req_store(req);
+	struct node folder, node;
+	int r;
+
+	r = node_get(store, parent, &folder);
+	if (r == 0)
+		r = lookup(store, req, &folder, name, &node);
+	if (r == -ENOENT && store_applied(store))
+		r = 1;
+	if (r == 0 && !(file_rows[node.file].flags & FILE_IS_FOLDER))
+		r = -ENOTDIR;
+	if (r == 0 && folder.file == FILE_ROOT)
+		r = -EPERM;
+	if (r == 0 && (node.file == FILE_CA || node.file == FILE_LOCAL))
+		r = remove_object(store, &node.object);
+	fuse_reply_err(req, r < 0 ? -r : 0); /* `versions` and what is in it: 0, and they stay */
+}
+
+/* One entry into the buffer; false when it is full. */
+static bool add_entry(fuse_req_t req, char *bytes, size_t size, size_t *used, const char *name,
+                      uint64_t ino, bool folder, off_t next)
+{
+	struct stat attributes = { .st_ino = ino, .st_mode = folder ? S_IFDIR : S_IFREG };
+	size_t need = fuse_add_direntry(req, bytes + *used, size - *used, name, &attributes, next);
+
+	if (need > size - *used)
+		return false;
+	*used += need;
+	return true;
+}
+
+/* Offsets: 1 and 2 for . and .., then 3 + the file's row. */
+static bool list_files(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
+                       size_t size, size_t *used)
+{
+	struct store *store = req_store(req);
+	bool some = true;
+
+	for (enum file file = FILE_ROOT + 1; some && file < FILES; file++) {
+		const struct file_row *row = &file_rows[file];
+		bool is_folder = row->flags & FILE_IS_FOLDER;
+		struct content content = { 0 };
+		struct node node;
+
+		if (!row->name || !file_in_folder(file, folder->file) || offset >= 3 + (off_t)file)
+			continue;
+		if (row->number == NUMBER_VERSION)
+			node = (struct node){ .file = file,
+				              .number = folder->number,
+				              .object = folder->object };
+		else if (node_of(store, folder->object.id ? &folder->object : NULL, file, &node) <
+		         0)
+			continue;
+		if (row->number == NUMBER_EDITION || row->number == NUMBER_VERSION) {
+			if (node_content(store, &node, &content) < 0)
+				continue;
+			content_clear(&content);
+		}
+		some = add_entry(req, bytes, size, used, row->name, node_inode(&node), is_folder,
+		                 3 + (off_t)file);
+	}
+	return some;
+}
+
+/* Offsets: 3 + the object's row, so that a listing goes on where it was. */
+static void list_objects(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
+                         size_t size, size_t *used)
+{
+	struct store *store = req_store(req);
+	bool ca = folder->file == FILE_CA_FOLDER;
+	int64_t after = offset > 3 ? offset - 3 : 0;
+	struct object object;
+
+	while (db_object_next(store->db, ca ? KIND_CA : KIND_LOCAL, after, &object) == 0) {
+		after = object.id;
+		if (!add_entry(req, bytes, size, used, object.name,
+		               inode_make(ca ? FILE_CA : FILE_LOCAL, false, object.id), true,
+		               3 + object.id))
+			return;
+	}
+}
+
+static void list_versions(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
+                          size_t size, size_t *used)
+{
+	struct store *store = req_store(req);
+	int64_t number = offset > 3 ? offset - 3 : 0, version;
+	char name[24];
+
+	while (db_version_next(store->db, folder->object.id, number, &version, &number) == 0) {
+		snprintf(name, sizeof name, "%lld", (long long)number);
+		if (!add_entry(req, bytes, size, used, name,
+		               inode_make(FILE_VERSION, false, version), true, 3 + number))
+			return;
+	}
+}
+
+static void tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                         struct fuse_file_info *fi)
+{
+	struct store *store = req_store(req);
+	struct node folder;
+	size_t used = 0;
+	char *bytes;
+	int r;
+
+	(void)fi;
+	r = node_get(store, ino, &folder);
+	bytes = r == 0 ? malloc(size) : NULL;
+	if (!bytes) {
+		fuse_reply_err(req, r < 0 ? -r : ENOMEM);
+		return;
+	}
+	if (offset < 1)
+		add_entry(req, bytes, size, &used, ".", ino, true, 1);
+	if (offset < 2)
+		add_entry(req, bytes, size, &used, "..", ino, true, 2);
+	if (folder.file == FILE_CA_FOLDER || folder.file == FILE_LOCAL_FOLDER)
+		list_objects(req, &folder, offset, bytes, size, &used);
+	else if (folder.file == FILE_VERSIONS)
+		list_versions(req, &folder, offset, bytes, size, &used);
+	else
+		list_files(req, &folder, offset, bytes, size, &used);
+	fuse_reply_buf(req, bytes, used);
+	free(bytes);
+}
+
+static bool content_is_kept(enum file file)
+{
+	enum number number = file_rows[file].number;
+
+	return !(file_rows[file].flags & FILE_WAITS) &&
+	       (number == NUMBER_OBJECT || number == NUMBER_ONE);
+}
+
+static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct store *store = req_store(req);
+	bool write = (fi->flags & O_ACCMODE) != O_RDONLY;
+	struct content content = { 0 };
+	struct open_file *file;
+	struct node node;
+	int r;
+
+	r = node_get(store, ino, &node);
+	if (r == 0 && !node.current && !refused_before(fuse_req_ctx(req)->pid, ino)) {
+		remember_refusal(fuse_req_ctx(req)->pid, ino);
+		r = -ESTALE;
+	}
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fi->direct_io = !!(file_rows[node.file].flags & FILE_DIRECT);
+	fi->keep_cache = !fi->direct_io;
+	fi->noflush = !write;
+	if (write || node.file == FILE_TEMPORARY) {
+		text_open(store, req, &node, fi);
+		return;
+	}
+	if (content_is_kept(node.file))
+		r = node_content(store, &node, &content);
+	file = r == 0 ? open_file_add(store, req, &node) : NULL;
+	if (!file) {
+		content_clear(&content);
+		fuse_reply_err(req, r < 0 ? -r : ENFILE);
+		return;
+	}
+	if (node.file == FILE_WATCH && !file->start)
+		db_event_end(store->db, (int64_t *)&file->start);
+	fi->fh = open_file_handle(store, file);
+	free(store->snapshots[fi->fh]);
+	store->snapshots[fi->fh] = content.text;
+	fuse_reply_open(req, fi);
+}
+
+/* LENGTH bytes of TEXT from OFFSET, at most SIZE. */
+static void reply_slice(fuse_req_t req, const char *text, size_t length, size_t size, off_t offset)
+{
+	size_t from = (size_t)offset;
+
+	if (from >= length)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_buf(req, text + from, length - from < size ? length - from : size);
+}
+
+static void read_crl(fuse_req_t req, const struct content *content, size_t size, off_t offset)
+{
+	struct store *store = req_store(req);
+	size_t whole = content_size(content), from = (size_t)offset;
+	char *bytes = NULL;
+	int fd, got = 0;
+
+	if (from >= whole) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	size = whole - from < size ? whole - from : size;
+	fd = crl_open(store, content->crl, false);
+	bytes = malloc(size);
+	if (fd < 0 || !bytes)
+		got = -EIO;
+	else if (content->crl_pem)
+		got = pem_crl_read(fd, content->crl_size, from, bytes, size);
+	else
+		got = (int)pread(fd, bytes, size, offset);
+	if (got < 0)
+		fuse_reply_err(req, EIO);
+	else
+		fuse_reply_buf(req, bytes, (size_t)got);
+	free(bytes);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void read_content(fuse_req_t req, const struct node *node, size_t size, off_t offset)
+{
+	struct store *store = req_store(req);
+	struct content content = { 0 };
+	int r = node_content(store, node, &content);
+
+	if (r < 0)
+		fuse_reply_err(req, r == -ENOENT ? ESTALE : -r);
+	else if (content.crl)
+		read_crl(req, &content, size, offset);
+	else if (content.key && (size_t)offset < content.key_size)
+		secrets_read(store, req, &content, size, offset);
+	else
+		reply_slice(req, content.text, content.length, size,
+		            offset - (off_t)content.key_size);
+	content_clear(&content);
+}
+
+static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                      struct fuse_file_info *fi)
+{
+	struct store *store = req_store(req);
+	const struct open_file *file = open_file_get(store, fi->fh);
+	struct node node;
+	int r = node_get(store, ino, &node);
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if (file && file->buffer >= 0)
+		reply_slice(req, store->shared->buffers[file->buffer], file->length, size, offset);
+	else if (node.file == FILE_WATCH)
+		watch_read(req, size, offset, fi);
+	else if (node.file == FILE_WAIT)
+		wait_read(req, &node, size, offset, fi);
+	else if (node.file == FILE_EVENTS)
+		events_read(req, node.number, size, offset);
+	else if (file && store->snapshots[fi->fh])
+		reply_slice(req, store->snapshots[fi->fh], strlen(store->snapshots[fi->fh]), size,
+		            offset);
+	else
+		read_content(req, &node, size, offset);
+}
+
+static void tree_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct store *store = req_store(req);
+	struct statvfs values = { 0 };
+
+	(void)ino;
+	if (fstatvfs(store->folder, &values) < 0) {
+		fuse_reply_err(req, errno);
+		return;
+	}
+	values.f_namemax = NAME_MAX_LENGTH;
+	fuse_reply_statfs(req, &values);
+}
+
+static void reply_attribute(fuse_req_t req, const void *value, size_t length, size_t size)
+{
+	if (!length)
+		fuse_reply_err(req, ENODATA);
+	else if (!size)
+		fuse_reply_xattr(req, length);
+	else if (size < length)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, length);
+}
+
+static void tree_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct store *store = req_store(req);
+	unsigned char acl[ACL_MAX];
+	struct stat attributes = { 0 };
+	struct node node;
+	int r = node_get(store, ino, &node);
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	if (strcmp(name, "user.pkifs.error") == 0 && (file_rows[node.file].flags & FILE_WRITABLE)) {
+		reply_attribute(req, node.object.last_error, strlen(node.object.last_error), size);
+	} else if (strcmp(name, "system.posix_acl_access") == 0 &&
+	           (file_rows[node.file].flags & FILE_PRIVATE)) {
+		owner_and_mode(store, &node, &attributes);
+		reply_attribute(req, acl,
+		                key_readers_acl(store, &node.object, attributes.st_mode, acl),
+		                size);
+	} else {
+		fuse_reply_err(req, ENODATA);
+	}
+}
+
+static void tree_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	static const char names[] = "user.pkifs.error";
+	struct node node;
+	int r = node_get(req_store(req), ino, &node);
+	bool has =
+		r == 0 && (file_rows[node.file].flags & FILE_WRITABLE) && *node.object.last_error;
+
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if (has)
+		reply_attribute(req, names, sizeof names, size);
+	else if (!size)
+		fuse_reply_xattr(req, 0);
+	else
+		fuse_reply_buf(req, NULL, 0);
+}
+
+static void tree_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value,
+                          size_t size, int flags)
+{
+	(void)ino;
+	(void)value;
+	(void)size;
+	(void)flags;
+	/* programs that copy an ACL take the mode alone then; readers are named by key-readers */
+	fuse_reply_err(req, strncmp(name, "system.posix_acl", 16) == 0 ? EOPNOTSUPP : EPERM);
+}
+
+static void tree_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	(void)ino;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void tree_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t dev)
+{
+	(void)parent;
+	(void)name;
+	(void)mode;
+	(void)dev;
+	fuse_reply_err(req, EPERM);
+}
+
+static void tree_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	(void)target;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+static void tree_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+	(void)ino;
+	(void)parent;
+	(void)name;
+	fuse_reply_err(req, EPERM);
+}
+
+const struct fuse_lowlevel_ops tree_ops = {
+	.init = tree_init,
+	.lookup = tree_lookup,
+	.getattr = tree_getattr,
+	.setattr = tree_setattr,
+	.mkdir = tree_mkdir,
+	.rmdir = tree_rmdir,
+	.unlink = tree_unlink,
+	.rename = tree_rename,
+	.open = tree_open,
+	.create = tree_create,
+	.read = tree_read,
+	.write = tree_write,
+	.flush = tree_flush,
+	.fsync = tree_fsync,
+	.release = tree_release,
+	.readdir = tree_readdir,
+	.statfs = tree_statfs,
+	.getxattr = tree_getxattr,
+	.listxattr = tree_listxattr,
+	.setxattr = tree_setxattr,
+	.removexattr = tree_removexattr,
+	.mknod = tree_mknod,
+	.symlink = tree_symlink,
+	.link = tree_link,
+	.poll = tree_poll,
+};

@@ -1,0 +1,185 @@
+"""A mounted store of its own for each test, real CAs beside it, and what tests ask of them."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = pathlib.Path(os.environ["PKIFS_BIN"])
+LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
+# Sanitized programs are slower; nothing here measures, so limits are wide.
+PATIENCE = 30
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(condition, seconds=PATIENCE):
+    """Waits until CONDITION() is true; false after SECONDS."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def run(*arguments, **options):
+    """A command's result, with its output as text."""
+    options.setdefault("timeout", 2 * PATIENCE)
+    return subprocess.run([str(a) for a in arguments], text=True, capture_output=True, **options)
+
+
+def shell(command, **options):
+    return run("bash", "-c", command, **options)
+
+
+class Mount:
+    """A pkifsd in the foreground on a fresh folder."""
+
+    def __init__(self, folder, *options):
+        self.folder = pathlib.Path(folder)
+        self.point = self.folder / "pki"
+        self.point.mkdir(exist_ok=True)
+        self.options = options
+        self.daemon = None
+        self.log = self.folder / "log"
+
+    def start(self, expect=True):
+        with open(self.log, "ab") as log:
+            self.daemon = subprocess.Popen(
+                [BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
+                 "-o", f"store-key={self.folder / 'store.key'}",
+                 *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
+                 *[word for option in self.options for word in ("-o", option)],
+                 self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        ready = until(lambda: self.daemon.poll() is not None or self.is_mounted())
+        if expect and (not ready or self.daemon.poll() is not None):
+            raise AssertionError("the daemon did not start: " + self.log.read_text())
+        return self
+
+    def is_mounted(self):
+        with open("/proc/self/mountinfo") as table:
+            mounted = any(line.split()[4] == str(self.point) for line in table)
+        with contextlib.suppress(OSError):
+            return mounted and (self.point / "README").exists()
+        return False
+
+    def stop(self, how=signal.SIGTERM):
+        """The exit code."""
+        if self.daemon is None:
+            return None
+        self.daemon.send_signal(how)
+        try:
+            code = self.daemon.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.daemon.kill()
+            code = self.daemon.wait()
+        self.daemon = None
+        subprocess.run(["fusermount3", "-uzq", self.point], stderr=subprocess.DEVNULL)
+        return code
+
+    def children(self, role):
+        """Pids of the daemon's processes: store, keys, publisher, enroll."""
+        found = []
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if int(stat[1]) == self.daemon.pid and stat[0] != "Z" and (
+                        b"--" + role.encode() in words or
+                        role == "enroll" and words[0] == b"pkifs-enroll"):
+                    found.append(int(entry.name))
+        return found
+
+    def kill(self, role, how=signal.SIGKILL):
+        for pid in self.children(role):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+
+    # Files, by their path below the mount.
+    def read(self, path):
+        return (self.point / path).read_text()
+
+    def write(self, path, text):
+        with open(self.point / path, "w") as file:
+            file.write(text)
+
+    def status(self, path):
+        """`status` of an object as a dictionary."""
+        pairs = (line.split(" =", 1) for line in self.read(f"{path}/status").splitlines())
+        return {key: value.strip() for key, value in pairs}
+
+    def wait(self, path):
+        result = run("timeout", 4 * PATIENCE, "cat", self.point / path / "wait",
+                     timeout=5 * PATIENCE)
+        return result.stdout.strip()
+
+    def request(self, path, text):
+        self.write(f"{path}/request", text if text.endswith("\n") else text + "\n")
+        return self.wait(path)
+
+
+class Test(unittest.TestCase):
+    """A test with a folder of its own; `mount()` gives a started store."""
+
+    options = ()
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="pkifs-test-"))
+        self.folder.chmod(0o755)
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.mounts = []
+
+    def tearDown(self):
+        for mount in self.mounts:
+            code = mount.stop()
+            log = mount.log.read_text(errors="replace") if mount.log.exists() else ""
+            if "Sanitizer" in log or "runtime error" in log or code not in (0, None):
+                self.fail(f"exit code {code}; the log ends:\n{log[-8000:]}")
+
+    def mount(self, *options, start=True):
+        folder = self.folder / f"m{len(self.mounts)}"
+        folder.mkdir()
+        mount = Mount(folder, *self.options, *options)
+        self.mounts.append(mount)
+        return mount.start() if start else mount
+
+    def server(self, script, *options, environment=None):
+        """A server of tests/lab in a folder of its own: (folder, port, URL)."""
+        port = free_port()
+        folder = self.folder / f"{script}-{port}"
+        done = run(LAB / script, folder, port, *options,
+                   env={**os.environ, "PKIFS_BIN": str(BIN), **(environment or {})})
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.addCleanup(run, LAB / script, "stop", folder)
+        return folder, port, done.stdout.split()[-1]
+
+    def trusted_profile(self, mount, url, name="corp", more=""):
+        os.mkdir(mount.point / "ca" / name)
+        mount.write(f"ca/{name}/config",
+                    f"enrollment-url = {url}\nenrollment-retry-interval = 0\n{more}")
+        self.assertEqual(mount.request(f"ca/{name}", "enroll"), "ok")
+        mount.write(f"ca/{name}/confirm", "yes\n")
+        self.assertEqual(mount.status(f"ca/{name}")["state"], "trusted")
+
+    def certificate_id(self, mount, name="www", profile="corp", more=""):
+        os.mkdir(mount.point / "local" / name)
+        mount.write(f"local/{name}/config",
+                    f"ca-profile = {profile}\nsubject = CN={name}.example.net,O=Example\n"
+                    f"domain-name = {name}.example.net\nchallenge-password = secret\n{more}")
+
+
+def main():
+    unittest.main(verbosity=2)

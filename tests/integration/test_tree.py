@@ -1,0 +1,222 @@
+"""The tree: its rows, names, attributes, owners, and what may not be done in it."""
+
+import errno
+import json
+import os
+import select
+import stat
+import subprocess
+import time
+
+from harness import BIN, Test, main, run, shell, until
+
+
+class Tree(Test):
+    def test_every_file_is_there_with_its_mode(self):
+        m = self.mount()
+        self.assertEqual(sorted(os.listdir(m.point)),
+                         ["README", "ca", "events", "local", "status", "status.json", "watch"])
+        os.mkdir(m.point / "ca/corp")
+        os.mkdir(m.point / "local/www")
+        modes = {"config": 0o640, "request": 0o640, "status": 0o644, "wait": 0o644}
+        for kind, more in (("ca/corp", {"confirm": 0o200}), ("local/www", {"versions": 0o755})):
+            self.assertEqual(sorted(os.listdir(m.point / kind)), sorted({**modes, **more}))
+            for name, mode in {**modes, **more}.items():
+                self.assertEqual(stat.S_IMODE(os.stat(m.point / kind / name).st_mode), mode, name)
+
+    def test_names_are_judged(self):
+        m = self.mount()
+        for name in (".x", "-x", "a b", "a" * 65, "ü", "a\nb", "a:b"):
+            with self.assertRaises(OSError) as caught:
+                os.mkdir(m.point / "local" / name)
+            self.assertIn(caught.exception.errno, (errno.EINVAL, errno.ENAMETOOLONG), name)
+        os.mkdir(m.point / "local" / ("a" * 64))
+        for path in ("x", "local/%s/x" % ("a" * 64)):
+            with self.assertRaises(PermissionError):
+                os.mkdir(m.point / path)
+
+    def test_links_nodes_and_renames_are_refused(self):
+        m = self.mount()
+        os.mkdir(m.point / "local/a")
+        os.mkdir(m.point / "local/b")
+        for refused in (lambda: os.symlink("x", m.point / "local/a/link"),
+                        lambda: os.link(m.point / "local/a/config", m.point / "local/a/link"),
+                        lambda: os.mkfifo(m.point / "local/a/fifo"),
+                        lambda: os.rename(m.point / "local/a", m.point / "local/c"),
+                        lambda: os.setxattr(m.point / "local/a/config", "user.pkifs.error", b"x")):
+            with self.assertRaises(PermissionError):
+                refused()
+        with self.assertRaises(OSError) as caught:
+            os.rename(m.point / "local/a/config", m.point / "local/b/config")
+        self.assertEqual(caught.exception.errno, errno.EXDEV)
+
+    def test_owner_and_mode_are_kept_and_never_too_wide(self):
+        m = self.mount()
+        os.mkdir(m.point / "local/www")
+        os.chmod(m.point / "local/www/config", 0o660)
+        with self.assertRaises(PermissionError):
+            os.chmod(m.point / "local/www/status", 0o666)
+        if os.geteuid() == 0:
+            os.chown(m.point / "local/www", 12, 13)
+        m.stop()
+        m.start()
+        got = os.stat(m.point / "local/www/config")
+        self.assertEqual(stat.S_IMODE(got.st_mode), 0o660)
+        if os.geteuid() == 0:
+            self.assertEqual((got.st_uid, got.st_gid), (12, 13))
+
+    def test_removing(self):
+        m = self.mount()
+        os.mkdir(m.point / "ca/corp")
+        os.mkdir(m.point / "local/www")
+        m.write("local/www/config", "ca-profile = corp\n")
+        with self.assertRaises(OSError) as caught:
+            os.rmdir(m.point / "ca/corp")
+        self.assertEqual(caught.exception.errno, errno.EBUSY)
+        self.assertEqual(run("rm", "-r", m.point / "local/www").stderr, "")
+        self.assertEqual(run("rm", "-r", m.point / "ca/corp").stderr, "")
+        self.assertEqual(os.listdir(m.point / "ca") + os.listdir(m.point / "local"), [])
+        os.mkdir(m.point / "local/www")
+        self.assertEqual(m.read("local/www/config"), "")
+
+    def test_status_is_text_and_json(self):
+        m = self.mount()
+        os.mkdir(m.point / "ca/corp")
+        os.mkdir(m.point / "local/www")
+        whole = json.loads(m.read("status.json"))
+        self.assertEqual(whole["ca"][0]["name"], "corp")
+        self.assertEqual(whole["local"][0]["state"], "empty")
+        self.assertEqual(list(m.status("local/www"))[:3], ["state", "since", "last-error"])
+        self.assertEqual(len(m.read("status").splitlines()), 3)
+        self.assertEqual(os.stat(m.point / "status").st_size, len(m.read("status")))
+
+    def test_watch_tells_what_comes_and_events_what_came(self):
+        m = self.mount()
+        os.mkdir(m.point / "local/before")
+        watcher = subprocess.Popen(["cat", m.point / "watch"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(watcher.wait)
+        self.addCleanup(watcher.kill)
+        self.addCleanup(watcher.stdout.close)
+        time.sleep(0.5)
+        os.mkdir(m.point / "local/after")
+        event = json.loads(watcher.stdout.readline())
+        self.assertEqual((event["event"], event["name"]), ("created", "after"))
+        names = [json.loads(line)["name"] for line in m.read("events").splitlines()]
+        self.assertEqual(names, ["before", "after"])
+
+    def test_tail_follows_events(self):
+        m = self.mount()
+        os.mkdir(m.point / "local/a")
+        tail = subprocess.Popen(["tail", "-n1", "-f", "-s0.1", m.point / "events"],
+                                stdout=subprocess.PIPE, text=True)
+        self.addCleanup(tail.wait)
+        self.addCleanup(tail.kill)
+        self.addCleanup(tail.stdout.close)
+        self.assertEqual(json.loads(tail.stdout.readline())["name"], "a")
+        os.mkdir(m.point / "local/b")
+        self.assertEqual(json.loads(tail.stdout.readline())["name"], "b")
+
+    def test_poll_on_watch(self):
+        m = self.mount()
+        with open(m.point / "watch", "rb", buffering=0) as watch:
+            poll = select.poll()
+            poll.register(watch, select.POLLIN)
+            self.assertEqual(poll.poll(200), [])
+            os.mkdir(m.point / "local/a")
+            self.assertEqual(poll.poll(5000), [(watch.fileno(), select.POLLIN)])
+            self.assertIn(b"created", watch.read(4096))
+            self.assertEqual(poll.poll(200), [])
+
+    def test_a_waiting_reader_dies_when_it_is_killed(self):
+        m = self.mount()
+        reader = subprocess.Popen(["cat", m.point / "watch"])
+        time.sleep(0.5)
+        reader.kill()
+        self.assertIsNotNone(reader.wait(2))
+
+    def test_everything_ends_but_watch(self):
+        m = self.mount()
+        os.mkdir(m.point / "ca/corp")
+        os.mkdir(m.point / "local/www")
+        self.assertEqual(run("df", m.point, timeout=5).returncode, 0)
+        self.assertIn("pkifs", run("df", m.point).stdout)
+        done = shell(f"cd {m.point} && grep -r zzz ca local status README; ls -lR . | wc -l;"
+                     f"cp -a ca local {self.folder}", timeout=20)
+        self.assertGreater(int(done.stdout), 10)
+        self.assertIn("state", (self.folder / "local/www/status").read_text())
+
+    def test_another_user_sees_but_does_not_read(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        m = self.mount()
+        os.mkdir(m.point / "local/www")
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        self.assertEqual(run(*nobody, "cat", m.point / "local/www/status").returncode, 0)
+        self.assertNotEqual(run(*nobody, "cat", m.point / "local/www/config").returncode, 0)
+        self.assertNotEqual(run(*nobody, "mkdir", m.point / "local/x").returncode, 0)
+
+
+class Starting(Test):
+    def fails_with(self, mount, words):
+        mount.start(expect=False)
+        self.assertEqual(mount.daemon.wait(20), 1)
+        mount.daemon = None
+        self.assertIn(words, mount.log.read_text())
+
+    def test_places_that_are_none(self):
+        m = self.mount(start=False)
+        (m.point / "file").touch()
+        self.fails_with(m, "is not empty")
+        (m.point / "file").unlink()
+        m.point.rmdir()
+        m.point.symlink_to(self.folder)
+        self.fails_with(m, "is a symbolic link")
+
+    def test_a_second_daemon_on_the_store_is_refused(self):
+        first = self.mount()
+        second = self.mount(start=False)
+        second.folder = first.folder
+        self.fails_with(second, "is in use by another pkifsd")
+        self.assertTrue(first.is_mounted())
+        third = self.mount(start=False)
+        third.point = first.point
+        self.fails_with(third, "mounted on")
+
+    def test_no_new_key_over_an_old_store(self):
+        m = self.mount()
+        m.stop()
+        (m.folder / "store.key").rename(m.folder / "elsewhere")
+        self.fails_with(m, "is not there, but the store")
+        (m.folder / "store.key").write_text("ab" * 32)
+        (m.folder / "store.key").chmod(0o600)
+        self.fails_with(m, "key")
+        (m.folder / "elsewhere").rename(m.folder / "store.key")
+        (m.folder / "store.key").chmod(0o644)
+        self.fails_with(m, "can be read by others")
+        (m.folder / "store.key").chmod(0o600)
+        m.start()
+
+    def test_a_foreign_or_damaged_store_is_refused_untouched(self):
+        m = self.mount()
+        m.stop()
+        store = m.folder / "store.db"
+        for content in (b"no database at all" * 100, store.read_bytes()[:5000]):
+            store.write_bytes(content)
+            m.start(expect=False)
+            self.assertEqual(m.daemon.wait(20), 1)
+            m.daemon = None
+            self.assertEqual(store.read_bytes(), content)
+
+    def test_background_start_returns_when_the_mount_answers(self):
+        m = self.mount(start=False)
+        done = run(BIN / "pkifsd", "-s", m.folder / "store.db", "-o",
+                   f"store-key={m.folder / 'store.key'}",
+                   *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []), m.point)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue((m.point / "README").exists())
+        run("fusermount3", "-u", m.point)
+        self.assertTrue(until(lambda: run("pgrep", "-f", f"pkifsd .*{m.point}").returncode == 1))
+
+
+if __name__ == "__main__":
+    main()
