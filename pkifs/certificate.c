@@ -42,7 +42,7 @@ static int add_pem(STACK_OF(X509) * to, const struct blob *pem)
 
 	if (pem->length)
 		r = certificates_read(pem->data, pem->length, 50, &from, NULL);
-	while (r == 0 && sk_X509_num(from))
+	while (r == 0 && sk_X509_num(from) > 0)
 		if (!sk_X509_push(to, sk_X509_shift(from)))
 			r = -ENOMEM;
 	sk_X509_pop_free(from, X509_free);
