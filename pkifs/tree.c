@@ -105,6 +105,7 @@ static int content_attributes(struct store *store, const struct node *node, stru
 
 int node_attributes(struct store *store, const struct node *node, struct stat *attributes)
 {
+	unsigned char acl[ACL_MAX];
 	int r = 0;
 
 	*attributes = (struct stat){ .st_nlink = 1, .st_blksize = 4096 };
@@ -119,6 +120,10 @@ int node_attributes(struct store *store, const struct node *node, struct stat *a
 	} else {
 		owner_and_mode(store, node, attributes);
 		attributes->st_mode |= S_IFREG;
+		/* with an ACL, the group's bits are its mask (acl(5)), and 0 would mean nobody */
+		if ((file_rows[node->file].flags & FILE_PRIVATE) &&
+		    key_readers_acl(store, &node->object, attributes->st_mode, acl))
+			attributes->st_mode |= S_IRGRP;
 		r = content_attributes(store, node, attributes);
 	}
 	attributes->st_blocks = (attributes->st_size + 511) / 512;

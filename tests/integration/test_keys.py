@@ -101,7 +101,7 @@ class ByHand(Test):
         bad = {"openssl genrsa -aes128 -passout pass:x 2048": "openssl pkey",
                "openssl genrsa 1024": "1024", "echo nothing": "key",
                f"cat {self.folder}/pkcs8 {self.folder}/sec1": "",
-               f"cat {self.ca}.pem": "certificate"}
+               f"cat {self.ca}.pem": "CERTIFICATE"}
         for command, words in bad.items():
             done = shell(f"{command} > {self.folder}/bad 2>/dev/null; "
                          f"cp {self.folder}/bad {self.www}/key.pem")
