@@ -3,6 +3,7 @@
 #include "common/channel.h"
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/keymemory.h"
 #include "pkifs/privatekey.h"
 #include "pkifs/seal.h"
 
@@ -10,14 +11,8 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-/* Bytes for private keys that are open at once; below what an ordinary process may lock. */
-#define SECURE_HEAP   (4u << 20)
-#define SECURE_LEAST  32
 #define SIGNING_MAX   (256u << 10) /* bytes of a frame on a signing socket */
 #define CHANNEL_MAX   1024         /* signing sockets at once */
 #define PURPOSE_KEY   "pkifs key"
@@ -490,33 +485,11 @@ static void control_received(struct channel *channel, struct record *record, int
 	end(keys);
 }
 
-/* Keeps what this process holds out of dumps, swap and other processes' sight. */
-static void shut_in(void)
-{
-	const struct rlimit none = { 0 };
-	struct rlimit locked = { 0 };
-
-	setrlimit(RLIMIT_CORE, &none);
-	prctl(PR_SET_DUMPABLE, 0);
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (getrlimit(RLIMIT_MEMLOCK, &locked) == 0) {
-		locked.rlim_cur = locked.rlim_max;
-		setrlimit(RLIMIT_MEMLOCK, &locked);
-		if (locked.rlim_max == RLIM_INFINITY)
-			mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
-	}
-	if (!CRYPTO_secure_malloc_initialized() &&
-	    CRYPTO_secure_malloc_init(SECURE_HEAP, SECURE_LEAST) != 1)
-		log_warning("memory for keys is not locked: it may be swapped "
-		            "(RLIMIT_MEMLOCK is %llu bytes)",
-		            (unsigned long long)locked.rlim_cur);
-}
-
 int keys_main(int control_fd, int store_key_fd)
 {
 	struct keys keys = { 0 };
 
-	shut_in();
+	keymemory_init();
 	keys.store_key = store_key_open(store_key_fd);
 	if (!keys.store_key || uv_loop_init(&keys.loop) < 0) {
 		log_error("the keys process has no memory");
