@@ -207,8 +207,11 @@ static int judge(struct store *store, const struct object *object,
 }
 
 /* The judged certificate as a version, in force from here on. */
-static int put_in_force(struct store *store, const struct object *object, struct case_file *file)
+static int put_in_force(struct store *store, const struct object *object,
+                        const struct candidates *candidates, struct case_file *file)
 {
+	const struct field *note;
+	size_t index = 0;
 	STACK_OF(X509) *leaf = sk_X509_new_null();
 	struct version version = { .object = object->id,
 		                   .key_pair = file->key,
@@ -219,6 +222,8 @@ static int put_in_force(struct store *store, const struct object *object, struct
 	snprintf(version.anchor, sizeof version.anchor, "%s", file->anchor);
 	version.not_after = asn1_time_seconds(X509_get0_notAfter(file->leaf));
 	certificate_describe(file->leaf, file->facts);
+	while (candidates->result && (note = record_next(candidates->result, "note", &index)))
+		record_add(file->facts, "note", note->value);
 	if (leaf && sk_X509_push(leaf, file->leaf))
 		r = certificates_to_pem(leaf, &version.certificate.data,
 		                        &version.certificate.length);
@@ -254,7 +259,7 @@ int certificate_publish(struct store *store, const struct object *object,
 	if (r == 0)
 		r = judge(store, object, candidates, &file, err);
 	if (r == 0 && !dry)
-		r = put_in_force(store, object, &file);
+		r = put_in_force(store, object, candidates, &file);
 	case_clear(&file);
 	return r;
 }

@@ -4,8 +4,9 @@
 #include "common/x509.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
+#include "pkifs/standing.h"
 #include "pkifs/tree.h"
-#include "pkifs/workers.h"
+#include "pkifs/work.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -15,10 +16,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define BACK_OFF_MAX 60
 #define OPEN_SECONDS 2 /* how long a request waits for its writer to close it */
 
-/* A request that runs, or a CRL that its writer waits for. */
+/* A request that runs. */
 struct job {
 	struct job *next;
 	struct store *store;
@@ -29,9 +29,6 @@ struct job {
 	uintptr_t number; /* what answers that are still to come know it by */
 	struct crl_files crl;
 	bool has_crl;
-	uint64_t handle; /* a written CRL: its open file, and who waits */
-	text_judged *judged;
-	void *user;
 };
 
 static struct jobs {
@@ -80,7 +77,7 @@ static struct job *job_new(struct store *store, const char *action)
 static struct job *job_of(int64_t request)
 {
 	for (struct job *job = jobs.first; job; job = job->next)
-		if (job->request == request && !job->judged)
+		if (job->request == request)
 			return job;
 	return NULL;
 }
@@ -99,248 +96,6 @@ static void *number_of(const struct job *job)
 	return (void *)job->number;
 }
 
-/* Where a request stands, as the job's steps need it. */
-struct standing {
-	struct object object, profile; /* a CA profile's request is its own profile's */
-	struct request request;
-	struct record *config, *settings, *resume; /* config and settings with defaults */
-	struct edition edition;
-};
-
-static void standing_clear(struct standing *standing)
-{
-	request_clear(&standing->request);
-	record_free(standing->config);
-	record_free(standing->settings);
-	record_free(standing->resume);
-	edition_clear(&standing->edition);
-}
-
-static int standing_get(struct store *store, int64_t object, struct standing *standing)
-{
-	int r;
-
-	*standing = (struct standing){ 0 };
-	r = db_object_get(store->db, object, &standing->object);
-	if (r == 0)
-		r = db_request_get(store->db, object, &standing->request);
-	if (r == 0)
-		r = store_settings(store, &standing->object, &standing->config);
-	standing->profile = standing->object;
-	if (r == 0 && standing->object.kind == KIND_LOCAL &&
-	    object_profile(store, standing->config, &standing->profile) < 0)
-		standing->profile = (struct object){ 0 };
-	if (r == 0 && standing->profile.id)
-		r = store_settings(store, &standing->profile, &standing->settings);
-	if (r == 0)
-		r = db_edition_get(store->db, standing->object.edition, &standing->edition);
-	if (r == 0)
-		r = record_decode((const unsigned char *)standing->request.resume.data,
-		                  standing->request.resume.length, &standing->resume);
-	if (r < 0)
-		standing_clear(standing);
-	return r;
-}
-
-/* Seconds until the next try: what the profile says, with a tenth of jitter. */
-static int64_t delay(const struct standing *standing)
-{
-	long long interval = standing->settings ? record_number(standing->settings,
-	                                                        "enrollment-retry-interval", 900)
-	                                        : 0;
-	unsigned char random = 0;
-
-	if (interval == 0)
-		for (interval = 1;
-		     interval < BACK_OFF_MAX && interval < 1ll << standing->request.attempts;)
-			interval *= 2;
-	if (interval > BACK_OFF_MAX)
-		interval = BACK_OFF_MAX < interval ? interval : BACK_OFF_MAX;
-	RAND_bytes(&random, 1);
-	return interval + (interval * random / 256) / 10;
-}
-
-static int event(struct store *store, const struct standing *standing, const char *name)
-{
-	struct record *more = record_new();
-	int r = -ENOMEM;
-
-	if (more) {
-		record_add(more, "action", standing->request.action);
-		if (*standing->request.error)
-			record_add(more, "reason", standing->request.error);
-		r = store_event(store, &standing->object, name, more);
-	}
-	record_free(more);
-	return r;
-}
-
-/* The request stands at STATE from now on. */
-static int set_state(struct store *store, struct standing *standing, enum request_state state,
-                     const char *error)
-{
-	int r;
-
-	standing->request.state = state;
-	standing->request.changed = store_now(store);
-	snprintf(standing->request.error, sizeof standing->request.error, "%s", error ? error : "");
-	if (!request_active(&standing->request))
-		blob_clear(&standing->request.resume);
-	r = db_request_update(store->db, &standing->request);
-	if (r == 0 && error)
-		r = db_object_set_error(store->db, standing->object.id, error);
-	store->wake = true;
-	return r;
-}
-
-static int finish(struct store *store, struct standing *standing, enum request_state state,
-                  const char *error)
-{
-	int r = set_state(store, standing, state, error);
-
-	return r < 0 ? r : event(store, standing, request_state_name(state));
-}
-
-static bool asks_the_network(const char *action)
-{
-	return strcmp(action, "enroll") == 0 || strcmp(action, "re-enroll") == 0 ||
-	       strcmp(action, "refresh-crl") == 0;
-}
-
-/* Not now: again after SECONDS (negative: as the profile says), or never where that was the last.
- */
-static int try_later(struct store *store, struct standing *standing, bool pending,
-                     const char *reason, long long seconds)
-{
-	long long limit =
-		standing->settings ? record_number(standing->settings, "enrollment-retry", 0) : 0;
-	int r;
-
-	if (!asks_the_network(standing->request.action))
-		return finish(store, standing, REQUEST_FAILED, reason);
-	if (limit && standing->request.attempts >= limit) {
-		char text[512];
-
-		snprintf(text, sizeof text, "%s, after %lld %s",
-		         pending ? "the CA has still not decided" : reason, limit,
-		         limit == 1 ? "retry" : "retries");
-		return finish(store, standing, REQUEST_FAILED, text);
-	}
-	standing->request.pending = pending;
-	standing->request.attempts++;
-	standing->request.next_attempt =
-		store_now(store) + (seconds >= 0 ? seconds : delay(standing));
-	r = set_state(store, standing, REQUEST_WAITING, pending ? NULL : reason);
-	return r < 0 ? r : event(store, standing, pending ? "pending" : "retry");
-}
-
-/* The protocol's checkpoint out of RECORD, and which key it is for, into the request. */
-static int take_checkpoint(struct standing *standing, const struct record *record, int64_t key)
-{
-	struct record *resume = record_new();
-	unsigned char *bytes = NULL;
-	size_t length = 0;
-	int r = -ENOMEM;
-
-	for (size_t i = 0; resume && i < record_count(record); i++) {
-		const struct field *field = record_field(record, i);
-
-		if (strncmp(field->key, "resume-", 7) == 0)
-			record_add_bytes(resume, field->key, field->value, field->length);
-	}
-	if (resume && record_count(resume)) {
-		record_add_number(resume, "key", key);
-		r = record_encode(resume, &bytes, &length);
-		if (r == 0) {
-			blob_clear(&standing->request.resume);
-			standing->request.resume.data = malloc(length + 1);
-			r = standing->request.resume.data ? 0 : -ENOMEM;
-		}
-		if (r == 0) {
-			memcpy(standing->request.resume.data, bytes, length);
-			standing->request.resume.length = length;
-		}
-		OPENSSL_clear_free(bytes, length);
-	} else if (resume) {
-		r = 0;
-	}
-	record_free(resume);
-	return r;
-}
-
-static int publish_csr(struct store *store, const struct standing *standing,
-                       const struct record *result)
-{
-	const struct field *der = record_find(result, "csr");
-	const unsigned char *at = der ? (const unsigned char *)der->value : NULL;
-	struct edition edition;
-	X509_REQ *request = der ? d2i_X509_REQ(NULL, &at, (long)der->length) : NULL;
-	BIO *bio = BIO_new(BIO_s_mem());
-	char *text;
-	int r;
-
-	r = db_edition_get(store->db, standing->object.edition, &edition);
-	if (r == 0 && (!request || !bio || !PEM_write_bio_X509_REQ(bio, request)))
-		r = -EBADMSG;
-	if (r == 0) {
-		blob_clear(&edition.csr);
-		edition.csr.length = (size_t)BIO_get_mem_data(bio, &text);
-		edition.csr.data = strndup(text, edition.csr.length);
-		r = edition.csr.data ? edition_publish(store, &standing->object, &edition)
-		                     : -ENOMEM;
-	}
-	if (r == 0)
-		r = store_event(store, &standing->object, "csr", NULL);
-	edition_clear(&edition);
-	BIO_free(bio);
-	X509_REQ_free(request);
-	return r;
-}
-
-static int publish_certificates(struct job *job, const struct standing *standing,
-                                const struct record *result, struct error *err)
-{
-	struct candidates candidates = {
-		.key = job->key,
-		.requested = true,
-		.self_signed = strcmp(job->action, "generate-self-signed") == 0,
-		.certificates = sk_X509_new_null(),
-	};
-	const struct field *field;
-	size_t index = 0;
-	int r = candidates.certificates ? 0 : -ENOMEM;
-
-	while (r == 0 && (field = record_next(result, "certificate", &index))) {
-		X509 *certificate = certificate_from_der(field->value, field->length, err);
-
-		if (!certificate || !sk_X509_push(candidates.certificates, certificate)) {
-			X509_free(certificate);
-			r = -EINVAL;
-		}
-	}
-	if (r == 0)
-		r = certificate_publish(job->store, &standing->object, &candidates, false, err);
-	sk_X509_pop_free(candidates.certificates, X509_free);
-	return r;
-}
-
-/* What the worker brought, into the store; -EINVAL with ERR: it is not what was asked for. */
-static int take_result(struct job *job, const struct standing *standing,
-                       const struct record *result, struct error *err)
-{
-	const char *source = record_get(standing->config, "crl-url");
-	struct store *store = job->store;
-
-	if (job->has_crl)
-		return crl_publish(store, &standing->object, &job->crl, result,
-		                   source ? source : "SCEP GetCRL", err);
-	if (standing->object.kind == KIND_CA)
-		return ca_fetched(store, &standing->object, result, err);
-	if (strcmp(job->action, "generate-csr") == 0)
-		return publish_csr(store, standing, result);
-	return publish_certificates(job, standing, result, err);
-}
-
 /* The result inside a change. */
 static int apply(struct job *job, const struct record *result)
 {
@@ -356,29 +111,30 @@ static int apply(struct job *job, const struct record *result)
 	standing.request.answered |= record_is(result, "answered", "yes") ||
 	                             record_is(result, "outcome", "done") ||
 	                             record_is(result, "outcome", "refused");
-	r = take_checkpoint(&standing, result, job->key);
+	r = standing_checkpoint(&standing, result, job->key);
 	if (r < 0) {
 	} else if (record_is(result, "outcome", "done")) {
 		int taken = db_savepoint(store->db);
 
 		if (taken == 0)
-			taken = take_result(job, &standing, result, &err);
+			taken = work_take(store, &standing, job->key,
+			                  job->has_crl ? &job->crl : NULL, result, &err);
 		if (taken < 0)
 			db_undo(store->db);
 		else
 			db_release(store->db);
 		if (taken == 0)
-			r = finish(store, &standing, REQUEST_DONE, NULL);
+			r = standing_finish(store, &standing, REQUEST_DONE, NULL);
 		else if (err.code)
-			r = finish(store, &standing, REQUEST_REJECTED, err.text);
+			r = standing_finish(store, &standing, REQUEST_REJECTED, err.text);
 		else
 			r = taken;
 	} else if (record_is(result, "outcome", "waiting")) {
-		r = try_later(store, &standing, true, reason, after);
+		r = standing_later(store, &standing, true, reason, after);
 	} else if (record_is(result, "outcome", "refused")) {
-		r = finish(store, &standing, REQUEST_FAILED, reason);
+		r = standing_finish(store, &standing, REQUEST_FAILED, reason);
 	} else {
-		r = try_later(store, &standing, false, reason, after);
+		r = standing_later(store, &standing, false, reason, after);
 	}
 	standing_clear(&standing);
 	return r;
@@ -396,36 +152,10 @@ static void failed(struct job *job, const char *reason)
 	r = standing_get(store, job->object, &standing);
 	if (r == 0) {
 		if (standing.request.id == job->request)
-			r = try_later(store, &standing, false, reason, -1);
+			r = standing_later(store, &standing, false, reason, -1);
 		standing_clear(&standing);
 	}
 	store_end(store, r);
-}
-
-static void judged_crl(struct job *job, const struct record *result, const char *reason)
-{
-	struct store *store = job->store;
-	struct error err = { 0 };
-	struct object object;
-	int r = 0;
-
-	if (!result)
-		r = error_set(&err, -EIO, "%s; try again", reason);
-	else if (!record_is(result, "outcome", "done"))
-		r = error_set(&err, -EINVAL, "%s",
-		              record_get(result, "reason") ? record_get(result, "reason") : "");
-	if (r == 0)
-		r = store_begin(store);
-	if (r == 0) {
-		r = db_object_get(store->db, job->object, &object);
-		if (r == 0)
-			r = crl_publish(store, &object, &job->crl, result, "a written file", &err);
-		r = store_end(store, r);
-	}
-	if (r < 0 && !err.code)
-		error_set(&err, r, "the CRL cannot be stored: %s", strerror(-r));
-	crl_incoming_remove(store, job->handle);
-	job->judged(job->user, r, &err);
 }
 
 static void checkpoint_done(void *user, int code)
@@ -447,7 +177,7 @@ static void checkpoint(struct job *job, const struct record *record)
 	if (r == 0) {
 		r = standing_get(store, job->object, &standing);
 		if (r == 0) {
-			r = take_checkpoint(&standing, record, job->key);
+			r = standing_checkpoint(&standing, record, job->key);
 			if (r == 0)
 				r = db_request_checkpoint(
 					store->db, job->request, standing.request.resume.data,
@@ -470,15 +200,13 @@ static void received(void *user, struct record *record, const char *reason)
 	struct store *store = job->store;
 	int r;
 
-	if (record && record_is(record, "frame", "checkpoint") && !job->judged) {
+	if (record && record_is(record, "frame", "checkpoint")) {
 		checkpoint(job, record);
 		record_free(record);
 		return;
 	}
 	job->worker = NULL;
-	if (job->judged) {
-		judged_crl(job, record, reason);
-	} else if (!record) {
+	if (!record) {
 		failed(job, reason);
 	} else {
 		r = store_begin(store);
@@ -492,133 +220,6 @@ static void received(void *user, struct record *record, const char *reason)
 	store->wake = true;
 }
 
-/* Adds the DER of each certificate in PEM as KEY. */
-static int add_der(struct record *record, const char *key, const struct blob *pem)
-{
-	STACK_OF(X509) *certificates = NULL;
-	int r = 0;
-
-	if (pem->length)
-		r = certificates_read(pem->data, pem->length, 50, &certificates, NULL);
-	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++) {
-		unsigned char *der = NULL;
-		size_t length;
-
-		r = certificate_to_der(sk_X509_value(certificates, i), &der, &length);
-		if (r == 0)
-			record_add_bytes(record, key, der, length);
-		OPENSSL_free(der);
-	}
-	sk_X509_pop_free(certificates, X509_free);
-	return r;
-}
-
-static int add_public(struct store *store, struct record *record, int64_t row)
-{
-	struct key_pair key;
-	int r = db_key_get(store->db, row, &key);
-
-	if (r < 0)
-		return r;
-	record_add_bytes(record, "public", key.public.data, key.public.length);
-	key_pair_clear(&key);
-	return 0;
-}
-
-/* A renewal is signed by the certificate in force, where that is still valid. */
-static int add_renewal(struct store *store, const struct standing *standing,
-                       struct worker_job *work)
-{
-	struct version version;
-	int r;
-
-	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
-		return 0;
-	r = db_version_get(store->db, standing->edition.version, &version);
-	if (r < 0)
-		return r;
-	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
-		r = add_der(work->record, "certificate", &version.certificate);
-		work->grants[1] = (struct grant){ "current", version.key_pair };
-	}
-	version_clear(&version);
-	return r;
-}
-
-static void add_settings(struct record *to, const struct record *from)
-{
-	static const char *const names[] = { "enrollment-url", "ca-identity", "crl-url",
-		                             "crl-url-user", "crl-url-password" };
-	const struct field *field;
-
-	for (size_t i = 0; i < COUNT(names); i++)
-		for (size_t index = 0; (field = record_next(from, names[i], &index)) != NULL;)
-			record_add(to, names[i], field->value);
-}
-
-static const char *worker_action(const struct standing *standing)
-{
-	const char *action = standing->request.action;
-
-	if (standing->object.kind == KIND_CA)
-		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
-	if (strcmp(action, "generate-csr") == 0)
-		return "csr";
-	return strcmp(action, "generate-self-signed") == 0 ? "self-signed" : "enroll";
-}
-
-/* The job's frame. */
-static int compose(struct job *job, const struct standing *standing, struct worker_job *work)
-{
-	struct record *record = work->record;
-	struct store *store = job->store;
-	struct record *fields = NULL;
-	struct edition trusted = { 0 };
-	const char *serial = record_get(store->conf, "serial-number");
-	bool legacy = record_is(standing->config, "allow-legacy", "yes") ||
-	              (standing->settings && record_is(standing->settings, "allow-legacy", "yes"));
-	int r = 0;
-
-	record_add(record, "frame", "job");
-	record_add_number(record, "job", job->request);
-	record_add(record, "action", worker_action(standing));
-	record_add_number(record, "now", store_now(store));
-	record_append(record, standing->config);
-	if (standing->settings && standing->object.kind == KIND_LOCAL)
-		add_settings(record, standing->settings);
-	record_set(record, "allow-legacy", legacy ? "yes" : "no");
-	if (!record_get(record, "protocol"))
-		record_add(record, "protocol",
-		           standing->settings ? record_get(standing->settings, "protocol")
-		                              : "scep");
-	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
-	           standing->object.name);
-	if (serial)
-		record_add(record, "device-serial", serial);
-	if (strcmp(job->action, "generate-self-signed") == 0) {
-		r = record_decode((const unsigned char *)standing->request.fields.data,
-		                  standing->request.fields.length, &fields);
-		if (r == 0 && record_is(fields, "add-ca-constraint", "yes"))
-			record_add(record, "add-ca-constraint", "yes");
-		record_free(fields);
-	}
-	if (r == 0 && standing->profile.id)
-		r = db_edition_get(store->db, standing->profile.edition, &trusted);
-	if (r == 0)
-		r = add_der(record, "ca", &trusted.certificate);
-	if (r == 0)
-		r = add_der(record, "ra", &trusted.ra);
-	if (r == 0 && *trusted.capabilities)
-		record_add(record, "capabilities", trusted.capabilities);
-	edition_clear(&trusted);
-	if (r == 0 && job->key)
-		r = add_public(store, record, job->key);
-	if (r == 0)
-		r = add_renewal(store, standing, work);
-	record_append(record, standing->resume);
-	return r;
-}
-
 /* Hands the job to a worker. */
 static int give(struct job *job, const struct standing *standing)
 {
@@ -628,8 +229,8 @@ static int give(struct job *job, const struct standing *standing)
 	if (!work.record)
 		return -ENOMEM;
 	work.grants[0] = (struct grant){ "new", job->key };
-	r = compose(job, standing, &work);
-	if (r == 0 && strcmp(worker_action(standing), "crl") == 0) {
+	r = work_compose(job->store, standing, job->key, &work);
+	if (r == 0 && strcmp(work_action(standing), "crl") == 0) {
 		r = crl_files_new(job->store, &job->crl);
 		job->has_crl = r == 0;
 		work.fds[0] = job->crl.body;
@@ -734,7 +335,7 @@ static int keep_key(struct job *job, const struct record *answer)
 		return r;
 	r = key_publish(job->store, &standing.object, answer, &job->key);
 	if (r == 0 && strcmp(job->action, "generate-key-pair") == 0)
-		r = finish(job->store, &standing, REQUEST_DONE, NULL);
+		r = standing_finish(job->store, &standing, REQUEST_DONE, NULL);
 	standing_clear(&standing);
 	return r;
 }
@@ -787,8 +388,8 @@ static int run_state(struct store *store, struct standing *standing)
 	int r;
 
 	memcpy(error, standing->request.error, sizeof error);
-	r = set_state(store, standing, REQUEST_RUNNING, *error ? error : NULL);
-	return r == 0 && first ? event(store, standing, "request") : r;
+	r = standing_set(store, standing, REQUEST_RUNNING, *error ? error : NULL);
+	return r == 0 && first ? standing_event(store, standing, "request") : r;
 }
 
 static void begin(struct store *store, const struct request *request)
@@ -852,7 +453,7 @@ int jobs_forget(struct store *store, int64_t object)
 {
 	struct job *job = jobs.first;
 
-	while (job && (job->object != object || job->judged))
+	while (job && job->object != object)
 		job = job->next;
 	return job ? store_after(store, abort_after_commit, number_of(job)) : 0;
 }
@@ -870,7 +471,7 @@ int jobs_cancel(struct store *store, const struct object *object, struct error *
 		r = error_set(err, -EINVAL, "there is no request under way: the last one is %s",
 		              request_state_name(standing.request.state));
 	} else {
-		r = finish(store, &standing, REQUEST_FAILED, "cancelled");
+		r = standing_finish(store, &standing, REQUEST_FAILED, "cancelled");
 		if (r == 0)
 			r = jobs_forget(store, object->id);
 	}
@@ -894,63 +495,13 @@ int jobs_reconfigured(struct store *store, const struct object *object, const st
 		if (request.state == REQUEST_WAITING &&
 		    standing_get(store, request.object, &standing) == 0) {
 			if (standing.profile.id == object->id) {
-				standing.request.next_attempt = request.changed + delay(&standing);
+				standing.request.next_attempt =
+					request.changed + standing_delay(&standing);
 				r = db_request_update(store->db, &standing.request);
 			}
 			standing_clear(&standing);
 		}
 		request_clear(&request);
-	}
-	return r;
-}
-
-int crl_judge(struct store *store, const struct object *object, uint64_t handle,
-              text_judged *judged, void *user, struct error *err)
-{
-	struct worker_job work = { .record = record_new(), .received = received };
-	struct job *job = job_new(store, "crl-check");
-	struct edition edition = { 0 };
-	int fd = crl_incoming(store, handle, O_RDONLY), r = fd < 0 ? fd : 0;
-
-	if (!job || !work.record)
-		r = -ENOMEM;
-	if (r == 0)
-		r = db_edition_get(store->db, object->edition, &edition);
-	if (r == 0 && !edition.certificate.length)
-		r = error_set(err, -EINVAL, "profile %s has no CA certificate yet", object->name);
-	if (r == 0)
-		r = crl_files_new(store, &job->crl);
-	if (r == 0) {
-		job->has_crl = true;
-		job->object = object->id;
-		job->handle = handle;
-		job->judged = judged;
-		work.user = job;
-		job->user = user;
-		record_add(work.record, "frame", "job");
-		record_add(work.record, "job", "0");
-		record_add(work.record, "action", "crl-check");
-		record_add_number(work.record, "now", store_now(store));
-		r = add_der(work.record, "ca", &edition.certificate);
-		work.fds[0] = fd;
-		work.fds[1] = job->crl.body;
-		work.fds[2] = job->crl.index;
-		work.fd_count = 3;
-	}
-	edition_clear(&edition);
-	if (r == 0) {
-		job->worker = worker_give(store, &work);
-		r = job->worker ? 0 : -ENOMEM;
-	} else {
-		record_free(work.record);
-	}
-	if (fd >= 0)
-		close(fd);
-	if (r < 0) {
-		if (!err->code)
-			error_set(err, r, "the CRL cannot be judged: %s", strerror(-r));
-		if (job)
-			job_free(job);
 	}
 	return r;
 }

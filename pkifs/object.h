@@ -69,7 +69,8 @@ struct candidates {
 	STACK_OF(X509) * certificates;
 	int64_t key; /* the key it was asked for, or 0 */
 	bool requested;
-	bool self_signed; /* made here */
+	bool self_signed;            /* made here */
+	const struct record *result; /* the worker's, whose `note` fields are kept; or NULL */
 };
 int certificate_publish(struct store *store, const struct object *object,
                         const struct candidates *candidates, bool dry, struct error *err);

@@ -14,6 +14,14 @@ struct store *req_store(fuse_req_t req);
 /* Attributes of a node; -ENOENT where it has no content. */
 int node_attributes(struct store *store, const struct node *node, struct stat *attributes);
 
+/* Owner and mode alone. */
+void node_owner(struct store *store, const struct node *node, struct stat *attributes);
+/* chmod and chown, kept across restarts and renewals. Inside a change. */
+int node_set_mode(struct store *store, const struct node *node, const struct stat *wanted,
+                  int to_set);
+/* How long the kernel may keep the attributes, in seconds. */
+double node_timeout(enum file file);
+
 /* The entry that LOOKUP, MKDIR and CREATE give. */
 int node_entry(struct store *store, const struct node *node, struct fuse_entry_param *entry);
 

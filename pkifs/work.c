@@ -1,0 +1,205 @@
+#include "pkifs/work.h"
+
+#include "common/x509.h"
+
+#include <errno.h>
+#include <openssl/pem.h>
+#include <stdlib.h>
+#include <string.h>
+
+int work_add_der(struct record *record, const char *key, const struct blob *pem)
+{
+	STACK_OF(X509) *certificates = NULL;
+	int r = 0;
+
+	if (pem->length)
+		r = certificates_read(pem->data, pem->length, 50, &certificates, NULL);
+	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++) {
+		unsigned char *der = NULL;
+		size_t length;
+
+		r = certificate_to_der(sk_X509_value(certificates, i), &der, &length);
+		if (r == 0)
+			record_add_bytes(record, key, der, length);
+		OPENSSL_free(der);
+	}
+	sk_X509_pop_free(certificates, X509_free);
+	return r;
+}
+
+static int add_public(struct store *store, struct record *record, int64_t row)
+{
+	struct key_pair key;
+	int r = db_key_get(store->db, row, &key);
+
+	if (r < 0)
+		return r;
+	record_add_bytes(record, "public", key.public.data, key.public.length);
+	key_pair_clear(&key);
+	return 0;
+}
+
+/* A renewal is signed by the certificate in force, where that is still valid. */
+static int add_renewal(struct store *store, const struct standing *standing,
+                       struct worker_job *work)
+{
+	struct version version;
+	int r;
+
+	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
+		return 0;
+	r = db_version_get(store->db, standing->edition.version, &version);
+	if (r < 0)
+		return r;
+	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+		r = work_add_der(work->record, "certificate", &version.certificate);
+		work->grants[1] = (struct grant){ "current", version.key_pair };
+	}
+	version_clear(&version);
+	return r;
+}
+
+static void add_settings(struct record *to, const struct record *from)
+{
+	static const char *const names[] = { "enrollment-url", "ca-identity", "crl-url",
+		                             "crl-url-user", "crl-url-password" };
+	const struct field *field;
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		for (size_t index = 0; (field = record_next(from, names[i], &index)) != NULL;)
+			record_add(to, names[i], field->value);
+}
+
+const char *work_action(const struct standing *standing)
+{
+	const char *action = standing->request.action;
+
+	if (standing->object.kind == KIND_CA)
+		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
+	if (strcmp(action, "generate-csr") == 0)
+		return "csr";
+	return strcmp(action, "generate-self-signed") == 0 ? "self-signed" : "enroll";
+}
+
+int work_compose(struct store *store, const struct standing *standing, int64_t key,
+                 struct worker_job *work)
+{
+	struct record *record = work->record;
+	struct record *fields = NULL;
+	struct edition trusted = { 0 };
+	const char *serial = record_get(store->conf, "serial-number");
+	bool legacy = record_is(standing->config, "allow-legacy", "yes") ||
+	              (standing->settings && record_is(standing->settings, "allow-legacy", "yes"));
+	int r = 0;
+
+	record_add(record, "frame", "job");
+	record_add_number(record, "job", standing->request.id);
+	record_add(record, "action", work_action(standing));
+	record_add_number(record, "now", store_now(store));
+	record_append(record, standing->config);
+	if (standing->settings && standing->object.kind == KIND_LOCAL)
+		add_settings(record, standing->settings);
+	record_set(record, "allow-legacy", legacy ? "yes" : "no");
+	if (!record_get(record, "protocol"))
+		record_add(record, "protocol",
+		           standing->settings ? record_get(standing->settings, "protocol")
+		                              : "scep");
+	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
+	           standing->object.name);
+	if (serial)
+		record_add(record, "device-serial", serial);
+	if (strcmp(standing->request.action, "generate-self-signed") == 0) {
+		r = record_decode((const unsigned char *)standing->request.fields.data,
+		                  standing->request.fields.length, &fields);
+		if (r == 0 && record_is(fields, "add-ca-constraint", "yes"))
+			record_add(record, "add-ca-constraint", "yes");
+		record_free(fields);
+	}
+	if (r == 0 && standing->profile.id)
+		r = db_edition_get(store->db, standing->profile.edition, &trusted);
+	if (r == 0)
+		r = work_add_der(record, "ca", &trusted.certificate);
+	if (r == 0)
+		r = work_add_der(record, "ra", &trusted.ra);
+	if (r == 0 && *trusted.capabilities)
+		record_add(record, "capabilities", trusted.capabilities);
+	edition_clear(&trusted);
+	if (r == 0 && key)
+		r = add_public(store, record, key);
+	if (r == 0)
+		r = add_renewal(store, standing, work);
+	record_append(record, standing->resume);
+	return r;
+}
+
+static int publish_csr(struct store *store, const struct standing *standing,
+                       const struct record *result)
+{
+	const struct field *der = record_find(result, "csr");
+	const unsigned char *at = der ? (const unsigned char *)der->value : NULL;
+	struct edition edition;
+	X509_REQ *request = der ? d2i_X509_REQ(NULL, &at, (long)der->length) : NULL;
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text;
+	int r;
+
+	r = db_edition_get(store->db, standing->object.edition, &edition);
+	if (r == 0 && (!request || !bio || !PEM_write_bio_X509_REQ(bio, request)))
+		r = -EBADMSG;
+	if (r == 0) {
+		blob_clear(&edition.csr);
+		edition.csr.length = (size_t)BIO_get_mem_data(bio, &text);
+		edition.csr.data = strndup(text, edition.csr.length);
+		r = edition.csr.data ? edition_publish(store, &standing->object, &edition)
+		                     : -ENOMEM;
+	}
+	if (r == 0)
+		r = store_event(store, &standing->object, "csr", NULL);
+	edition_clear(&edition);
+	BIO_free(bio);
+	X509_REQ_free(request);
+	return r;
+}
+
+static int publish_certificates(struct store *store, const struct standing *standing, int64_t key,
+                                const struct record *result, struct error *err)
+{
+	struct candidates candidates = {
+		.key = key,
+		.requested = true,
+		.result = result,
+		.self_signed = strcmp(standing->request.action, "generate-self-signed") == 0,
+		.certificates = sk_X509_new_null(),
+	};
+	const struct field *field;
+	size_t index = 0;
+	int r = candidates.certificates ? 0 : -ENOMEM;
+
+	while (r == 0 && (field = record_next(result, "certificate", &index))) {
+		X509 *certificate = certificate_from_der(field->value, field->length, err);
+
+		if (!certificate || !sk_X509_push(candidates.certificates, certificate)) {
+			X509_free(certificate);
+			r = -EINVAL;
+		}
+	}
+	if (r == 0)
+		r = certificate_publish(store, &standing->object, &candidates, false, err);
+	sk_X509_pop_free(candidates.certificates, X509_free);
+	return r;
+}
+
+int work_take(struct store *store, const struct standing *standing, int64_t key,
+              struct crl_files *crl, const struct record *result, struct error *err)
+{
+	const char *source = record_get(result, "crl-source");
+
+	if (crl)
+		return crl_publish(store, &standing->object, crl, result,
+		                   source ? source : "SCEP GetCRL", err);
+	if (standing->object.kind == KIND_CA)
+		return ca_fetched(store, &standing->object, result, err);
+	if (strcmp(standing->request.action, "generate-csr") == 0)
+		return publish_csr(store, standing, result);
+	return publish_certificates(store, standing, key, result, err);
+}

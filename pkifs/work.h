@@ -1,0 +1,29 @@
+/*
+ * What workers are given and what they bring: a job's frame out of a request, and its result into
+ * the store (docs/architecture.md, "Store → worker").
+ */
+#ifndef PKIFS_WORK_H
+#define PKIFS_WORK_H
+
+#include "pkifs/object.h"
+#include "pkifs/standing.h"
+#include "pkifs/workers.h"
+
+/* The worker's word for the request's action. */
+const char *work_action(const struct standing *standing);
+
+/* The frame of the job for a request with the key in row KEY, and a renewal's second grant. */
+int work_compose(struct store *store, const struct standing *standing, int64_t key,
+                 struct worker_job *work);
+
+/* Adds the DER of each certificate in PEM as KEY. */
+int work_add_der(struct record *record, const char *key, const struct blob *pem);
+
+/*
+ * What a worker brought, into the store, inside a change. CRL is not NULL where it was asked for
+ * one. -EINVAL with ERR: it is not what was asked for.
+ */
+int work_take(struct store *store, const struct standing *standing, int64_t key,
+              struct crl_files *crl, const struct record *result, struct error *err);
+
+#endif
