@@ -102,16 +102,17 @@ static void publish(int mount, const char *folder, const char *name)
 int publisher_main(int control, const char *mount_point)
 {
 	struct record *record = NULL;
-	int mount = -1;
 
 	while (frame_receive(control, &record, NULL) == 0) {
+		/* not kept open: the mount would be busy for ever */
+		int mount = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		const char *folder = record_get(record, "folder");
 		const struct field *name;
 
-		if (mount < 0)
-			mount = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		for (size_t i = 0; folder && (name = record_next(record, "name", &i)) != NULL;)
 			publish(mount, folder, name->value);
+		if (mount >= 0)
+			close(mount);
 		record_free(record);
 	}
 	return 0;

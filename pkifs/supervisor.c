@@ -565,16 +565,37 @@ static int check_users(struct error *err)
 	return 0;
 }
 
-/* Gives what is the store's to the user it runs as. */
-static void hand_to_store(int fd, const char *path)
+/* The user that the store runs as, or NULL: who started us. */
+static const struct passwd *store_user(void)
 {
-	const struct passwd *user = separated() ? getpwnam(setting("user")) : NULL;
+	return separated() ? getpwnam(setting("user")) : NULL;
+}
 
-	if (!user)
-		return;
-	if (fd >= 0 ? fchown(fd, user->pw_uid, user->pw_gid) < 0
-	            : lchown(path, user->pw_uid, user->pw_gid) < 0)
+/* Gives what we made for the store to its user. */
+static void hand_to_store(const char *path)
+{
+	const struct passwd *user = store_user();
+
+	if (user && lchown(path, user->pw_uid, user->pw_gid) < 0)
 		log_debug("%s: %s", path, strerror(errno));
+}
+
+static int make_folder(const char *path, struct error *err)
+{
+	const struct passwd *user = store_user();
+	struct stat file;
+
+	if (mkdir(path, 0700) == 0)
+		hand_to_store(path);
+	else if (errno != EEXIST)
+		return error_set(err, -errno, "the folder %s of the store: %s", path,
+		                 strerror(errno));
+	if (user && stat(path, &file) == 0 && file.st_uid != user->pw_uid)
+		return error_set(
+			err, -EPERM,
+			"the folder %s of the store does not belong to user %s: chown %s %s", path,
+			user->pw_name, user->pw_name, path);
+	return 0;
 }
 
 /*
@@ -591,19 +612,17 @@ static int open_folder(struct error *err)
 	slash = strrchr(path, '/');
 	if (slash && slash != path) {
 		*slash = 0;
-		if (mkdir(path, 0700) == 0)
-			hand_to_store(-1, path);
-		else if (errno != EEXIST)
-			return error_set(err, -errno, "the folder %s of the store: %s", path,
-			                 strerror(errno));
+		r = make_folder(path, err);
+		if (r < 0)
+			return r;
 	}
 	snprintf(path, sizeof path, "%s.d", store);
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
+	r = make_folder(path, err);
+	if (r < 0)
+		return r;
 	s.folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (s.folder_fd < 0)
 		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
-	hand_to_store(s.folder_fd, path);
 	s.lock_fd = openat(s.folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = s.lock_fd < 0 ? -errno : 0;
 	if (r == 0 && flock(s.lock_fd, LOCK_EX | LOCK_NB) < 0)

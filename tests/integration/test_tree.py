@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import select
 import stat
 import subprocess
@@ -216,6 +217,33 @@ class Starting(Test):
         self.assertTrue((m.point / "README").exists())
         run("fusermount3", "-u", m.point)
         self.assertTrue(until(lambda: run("pgrep", "-f", f"pkifsd .*{m.point}").returncode == 1))
+
+    def test_privilege_separation(self):
+        users = ("pkifs", "pkifs-net")
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        for user in users:
+            if run("id", user).returncode != 0:
+                run("useradd", "--system", "--no-create-home", user)
+                self.addCleanup(run, "userdel", user)
+        m = self.mount("store=%s/var/store.db" % self.folder, "privilege-separation=yes",
+                       start=False)
+        m.start()
+        os.mkdir(m.point / "local/www")
+        m.write("local/www/config", "subject = CN=x\n")
+        self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
+        for role, user, rights in (("store", "pkifs", 0), ("keys", "pkifs", 0),
+                                   ("enroll", "pkifs-net", 0), ("publisher", "root", 2)):
+            for pid in m.children(role):
+                lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+                status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+                self.assertEqual(status["Uid"].split()[1], run("id", "-u", user).stdout.strip())
+                self.assertEqual(int(status["CapEff"], 16), rights, role)
+                self.assertEqual(status["NoNewPrivs"], "1")
+            self.assertTrue(m.children(role), role)
+        self.assertEqual(run("umount", m.point).returncode, 0)
+        self.assertEqual(m.daemon.wait(10), 0)
+        m.daemon = None
 
 
 if __name__ == "__main__":
