@@ -169,7 +169,7 @@ int db_meta_next(struct db *db, const char *after, const char *before, const cha
 	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
 }
 
-int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode)
+int db_mode_get(struct db *db, int64_t object, unsigned file, struct file_mode *mode)
 {
 	sqlite3_stmt *statement;
 	int result, r;
@@ -188,7 +188,7 @@ int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode)
 	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
 }
 
-int db_mode_set(struct db *db, int64_t object, int file, const struct file_mode *mode)
+int db_mode_set(struct db *db, int64_t object, unsigned file, const struct file_mode *mode)
 {
 	return sql_run(db, "INSERT OR REPLACE INTO file_mode VALUES (?,?,?,?,?)", "iiiii", object,
 	               (int64_t)file, (int64_t)mode->uid, (int64_t)mode->gid, (int64_t)mode->mode);

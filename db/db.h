@@ -191,8 +191,8 @@ bool request_active(const struct request *request);
 struct file_mode {
 	uint32_t uid, gid, mode;
 };
-int db_mode_get(struct db *db, int64_t object, int file, struct file_mode *mode);
-int db_mode_set(struct db *db, int64_t object, int file, const struct file_mode *mode);
+int db_mode_get(struct db *db, int64_t object, unsigned file, struct file_mode *mode);
+int db_mode_set(struct db *db, int64_t object, unsigned file, const struct file_mode *mode);
 
 /*
  * Events are one endless text; a row's key is the offset of its line in it. db_event_add drops
