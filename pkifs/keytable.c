@@ -1,6 +1,7 @@
 #include "pkifs/keytable.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -256,9 +257,10 @@ struct line {
 	size_t value, value_length; /* where its value stands, blanks around it left out */
 };
 
+/* As record_parse sees it: what it takes for a setting must not be missed here. */
 static bool is_blank(char c)
 {
-	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+	return isspace((unsigned char)c);
 }
 
 static const struct key *key_of_line(const struct key_table *table, const char *bytes,

@@ -323,6 +323,7 @@ static void redaction_hides_secrets_and_nothing_else(void **state)
 				   "ca-secret =\tx = y\nest-password = last";
 	static const char redacted[] = "# mine\n\nsubject = CN=a  \r\n  challenge-password=***\r\n"
 				       "ca-secret =\t***\nest-password = ***";
+	static const char blanks[] = "\f\vca-secret\f= x\v\n";
 	size_t length;
 	char *out;
 
@@ -330,6 +331,9 @@ static void redaction_hides_secrets_and_nothing_else(void **state)
 	assert_int_equal(key_redact(&local_config_keys, text, strlen(text), &out, &length), 0);
 	assert_string_equal(out, redacted);
 	assert_int_equal(length, strlen(redacted));
+	free(out);
+	assert_int_equal(key_redact(&local_config_keys, blanks, strlen(blanks), &out, &length), 0);
+	assert_string_equal(out, "\f\vca-secret\f= ***\v\n");
 	free(out);
 	assert_int_equal(key_redact(&local_config_keys, "", 0, &out, &length), 0);
 	assert_int_equal(length, 0);
