@@ -79,11 +79,12 @@ static EVP_PKEY *new_key(struct job *job, struct error *err)
 	return NULL;
 }
 
-static void add_der(struct record *result, const char *key, unsigned char *der, int size)
+/* Adds *DER, of the SIZE that an i2d function gave, and frees it. */
+static void add_der(struct record *result, const char *key, unsigned char **der, int size)
 {
 	if (size > 0)
-		record_add_bytes(result, key, der, (size_t)size);
-	OPENSSL_free(der);
+		record_add_bytes(result, key, *der, (size_t)size);
+	OPENSSL_free(*der);
 }
 
 static int act_csr(struct job *job, struct error *err)
@@ -96,7 +97,7 @@ static int act_csr(struct job *job, struct error *err)
 	            : -EINVAL;
 
 	if (r == 0)
-		add_der(job->result, "csr", der, i2d_X509_REQ(request, &der));
+		add_der(job->result, "csr", &der, i2d_X509_REQ(request, &der));
 	X509_REQ_free(request);
 	EVP_PKEY_free(key);
 	return r;
@@ -111,7 +112,7 @@ static int act_self_signed(struct job *job, struct error *err)
 	            : -EINVAL;
 
 	if (r == 0)
-		add_der(job->result, "certificate", der, i2d_X509(certificate, &der));
+		add_der(job->result, "certificate", &der, i2d_X509(certificate, &der));
 	X509_free(certificate);
 	EVP_PKEY_free(key);
 	return r;
