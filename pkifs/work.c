@@ -59,15 +59,39 @@ static int add_renewal(struct store *store, const struct standing *standing,
 	return r;
 }
 
-static void add_settings(struct record *to, const struct record *from)
+/* What an action needs of a certificate id's config, and of its profile's: nothing else goes out.
+ */
+static const char *const own_names[] = { "subject",         "domain-name",        "ip-address",
+	                                 "email",           "challenge-password", "digest",
+	                                 "validity-period", "key-type",           "protocol" };
+static const char *const profile_names[] = { "enrollment-url", "ca-identity", "crl-url",
+	                                     "crl-url-user", "crl-url-password" };
+
+static void add_settings(struct record *to, const struct record *from, const char *const *names,
+                         size_t count)
 {
-	static const char *const names[] = { "enrollment-url", "ca-identity", "crl-url",
-		                             "crl-url-user", "crl-url-password" };
 	const struct field *field;
 
-	for (size_t i = 0; i < COUNT(names); i++)
+	for (size_t i = 0; i < count; i++)
 		for (size_t index = 0; (field = record_next(from, names[i], &index)) != NULL;)
 			record_add(to, names[i], field->value);
+}
+
+/* The CA that authenticates the profile's https server. */
+static int add_tls_ca(struct store *store, const struct record *settings, struct record *record)
+{
+	const char *name = record_get(settings, "tls-ca");
+	struct edition edition;
+	struct object profile;
+	int r = name && *name ? db_object_find(store->db, KIND_CA, name, &profile) : -ENOENT;
+
+	if (r == 0)
+		r = db_edition_get(store->db, profile.edition, &edition);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	r = work_add_der(record, "tls-ca", &edition.certificate);
+	edition_clear(&edition);
+	return r;
 }
 
 const char *work_action(const struct standing *standing)
@@ -81,54 +105,84 @@ const char *work_action(const struct standing *standing)
 	return strcmp(action, "generate-self-signed") == 0 ? "self-signed" : "enroll";
 }
 
+/* What the request alone says. */
+static int add_fields(const struct standing *standing, struct record *record)
+{
+	struct record *fields = NULL;
+	int r;
+
+	if (strcmp(standing->request.action, "generate-self-signed") != 0)
+		return 0;
+	r = record_decode((const unsigned char *)standing->request.fields.data,
+	                  standing->request.fields.length, &fields);
+	if (r == 0 && record_is(fields, "add-ca-constraint", "yes"))
+		record_add(record, "add-ca-constraint", "yes");
+	record_free(fields);
+	return r;
+}
+
+/* The profile: where it is asked, and whom it trusts. */
+static int add_profile(struct store *store, const struct standing *standing, struct record *record)
+{
+	struct edition trusted;
+	int r;
+
+	if (!standing->profile.id)
+		return 0;
+	add_settings(record, standing->settings, profile_names, COUNT(profile_names));
+	r = db_edition_get(store->db, standing->profile.edition, &trusted);
+	if (r < 0)
+		return r;
+	r = work_add_der(record, "ca", &trusted.certificate);
+	if (r == 0)
+		r = work_add_der(record, "ra", &trusted.ra);
+	if (r == 0 && *trusted.capabilities)
+		record_add(record, "capabilities", trusted.capabilities);
+	if (r == 0)
+		r = add_tls_ca(store, standing->settings, record);
+	edition_clear(&trusted);
+	return r;
+}
+
+static const char *protocol_of(const struct standing *standing)
+{
+	const char *own = record_get(standing->config, "protocol");
+
+	if (!own && standing->settings)
+		own = record_get(standing->settings, "protocol");
+	return own ? own : "scep";
+}
+
 int work_compose(struct store *store, const struct standing *standing, int64_t key,
                  struct worker_job *work)
 {
 	struct record *record = work->record;
-	struct record *fields = NULL;
-	struct edition trusted = { 0 };
 	const char *serial = record_get(store->conf, "serial-number");
 	bool legacy = record_is(standing->config, "allow-legacy", "yes") ||
 	              (standing->settings && record_is(standing->settings, "allow-legacy", "yes"));
-	int r = 0;
+	int r;
 
 	record_add(record, "frame", "job");
 	record_add_number(record, "job", standing->request.id);
 	record_add(record, "action", work_action(standing));
 	record_add_number(record, "now", store_now(store));
-	record_append(record, standing->config);
-	if (standing->settings && standing->object.kind == KIND_LOCAL)
-		add_settings(record, standing->settings);
-	record_set(record, "allow-legacy", legacy ? "yes" : "no");
-	if (!record_get(record, "protocol"))
-		record_add(record, "protocol",
-		           standing->settings ? record_get(standing->settings, "protocol")
-		                              : "scep");
+	if (standing->object.kind == KIND_LOCAL)
+		add_settings(record, standing->config, own_names, COUNT(own_names));
+	record_set(record, "protocol", protocol_of(standing));
+	record_add(record, "allow-legacy", legacy ? "yes" : "no");
 	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
 	           standing->object.name);
 	if (serial)
 		record_add(record, "device-serial", serial);
-	if (strcmp(standing->request.action, "generate-self-signed") == 0) {
-		r = record_decode((const unsigned char *)standing->request.fields.data,
-		                  standing->request.fields.length, &fields);
-		if (r == 0 && record_is(fields, "add-ca-constraint", "yes"))
-			record_add(record, "add-ca-constraint", "yes");
-		record_free(fields);
-	}
-	if (r == 0 && standing->profile.id)
-		r = db_edition_get(store->db, standing->profile.edition, &trusted);
+	r = add_fields(standing, record);
 	if (r == 0)
-		r = work_add_der(record, "ca", &trusted.certificate);
-	if (r == 0)
-		r = work_add_der(record, "ra", &trusted.ra);
-	if (r == 0 && *trusted.capabilities)
-		record_add(record, "capabilities", trusted.capabilities);
-	edition_clear(&trusted);
+		r = add_profile(store, standing, record);
 	if (r == 0 && key)
 		r = add_public(store, record, key);
 	if (r == 0)
 		r = add_renewal(store, standing, work);
 	record_append(record, standing->resume);
+	record_remove(record, "key"); /* the row is for us */
 	return r;
 }
 
