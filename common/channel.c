@@ -25,7 +25,7 @@ struct channel {
 	void *user;
 	struct outgoing *first, **last;
 	size_t pending;
-	unsigned char *in; /* the bytes of frames that are not complete yet */
+	unsigned char *in; /* the bytes of a frame that is not complete yet */
 	size_t in_length, in_room;
 	int in_fds[FRAME_FDS];
 	bool ended, closed, reading;
@@ -113,42 +113,42 @@ static int flush(struct channel *channel)
 	return 0;
 }
 
-/* Reports each whole frame in the buffer. 0 or -EBADMSG, -ENOMEM. */
+/* Up to where the buffer is to be filled next: its frame's prefix, then all of it. */
+static int frame_length(const struct channel *channel, size_t *length)
+{
+	uint32_t prefix;
+
+	*length = sizeof prefix;
+	if (channel->in_length < sizeof prefix)
+		return 0;
+	memcpy(&prefix, channel->in, sizeof prefix);
+	prefix = ntohl(prefix);
+	*length += prefix;
+	return prefix > channel->limit ? -EBADMSG : 0;
+}
+
+/* Reports the whole frame in the buffer. */
 static int deliver(struct channel *channel)
 {
-	size_t at = 0;
-	int r = 0;
+	struct record *record = NULL;
+	int r = record_decode(channel->in + 4, channel->in_length - 4, &record);
 
-	while (!channel->closed && channel->in_length - at >= 4) {
-		struct record *record = NULL;
-		uint32_t prefix;
-
-		memcpy(&prefix, channel->in + at, 4);
-		prefix = ntohl(prefix);
-		if (prefix > channel->limit)
-			return -EBADMSG;
-		if (channel->in_length - at - 4 < prefix)
-			break;
-		r = record_decode(channel->in + at + 4, prefix, &record);
-		if (r < 0)
-			return r;
-		OPENSSL_cleanse(channel->in + at, 4 + prefix);
-		at += 4 + prefix;
-		channel->received(channel, record, channel->in_fds, 0, channel->user);
-		close_fds(channel->in_fds);
-	}
-	channel->in_length -= at;
-	if (channel->in_length && at)
-		memmove(channel->in, channel->in + at, channel->in_length);
+	if (r < 0)
+		return r;
+	OPENSSL_cleanse(channel->in, channel->in_length);
+	channel->in_length = 0;
+	channel->received(channel, record, channel->in_fds, 0, channel->user);
+	close_fds(channel->in_fds);
 	return 0;
 }
 
-static int grow(struct channel *channel)
+/* Room for LENGTH bytes, or at first for those that are likely to be there. */
+static int grow(struct channel *channel, size_t length)
 {
 	size_t room = channel->in_room ? channel->in_room * 2 : 16384;
 	unsigned char *bytes;
 
-	if (channel->in_room - channel->in_length >= 4096)
+	if (channel->in_room >= length || channel->in_room - channel->in_length >= 4096)
 		return 0;
 	bytes = OPENSSL_clear_realloc(channel->in, channel->in_room, room);
 	if (!bytes)
@@ -158,22 +158,33 @@ static int grow(struct channel *channel)
 	return 0;
 }
 
+/*
+ * Reads one frame and not a byte of the next: what is read at once may span frames, and then
+ * nobody can tell whose descriptors came with it.
+ */
 static int receive(struct channel *channel)
 {
+	size_t length, room;
 	long got;
 	int r;
 
-	r = grow(channel);
-	if (r < 0)
-		return r;
-	got = frame_read(channel->fd, channel->in + channel->in_length,
-	                 channel->in_room - channel->in_length, channel->in_fds);
-	if (got == -EAGAIN)
-		return 0;
-	if (got <= 0)
-		return got < 0 ? (int)got : -EPIPE;
-	channel->in_length += (size_t)got;
-	return deliver(channel);
+	while ((r = frame_length(channel, &length)) == 0) {
+		if (channel->in_length >= sizeof(uint32_t) && channel->in_length == length)
+			return deliver(channel);
+		r = grow(channel, length);
+		if (r < 0)
+			return r;
+		room = channel->in_room - channel->in_length;
+		length -= channel->in_length;
+		got = frame_read(channel->fd, channel->in + channel->in_length,
+		                 length < room ? length : room, channel->in_fds);
+		if (got == -EAGAIN)
+			return 0;
+		if (got <= 0)
+			return got < 0 ? (int)got : -EPIPE;
+		channel->in_length += (size_t)got;
+	}
+	return r;
 }
 
 static void channel_done(uv_handle_t *handle)
