@@ -46,6 +46,7 @@ static void job_free(struct job *job)
 		at = &(*at)->next;
 	*at = job->next;
 	jobs.count--;
+	job->store->due = true; /* another one may run */
 	if (job->has_crl)
 		crl_files_drop(job->store, &job->crl);
 	free(job);

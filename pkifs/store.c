@@ -136,7 +136,22 @@ int store_begin(struct store *store)
 		if (r == 0 && !session_replays(store->session))
 			r = db_applied_clear(store->db);
 	}
+	store->mark = store->last_effect;
 	return r < 0 ? r : db_savepoint(store->db);
+}
+
+/* What was to follow the change that is undone. */
+static void drop_effects(struct store *store, int code)
+{
+	struct effect *effect = *store->mark, *next;
+
+	*store->mark = NULL;
+	store->last_effect = store->mark;
+	for (; effect; effect = next) {
+		next = effect->next;
+		effect->done(effect->argument, code);
+		free(effect);
+	}
 }
 
 int store_end(struct store *store, int r)
@@ -147,8 +162,10 @@ int store_end(struct store *store, int r)
 		r = db_applied_add(store->db, unique);
 	if (r >= 0)
 		r = db_release(store->db);
-	if (r < 0)
+	if (r < 0) {
 		db_undo(store->db);
+		drop_effects(store, r);
+	}
 	return r;
 }
 
@@ -214,7 +231,9 @@ static void run_effects(struct store *store, int code)
 
 void store_commit(struct store *store)
 {
-	while (db_in_transaction(store->db) || store->effects || store->due) {
+	bool more = db_in_transaction(store->db) || store->effects || store->due;
+
+	while (more) {
 		int r = db_in_transaction(store->db) ? db_commit(store->db) : 0;
 
 		if (r < 0)
@@ -222,11 +241,12 @@ void store_commit(struct store *store)
 		store->changes++;
 		session_answers(store->session, r);
 		run_effects(store, r);
-		if (r < 0 && !db_in_transaction(store->db))
-			break;
-		store->due = false;
-		if (store->serving)
+		if (store->due && store->serving) {
+			store->due = false;
 			jobs_run(store);
+		}
+		/* what could not be stored is not tried again in this turn */
+		more = r == 0 && (db_in_transaction(store->db) || store->effects);
 	}
 	if (store->wake) {
 		store->wake = false;

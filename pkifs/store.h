@@ -29,6 +29,7 @@ struct store {
 	size_t applied_count;
 
 	struct effect *effects, **last_effect; /* wait for the commit */
+	struct effect **mark;                  /* those behind it are the change's that is open */
 	struct open_file *writer;              /* whose text is being judged */
 	bool due;                              /* a request may begin */
 	bool wake;                             /* somebody who waits may have something to read */
