@@ -191,6 +191,9 @@ static int judge(struct store *store, const struct object *object,
 		if (r == -ENOENT)
 			r = judge_key(store, candidates, file, file->edition.key_pair, err);
 	}
+	if (r == -ENOENT && candidates->requested)
+		return error_set(err, -EINVAL,
+		                 "the CA sent no certificate for the key that it was asked with");
 	if (r == -ENOENT && !file->edition.key_pair)
 		return error_set(err, -EINVAL,
 		                 "there is no key yet: write key.pem first, or request "

@@ -199,6 +199,22 @@ int fingerprints_text(const struct blob *pem, struct content *content)
 	return r;
 }
 
+/* Of the CA certificate in force and its RA certificates. */
+static int add_trusted_fingerprints(const struct edition *edition, struct content *content)
+{
+	struct blob all = { 0 };
+	int length = asprintf(&all.data, "%s%s", edition->certificate.data,
+	                      edition->ra.length ? edition->ra.data : "");
+	int r;
+
+	if (length < 0)
+		return -ENOMEM;
+	all.length = (size_t)length;
+	r = fingerprints_text(&all, content);
+	free(all.data);
+	return r;
+}
+
 int make_fingerprint(struct store *store, const struct node *node, struct content *content)
 {
 	struct edition edition;
@@ -210,7 +226,7 @@ int make_fingerprint(struct store *store, const struct node *node, struct conten
 	if (edition.pending.length)
 		r = fingerprints_text(&edition.pending, content);
 	else if (edition.certificate.length)
-		r = fingerprints_text(&edition.certificate, content);
+		r = add_trusted_fingerprints(&edition, content);
 	else
 		r = -ENOENT;
 	edition_clear(&edition);

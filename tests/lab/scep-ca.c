@@ -576,7 +576,9 @@ static BIO *pki_operation(struct lab_ca *ca, const struct lab_request *request,
 	char *message = request->post ? NULL : lab_query(request->target, "message");
 	BIO *in = message ? base64_decode(message)
 	                  : BIO_new_mem_buf(request->body, (int)request->length);
-	BIO *out = operation(ca, in);
+	bool unasked = request->post && !strstr(ca->caps, "POSTPKIOperation") &&
+	               !strstr(ca->caps, "SCEPStandard");
+	BIO *out = unasked ? NULL : operation(ca, in);
 
 	if (out && ca->drop > 0) {
 		ca->drop--;
