@@ -33,18 +33,14 @@ int object_create(struct store *store, enum kind kind, const char *name, uid_t u
 	return r < 0 ? r : store_event(store, &object, "created", NULL);
 }
 
-int object_remove(struct store *store, const struct object *object)
+int object_remove(struct store *store, const struct object *object, struct error *err)
 {
-	struct error err;
 	struct object by;
 	int r = db_reference_find(store->db, object->id, &by);
 
-	if (r == 0) {
-		error_set(&err, -EBUSY, "%s %s is in use by %s %s", kind_name(object->kind),
-		          object->name, kind_name(by.kind), by.name);
-		db_object_set_error(store->db, object->id, err.text);
-		return -EBUSY;
-	}
+	if (r == 0)
+		return error_set(err, -EBUSY, "%s %s is in use by %s %s", kind_name(object->kind),
+		                 object->name, kind_name(by.kind), by.name);
 	r = jobs_forget(store, object->id);
 	if (r == 0)
 		r = store_event(store, object, "removed", NULL);

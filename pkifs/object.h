@@ -12,7 +12,7 @@
 
 int object_create(struct store *store, enum kind kind, const char *name, uid_t uid, gid_t gid);
 /* -EBUSY while another object names it. */
-int object_remove(struct store *store, const struct object *object);
+int object_remove(struct store *store, const struct object *object, struct error *err);
 /* chown or chmod of the folder: its owner is handed on to all that is in it. */
 int object_hand_over(struct store *store, const struct object *object, enum file folder,
                      const struct file_mode *mode);

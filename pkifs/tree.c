@@ -287,10 +287,13 @@ static void tree_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode
 
 static int remove_object(struct store *store, const struct object *object)
 {
+	struct error err = { 0 };
 	int r = store_begin(store);
 
 	if (r == 0)
-		r = store_end(store, object_remove(store, object));
+		r = store_end(store, object_remove(store, object, &err));
+	if (r < 0 && err.code)
+		store_refused(store, object, &err);
 	return r < 0 ? r : 0;
 }
 

@@ -74,6 +74,7 @@ class Tree(Test):
         with self.assertRaises(OSError) as caught:
             os.rmdir(m.point / "ca/corp")
         self.assertEqual(caught.exception.errno, errno.EBUSY)
+        self.assertEqual(m.status("ca/corp")["last-error"], "ca corp is in use by local www")
         self.assertEqual(run("rm", "-r", m.point / "local/www").stderr, "")
         self.assertEqual(run("rm", "-r", m.point / "ca/corp").stderr, "")
         self.assertEqual(os.listdir(m.point / "ca") + os.listdir(m.point / "local"), [])
