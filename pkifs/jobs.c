@@ -97,48 +97,51 @@ static void *number_of(const struct job *job)
 	return (void *)job->number;
 }
 
+/* The worker did it: what it brought comes into force, or is rejected and leaves no trace. */
+static int take_done(struct job *job, struct standing *standing, const struct record *result)
+{
+	struct db *db = job->store->db;
+	struct error err = { 0 };
+	int r = db_savepoint(db);
+
+	if (r == 0)
+		r = work_take(job->store, standing, job->key, job->has_crl ? &job->crl : NULL,
+		              result, &err);
+	if (r < 0)
+		db_undo(db);
+	else
+		r = db_release(db);
+	if (r < 0 && err.code)
+		return standing_finish(job->store, standing, REQUEST_REJECTED, err.text);
+	return r < 0 ? r : standing_finish(job->store, standing, REQUEST_DONE, NULL);
+}
+
 /* The result inside a change. */
 static int apply(struct job *job, const struct record *result)
 {
 	const char *reason = record_get(result, "reason") ? record_get(result, "reason") : "";
-	struct store *store = job->store;
-	struct error err = { 0 };
-	struct standing standing;
 	long long after = record_number(result, "retry-after", -1);
-	int r = standing_get(store, job->object, &standing);
+	bool done = record_is(result, "outcome", "done");
+	bool refused = record_is(result, "outcome", "refused");
+	bool pending = record_is(result, "outcome", "waiting");
+	struct standing standing;
+	int r = standing_get(job->store, job->object, &standing);
 
 	if (r < 0)
 		return r;
-	standing.request.answered |= record_is(result, "answered", "yes") ||
-	                             record_is(result, "outcome", "done") ||
-	                             record_is(result, "outcome", "refused");
-	r = standing_checkpoint(&standing, result, job->key);
-	if (r < 0) {
-	} else if (record_is(result, "outcome", "done")) {
-		int taken = db_savepoint(store->db);
-
-		if (taken == 0)
-			taken = work_take(store, &standing, job->key,
-			                  job->has_crl ? &job->crl : NULL, result, &err);
-		if (taken < 0)
-			db_undo(store->db);
-		else
-			db_release(store->db);
-		if (taken == 0)
-			r = standing_finish(store, &standing, REQUEST_DONE, NULL);
-		else if (err.code)
-			r = standing_finish(store, &standing, REQUEST_REJECTED, err.text);
-		else
-			r = taken;
-	} else if (record_is(result, "outcome", "waiting")) {
-		r = standing_later(store, &standing, true, reason, after);
-	} else if (record_is(result, "outcome", "refused")) {
-		r = standing_finish(store, &standing, REQUEST_FAILED, reason);
-	} else {
-		r = standing_later(store, &standing, false, reason, after);
-	}
+	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
+	if (standing.request.id == job->request) /* else nobody asks for it any more */
+		r = standing_checkpoint(&standing, result, job->key);
+	else
+		r = 1;
+	if (r == 0 && done)
+		r = take_done(job, &standing, result);
+	else if (r == 0 && refused)
+		r = standing_finish(job->store, &standing, REQUEST_FAILED, reason);
+	else if (r == 0)
+		r = standing_later(job->store, &standing, pending, reason, after);
 	standing_clear(&standing);
-	return r;
+	return r < 0 ? r : 0;
 }
 
 /* The job has no result: its process ended, or the store could not take what it brought. */

@@ -47,19 +47,19 @@ int standing_get(struct store *store, int64_t object, struct standing *standing)
 
 int64_t standing_delay(const struct standing *standing)
 {
-	long long interval = standing->settings ? record_number(standing->settings,
-	                                                        "enrollment-retry-interval", 900)
-	                                        : 0;
+	long long interval = 0;
 	unsigned char random = 0;
 
-	if (interval == 0)
-		for (interval = 1;
-		     interval < BACK_OFF_MAX && interval < 1ll << standing->request.attempts;)
+	if (standing->settings)
+		interval = record_number(standing->settings, "enrollment-retry-interval", 0);
+	if (interval == 0) {
+		for (interval = 1; interval < 1ll << (standing->request.attempts & 31) &&
+		                   interval < BACK_OFF_MAX;)
 			interval *= 2;
-	if (interval > BACK_OFF_MAX)
-		interval = BACK_OFF_MAX < interval ? interval : BACK_OFF_MAX;
+		interval = interval < BACK_OFF_MAX ? interval : BACK_OFF_MAX;
+	}
 	RAND_bytes(&random, 1);
-	return interval + (interval * random / 256) / 10;
+	return interval + interval * random / 256 / 10;
 }
 
 int standing_event(struct store *store, const struct standing *standing, const char *name)
