@@ -119,15 +119,13 @@ static int read_all(int fd, void *bytes, size_t length, int *fds)
 	return 0;
 }
 
-int frame_receive(int fd, struct record **record, int *fds)
+static int receive(int fd, struct record **record, int *fds)
 {
 	unsigned char *bytes = NULL;
 	uint32_t prefix;
 	size_t length;
 	int r;
 
-	for (size_t i = 0; fds && i < FRAME_FDS; i++)
-		fds[i] = -1;
 	r = read_all(fd, &prefix, sizeof prefix, fds);
 	if (r < 0)
 		return r;
@@ -141,5 +139,20 @@ int frame_receive(int fd, struct record **record, int *fds)
 	if (r == 0)
 		r = record_decode(bytes, length, record);
 	OPENSSL_clear_free(bytes, length);
+	return r;
+}
+
+int frame_receive(int fd, struct record **record, int *fds)
+{
+	int r;
+
+	for (size_t i = 0; fds && i < FRAME_FDS; i++)
+		fds[i] = -1;
+	r = receive(fd, record, fds);
+	for (size_t i = 0; r < 0 && fds && i < FRAME_FDS; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+		fds[i] = -1;
+	}
 	return r;
 }

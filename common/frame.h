@@ -19,8 +19,8 @@ int frame_send(int fd, const struct record *record, const int *fds, size_t count
 
 /*
  * Waits for the next frame. The caller owns *RECORD and the descriptors in FDS (room for
- * FRAME_FDS, -1 where there is none; FDS may be NULL: descriptors are closed). 0, -EPIPE at the
- * peer's end, -EBADMSG for what is no frame, or another negative errno.
+ * FRAME_FDS, -1 where there is none; FDS may be NULL: descriptors are closed, as they are on an
+ * error). 0, -EPIPE at the peer's end, -EBADMSG for what is no frame, or another negative errno.
  */
 int frame_receive(int fd, struct record **record, int *fds);
 
