@@ -242,7 +242,7 @@ static bool unquote(char *value)
 	}
 	if (*from != '"' || from[1])
 		return false;
-	*to = 0;
+	OPENSSL_cleanse(to, (size_t)(from - to)); /* ends it; the rest may be of a secret */
 	return true;
 }
 
@@ -286,6 +286,7 @@ int record_parse_line(const char *line, size_t length, unsigned number, char **k
 	if (**value == '"' && !unquote(*value)) {
 		error_set(err, -EINVAL, "line %u: the value of %s lacks its closing quote", number,
 		          *key);
+		OPENSSL_cleanse(*value, left);
 		free(*key);
 		free(*value);
 		return -EINVAL;
@@ -358,6 +359,10 @@ int record_encode(const struct record *record, unsigned char **bytes, size_t *le
 		return -ENOMEM;
 	for (size_t i = 0; i < record->count; i++)
 		size += 6 + strlen(record->fields[i].key) + record->fields[i].length;
+	for (size_t i = 0; i < record->count; i++)
+		if (strlen(record->fields[i].key) > UINT16_MAX ||
+		    record->fields[i].length > UINT32_MAX)
+			return -EMSGSIZE;
 	at = *bytes = OPENSSL_malloc(size ? size : 1);
 	if (!at)
 		return -ENOMEM;

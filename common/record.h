@@ -89,6 +89,8 @@ int record_parse_line(const char *line, size_t length, unsigned number, char **k
 /*
  * The frame's body (common/frame.h): for each field a 16-bit key length, the key, a 32-bit value
  * length, the value; numbers in network order. The caller frees *BYTES (OPENSSL_clear_free).
+ * Encoding: -ENOMEM, or -EMSGSIZE for a key or value that these lengths cannot tell. Decoding:
+ * -EBADMSG for what is no record, or -ENOMEM.
  */
 int record_encode(const struct record *record, unsigned char **bytes, size_t *length);
 int record_decode(const unsigned char *bytes, size_t length, struct record **record);
