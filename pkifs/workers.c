@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #define IDLE_SECONDS 60
+/* No job takes longer: each of its few exchanges has a limit of a minute (enroll/http.h). */
+#define JOB_SECONDS 900
 
 struct worker {
 	struct worker *next;
@@ -20,7 +22,10 @@ struct worker {
 	unsigned incarnation; /* of the keys process that has its signing socket */
 	unsigned steps;       /* answers of the keys process that are still to come */
 	bool ready, busy, sent, doomed;
+	bool failing; /* its job could not be handed over: ended by the next tick */
 	struct worker_job job;
+	long long number; /* of the job, 0: one that knows no checkpoint */
+	uint64_t given;   /* uv_now */
 	int64_t idle_since;
 };
 
@@ -105,12 +110,12 @@ static int ask_grant(struct worker *worker, const struct grant *grant)
 /* Sends the job once the worker runs and its keys are granted. */
 static void advance(struct worker *worker)
 {
-	if (!worker->busy || worker->sent || !worker->ready || worker->steps)
+	if (!worker->busy || worker->sent || !worker->ready || worker->steps || worker->failing)
 		return;
 	worker->sent = true;
 	if (child_send(worker->child, worker->job.record, worker->job.fds, worker->job.fd_count) <
 	    0)
-		log_warning("a job cannot be sent to its worker");
+		worker->failing = true;
 	record_free(worker->job.record);
 	worker->job.record = NULL;
 }
@@ -119,7 +124,7 @@ static void grant_all(struct worker *worker)
 {
 	for (size_t i = 0; i < COUNT(worker->job.grants); i++)
 		if (worker->job.grants[i].key && ask_grant(worker, &worker->job.grants[i]) < 0)
-			log_warning("a key cannot be granted to a worker");
+			worker->failing = true;
 	advance(worker);
 }
 
@@ -177,6 +182,24 @@ static void revoke_all(struct worker *worker)
 	ask_keys(worker, question, NULL, 0);
 }
 
+/* Ends a worker that is of no more use; who waits for its job is told REASON. */
+static void dismiss(struct worker *worker, const char *reason)
+{
+	log_warning("a worker is ended: %s", reason);
+	child_end(worker->child, true);
+	worker->child = NULL;
+	retire(worker, reason);
+}
+
+/* The frames that a worker may send: about the job that it has, and nothing else. */
+static bool is_expected(const struct worker *worker, const struct record *record)
+{
+	if (record_number(record, "job", -1) != worker->number)
+		return false;
+	return record_is(record, "frame", "result") ||
+	       (worker->number && record_is(record, "frame", "checkpoint"));
+}
+
 static void received(struct child *child, struct record *record, void *user)
 {
 	struct worker *worker = user;
@@ -185,6 +208,11 @@ static void received(struct child *child, struct record *record, void *user)
 	(void)child;
 	if (!worker->sent) { /* nobody asked */
 		record_free(record);
+		return;
+	}
+	if (!is_expected(worker, record)) {
+		record_free(record);
+		dismiss(worker, "the enrollment worker sent what it must not send");
 		return;
 	}
 	if (record_is(record, "frame", "result")) {
@@ -213,7 +241,7 @@ static const struct child_class class = { .kind = "worker",
 static struct worker *find_idle(const struct store *store)
 {
 	for (struct worker *worker = workers; worker; worker = worker->next)
-		if (!worker->busy && !worker->doomed &&
+		if (!worker->busy && !worker->doomed && !worker->failing &&
 		    (!worker->ready || worker->incarnation == secrets_incarnation(store)))
 			return worker;
 	return NULL;
@@ -249,6 +277,8 @@ struct worker *worker_give(struct store *store, const struct worker_job *job)
 	worker->job = *job;
 	for (size_t i = 0; i < job->fd_count; i++)
 		worker->job.fds[i] = fcntl(job->fds[i], F_DUPFD_CLOEXEC, 3);
+	worker->number = record_number(job->record, "job", 0);
+	worker->given = uv_now(store->loop);
 	worker->busy = true;
 	worker->sent = false;
 	if (worker->ready)
@@ -275,10 +305,27 @@ void worker_abort(struct worker *worker)
 	retire(worker, NULL);
 }
 
+/* Ends the first worker whose job can't go on. */
+static bool dismiss_one(struct store *store)
+{
+	for (struct worker *worker = workers; worker; worker = worker->next) {
+		bool late = uv_now(store->loop) - worker->given > JOB_SECONDS * 1000ull;
+
+		if (!worker->busy || worker->doomed || !(worker->failing || late))
+			continue;
+		dismiss(worker, late ? "the enrollment worker did not answer in time"
+		                     : "the job cannot be handed to the enrollment worker");
+		return true;
+	}
+	return false;
+}
+
 void workers_tick(struct store *store)
 {
 	struct worker *next;
 
+	while (dismiss_one(store)) { /* who is told may give jobs, and change the list */
+	}
 	for (struct worker *worker = workers; worker; worker = next) {
 		bool stale = worker->ready && worker->incarnation != secrets_incarnation(store);
 

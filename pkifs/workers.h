@@ -21,8 +21,9 @@ struct worker_job {
 	struct grant grants[2]; /* key 0: none */
 	int fds[FRAME_FDS];     /* duplicated */
 	size_t fd_count;
-	/* A frame for the job (the callee frees it): `checkpoint` or `result`. After a result the
-	 * worker is free again. NULL with REASON: the worker ended, the job with it. */
+	/* A frame for the job (the callee frees it): `checkpoint` (unless the job's number is 0) or
+	 * `result`. After a result the worker is free again. NULL with REASON: the worker ended,
+	 * sent what it must not, or did not answer in time; the job ended with it. */
 	void (*received)(void *user, struct record *record, const char *reason);
 	void *user;
 };
