@@ -130,8 +130,11 @@ int store_begin(struct store *store)
 
 	if (store_applied(store))
 		return 1;
-	if (!db_in_transaction(store->db)) {
+	if (store->begun && !db_in_transaction(store->db))
+		return -EIO; /* an error undid it; what is in it is refused by the commit first */
+	if (!store->begun) {
 		r = db_begin(store->db);
+		store->begun = r == 0;
 		/* Everything before this has been answered. */
 		if (r == 0 && !session_replays(store->session))
 			r = db_applied_clear(store->db);
@@ -231,11 +234,12 @@ static void run_effects(struct store *store, int code)
 
 void store_commit(struct store *store)
 {
-	bool more = db_in_transaction(store->db) || store->effects || store->due;
+	bool more = store->begun || store->effects || store->due;
 
 	while (more) {
-		int r = db_in_transaction(store->db) ? db_commit(store->db) : 0;
+		int r = store->begun ? db_commit(store->db) : 0;
 
+		store->begun = false;
 		if (r < 0)
 			log_error("the store cannot be written: %s", strerror(-r));
 		store->changes++;
@@ -246,7 +250,7 @@ void store_commit(struct store *store)
 			jobs_run(store);
 		}
 		/* what could not be stored is not tried again in this turn */
-		more = r == 0 && (db_in_transaction(store->db) || store->effects);
+		more = r == 0 && (store->begun || store->effects);
 	}
 	if (store->wake) {
 		store->wake = false;
@@ -368,7 +372,7 @@ static void hook_before(void *user)
 
 static bool hook_in_transaction(void *user)
 {
-	return db_in_transaction(((struct store *)user)->db);
+	return ((struct store *)user)->begun;
 }
 
 static void hook_ended(void *user)
@@ -458,6 +462,7 @@ static void serve_requests(struct store *store)
 		return;
 	store->serving = true;
 	session_start(store->session);
+	open_file_sweep(store);
 	free(store->applied);
 	store->applied = NULL;
 	store->applied_count = 0;
@@ -504,6 +509,7 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 		return 1;
 	}
 	start_loop(&store);
+	open_file_count(&store);
 	crl_sweep(&store);
 	secrets_check(&store);
 	if (store.shared->init_length)

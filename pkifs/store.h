@@ -31,6 +31,7 @@ struct store {
 	struct effect *effects, **last_effect; /* wait for the commit */
 	struct effect **mark;                  /* those behind it are the change's that is open */
 	struct open_file *writer;              /* whose text is being judged */
+	bool begun;                            /* a transaction: SQLite may have ended it itself */
 	bool due;                              /* a request may begin */
 	bool wake;                             /* somebody who waits may have something to read */
 	bool serving, stopping;
