@@ -43,7 +43,6 @@ static void judged(void *user, struct record *result, const char *reason)
 	if (r < 0 && !err.code)
 		error_set(&err, r, "the CRL cannot be stored: %s", strerror(-r));
 	crl_files_drop(store, &judgement->files);
-	crl_incoming_remove(store, judgement->handle);
 	judgement->judged(judgement->user, r, &err);
 	record_free(result);
 	free(judgement);

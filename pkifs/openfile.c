@@ -1,4 +1,5 @@
 /* Open files, temporary names and hidden names: what the tree remembers between requests. */
+#include "pkifs/object.h"
 #include "pkifs/tree.h"
 
 #include <errno.h>
@@ -7,6 +8,41 @@
 
 #define TEMPORARIES_A_FOLDER 8
 #define TEMPORARY_SECONDS    600
+
+/*
+ * Open files a user: nobody but root and the starter may take them all. Users share a count where
+ * their numbers do.
+ */
+#define USERS        1024
+#define FILES_A_USER (OPEN_FILES / 4)
+#define FILES_KEPT   (OPEN_FILES / 8) /* for root and the starter */
+static uint32_t open_files[USERS], open_by_others;
+
+bool is_trusted(const struct store *store, uid_t uid)
+{
+	return uid == 0 || uid == store->uid;
+}
+
+static void count_open(const struct store *store, uid_t uid, int more)
+{
+	if (is_trusted(store, uid))
+		return;
+	open_files[uid % USERS] += (uint32_t)more;
+	open_by_others += (uint32_t)more;
+}
+
+void open_file_count(struct store *store)
+{
+	for (size_t i = 0; i < store->shared->files_top; i++)
+		if (store->shared->files[i].ino)
+			count_open(store, store->shared->files[i].uid, 1);
+}
+
+static bool may_open(const struct store *store, uid_t uid)
+{
+	return is_trusted(store, uid) ||
+	       (open_files[uid % USERS] < FILES_A_USER && open_by_others < OPEN_FILES - FILES_KEPT);
+}
 
 struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node)
 {
@@ -18,6 +54,8 @@ struct open_file *open_file_add(struct store *store, fuse_req_t req, const struc
 	for (size_t i = 0; session_replays(store->session) && i < shared->files_top; i++)
 		if (shared->files[i].ino && shared->files[i].unique == unique)
 			return &shared->files[i];
+	if (!may_open(store, fuse_req_ctx(req)->uid))
+		return NULL;
 	for (size_t i = 0; i < OPEN_FILES; i++, next = (next + 1) % OPEN_FILES) {
 		file = &shared->files[next];
 		if (file->ino)
@@ -29,6 +67,7 @@ struct open_file *open_file_add(struct store *store, fuse_req_t req, const struc
 			                    .uid = fuse_req_ctx(req)->uid };
 		file->tgid = process_of(fuse_req_ctx(req)->pid);
 		file->ino = node_inode(node);
+		count_open(store, file->uid, 1);
 		return file;
 	}
 	return NULL;
@@ -52,6 +91,9 @@ void open_file_drop(struct store *store, struct open_file *file)
 
 	if (inode_file(file->ino) != FILE_TEMPORARY)
 		shared_buffer_free(store->shared, file->buffer);
+	if (inode_file(file->ino) == FILE_CRL_PEM && file->writable)
+		crl_incoming_remove(store, handle);
+	count_open(store, file->uid, -1);
 	free(store->snapshots[handle]);
 	store->snapshots[handle] = NULL;
 	store->due |= file->request != 0;
@@ -64,6 +106,13 @@ bool request_is_open(const struct store *store, int64_t request)
 		if (store->shared->files[i].ino && store->shared->files[i].request == request)
 			return true;
 	return false;
+}
+
+void open_file_sweep(struct store *store)
+{
+	for (size_t i = 0; i < store->shared->files_top; i++)
+		if (store->shared->files[i].ino && store->shared->files[i].released)
+			open_file_drop(store, &store->shared->files[i]);
 }
 
 void open_file_in_vain(uint64_t unique, void *user)
@@ -121,7 +170,7 @@ struct temporary *temporary_add(struct store *store, uint64_t folder, const char
 		                        .uid = by->uid,
 		                        .gid = by->gid,
 		                        .mode = mode & 0700 };
-	free_one->buffer = shared_buffer_take(store->shared);
+	free_one->buffer = shared_buffer_take(store->shared, by->uid, !is_trusted(store, by->uid));
 	if (free_one->buffer < 0)
 		return NULL;
 	memcpy(free_one->name, name, strlen(name) + 1);

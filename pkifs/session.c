@@ -25,8 +25,9 @@ struct session {
 	struct shared *shared;
 	const struct session_hooks *hooks;
 	void *user;
-	int current;    /* slot of the request that runs or is answered, or -1 */
-	int next_small; /* where to look for a free small slot first */
+	int current;       /* slot of the request that runs or is answered, or -1 */
+	uint64_t doubtful; /* a predecessor died as it answered this one: it may have been heard */
+	int next_small;    /* where to look for a free small slot first */
 	bool replaying_init, replaying, polling, stopped;
 	struct answer *first, **last; /* wait for the commit */
 };
@@ -36,11 +37,13 @@ static struct session *the_session; /* libfuse's io functions get no pointer of 
 static void slot_free(struct session *session, int slot)
 {
 	struct fuse_in_header *header = shared_slot(session->shared, slot);
+	uint32_t length = header->len;
 
+	/* Free first: a successor must not run a request again whose bytes are wiped. */
+	__atomic_store_n(&header->len, 0, __ATOMIC_SEQ_CST);
 	/* What was written may be a secret. */
 	if (header->opcode == FUSE_WRITE || header->opcode == FUSE_SETXATTR)
-		OPENSSL_cleanse(header + 1, header->len - sizeof *header);
-	__atomic_store_n(&header->len, 0, __ATOMIC_RELEASE);
+		OPENSSL_cleanse(header + 1, length - sizeof *header);
 }
 
 static bool slot_taken(const struct session *session, int slot)
@@ -80,13 +83,16 @@ static int slot_of(const struct session *session, uint64_t unique)
 
 static ssize_t send_now(struct session *session, const struct iovec *iov, int count, int slot)
 {
-	ssize_t sent = writev(session->fd, iov, count);
-	int error = errno;
+	const struct fuse_in_header *header = slot < 0 ? NULL : shared_slot(session->shared, slot);
+	ssize_t sent;
+	int error;
 
+	session->shared->answering = header ? header->unique : 0;
+	sent = writev(session->fd, iov, count);
+	error = errno;
 	if (slot >= 0) {
-		const struct fuse_in_header *header = shared_slot(session->shared, slot);
-
-		if (sent < 0 && (header->opcode == FUSE_OPEN || header->opcode == FUSE_CREATE))
+		if (sent < 0 && header->unique != session->doubtful &&
+		    (header->opcode == FUSE_OPEN || header->opcode == FUSE_CREATE))
 			session->hooks->opened_in_vain(header->unique, session->user);
 		slot_free(session, slot);
 		if (!session->polling)
@@ -228,7 +234,7 @@ static int settle(struct session *session, int large)
 		memcpy((char *)to + sizeof to->len, (char *)from + sizeof from->len,
 		       length - sizeof to->len);
 		__atomic_store_n(&to->len, length, __ATOMIC_RELEASE);
-		__atomic_store_n(&from->len, 0, __ATOMIC_RELEASE);
+		slot_free(session, large);
 		return slot;
 	}
 	return large;
@@ -362,6 +368,8 @@ int session_start(struct session *session)
 		                 .mem = session->shared->init };
 	bool suspicious = ends_stores(session);
 	int count = 0;
+
+	session->doubtful = session->shared->answering;
 
 	if (init.size) {
 		session->replaying_init = true;

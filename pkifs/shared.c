@@ -31,14 +31,22 @@ struct shared *shared_map(int fd)
 	return shared;
 }
 
-int16_t shared_buffer_take(struct shared *shared)
+int16_t shared_buffer_take(struct shared *shared, uint32_t uid, bool limited)
 {
-	for (int16_t i = 0; i < BUFFERS; i++)
-		if (!shared->buffer_taken[i]) {
-			shared->buffer_taken[i] = true;
-			return i;
-		}
-	return -1;
+	int16_t free_one = -1;
+	int count = 0;
+
+	for (int16_t i = 0; i < BUFFERS; i++) {
+		if (!shared->buffer_taken[i])
+			free_one = free_one < 0 ? i : free_one;
+		else if (shared->buffer_uid[i] == uid)
+			count++;
+	}
+	if (free_one < 0 || (limited && count >= BUFFERS / 4))
+		return -1;
+	shared->buffer_taken[free_one] = true;
+	shared->buffer_uid[free_one] = uid;
+	return free_one;
 }
 
 void shared_buffer_free(struct shared *shared, int16_t buffer)

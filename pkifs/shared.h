@@ -31,6 +31,8 @@ struct open_file {
 	uint64_t start;  /* watch: offset in the endless text of events */
 	uint64_t poll;   /* the kernel's handle of a poll that waits, if polled */
 	uint64_t length; /* bytes in the buffer */
+	uint64_t judged; /* `unique` of the request that judged it last: run again, it judges again
+	                  */
 	int64_t request; /* row of the request that its text became */
 	int32_t tgid;    /* the process that opened it */
 	uint32_t uid;    /* its user */
@@ -39,6 +41,7 @@ struct open_file {
 	bool writable;
 	bool cut;        /* truncated: an empty text is meant */
 	bool written;    /* something was written since the last judgement */
+	bool released;   /* nobody has it open any more; goes when what it said is durable */
 	int32_t refused; /* errno of a write that was refused: nothing of this text counts */
 };
 
@@ -61,12 +64,14 @@ struct shared {
 	uint32_t generation; /* how many stores there were */
 	/* the request that runs now; a store that finds one here again and again gives it up */
 	uint64_t running;
+	uint64_t answering; /* the request whose answer is, or was last, on its way to the kernel */
 	uint64_t suspect;
 	uint32_t suspicions;
 	uint32_t files_top; /* above the highest open file ever used */
 	struct open_file files[OPEN_FILES];
 	struct temporary temporaries[TEMPORARIES];
 	bool buffer_taken[BUFFERS];
+	uint32_t buffer_uid[BUFFERS]; /* whose text it is */
 	_Alignas(4096) char large[LARGE_SLOTS][LARGE_SIZE];
 	_Alignas(4096) char small[SMALL_SLOTS][SMALL_SIZE];
 	_Alignas(4096) char buffers[BUFFERS][BUFFER_SIZE];
@@ -77,8 +82,11 @@ int shared_make(int *fd);
 /* Maps it; NULL with errno. */
 struct shared *shared_map(int fd);
 
-/* A free buffer's index, or -1; shared_buffer_free wipes it and gives its memory back. */
-int16_t shared_buffer_take(struct shared *shared);
+/*
+ * A free buffer's index, or -1; where it is LIMITED, a user has no more than a quarter of them.
+ * shared_buffer_free wipes it and gives its memory back.
+ */
+int16_t shared_buffer_take(struct shared *shared, uint32_t uid, bool limited);
 void shared_buffer_free(struct shared *shared, int16_t buffer);
 
 /* The slot of index SLOT: the large ones first, then the small ones. */

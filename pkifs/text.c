@@ -76,7 +76,9 @@ static int open_text(struct store *store, fuse_req_t req, const struct node *nod
 	file->writable = true;
 	if (file->buffer >= 0 || (file_rows[node->file].flags & FILE_LARGE))
 		return 0; /* opened by a predecessor; or written to a file of its own */
-	file->buffer = temporary ? temporary->buffer : shared_buffer_take(store->shared);
+	file->buffer = temporary ? temporary->buffer
+	                         : shared_buffer_take(store->shared, file->uid,
+	                                              !is_trusted(store, file->uid));
 	file->length = temporary ? temporary->length : 0;
 	if (file->buffer < 0)
 		r = -ENFILE;
@@ -144,6 +146,8 @@ void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 	if (r == -ENOENT) /* nothing in it yet */
 		r = 0;
 	if (r < 0) {
+		if (file)
+			open_file_drop(store, file);
 		fuse_reply_err(req, -r);
 		return;
 	}
@@ -162,7 +166,44 @@ struct judging {
 	size_t written;  /* answer of a WRITE; else 0 */
 	bool release;    /* the open file goes with it */
 	bool rename;     /* EINVAL means something else there */
+	uint64_t source; /* the temporary file that is renamed: gone when its text is taken */
 };
+
+/* What goes when a text is durable: a store that dies before leaves it to its successor. */
+struct leftover {
+	struct store *store;
+	uint64_t handle; /* of an open file that nobody has open any more, or 0 */
+	uint64_t source; /* of a temporary file that was renamed, or 0 */
+};
+
+static void clear_away(void *argument, int code)
+{
+	struct leftover *left = argument;
+	struct open_file *file = open_file_get(left->store, left->handle);
+	struct temporary *source = left->source ? temporary_get(left->store, left->source) : NULL;
+
+	if (file) /* also when it could not be stored: nobody is left who could be told */
+		open_file_drop(left->store, file);
+	if (source && code == 0)
+		temporary_drop(left->store, source);
+	free(left);
+}
+
+static void clear_away_after(struct store *store, uint64_t handle, uint64_t source)
+{
+	struct open_file *file = open_file_get(store, handle);
+	struct leftover *left = malloc(sizeof *left);
+
+	if (file)
+		file->released = true;
+	if (left)
+		*left = (struct leftover){ store, handle, source };
+	if (!left || store_after(store, clear_away, left) < 0) {
+		free(left);
+		if (file)
+			open_file_drop(store, file);
+	}
+}
 
 /* The verdict R on the text of JUDGING's file: kept for the reader of errors, and answered. */
 static void verdict(const struct judging *judging, fuse_req_t req, int r, const struct error *err)
@@ -174,10 +215,14 @@ static void verdict(const struct judging *judging, fuse_req_t req, int r, const 
 		store_refused(store, &judging->object, err);
 	if (file && r < 0)
 		file->refused = -r;
-	if (file && !judging->written)
+	if (file && !judging->written) {
 		file->written = file->cut = false;
+		file->judged = session_unique(store->session);
+	}
 	if (file && judging->release)
-		open_file_drop(store, file);
+		clear_away_after(store, judging->handle, 0);
+	if (r == 0 && judging->source)
+		clear_away_after(store, 0, judging->source);
 	if (r == 0 && judging->written)
 		fuse_reply_write(req, judging->written);
 	else
@@ -422,6 +467,15 @@ static void complete(struct store *store, fuse_req_t req, const struct node *nod
 	judge(&judging, req, node->file, text, file->length, file->uid, false);
 }
 
+/*
+ * There is a text to be judged; also the one that this very request judged in a store that died:
+ * whether that became durable is known only by asking for it again.
+ */
+static bool is_to_judge(const struct store *store, const struct open_file *file)
+{
+	return file->written || file->judged == session_unique(store->session);
+}
+
 void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
@@ -429,7 +483,7 @@ void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 	int r;
 
-	if (!file || !file->written || inode_file(ino) == FILE_TEMPORARY ||
+	if (!file || !is_to_judge(store, file) || inode_file(ino) == FILE_TEMPORARY ||
 	    process_of(fuse_req_ctx(req)->pid) != file->tgid) {
 		fuse_reply_err(req, 0);
 		return;
@@ -457,13 +511,11 @@ void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 
 	if (file && file->ino == ino) {
-		if (inode_file(ino) != FILE_TEMPORARY && (file->written || file->cut) &&
+		if (inode_file(ino) != FILE_TEMPORARY && (is_to_judge(store, file) || file->cut) &&
 		    node_get(store, ino, &node) == 0) {
 			complete(store, req, &node, file, true);
 			return;
 		}
-		if (inode_file(ino) == FILE_CRL_PEM && file->writable)
-			crl_incoming_remove(store, fi->fh);
 		open_file_drop(store, file);
 		temporary = temporary_get(store, ino);
 		if (temporary && !*temporary->name)
@@ -553,7 +605,8 @@ void tree_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	else if (temporary)
 		temporary_drop(store, temporary);
 	else
-		r = ENOENT;
+		r = session_replays(store->session) ? 0
+		                                    : ENOENT; /* run again: it is gone already */
 	fuse_reply_err(req, r);
 }
 
@@ -616,16 +669,19 @@ void tree_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
 		r = file ? -EPERM
 		         : rename_away(store, req, &folder, file_find(folder.file, name), newname);
 		fuse_reply_err(req, -r);
-	} else if (!from) {
-		fuse_reply_err(req, ENOENT);
+	} else if (!from) { /* run again: it has its new name already */
+		onto = session_replays(store->session)
+		               ? temporary_find(store, parent, newname, by->uid)
+		               : NULL;
+		fuse_reply_err(req, onto ? 0 : ENOENT);
 	} else if (file && !(file_rows[file].flags & FILE_WRITABLE)) {
 		fuse_reply_err(req, EACCES);
 	} else if (file && file != FILE_CRL_PEM) {
 		judging.object = folder.object;
+		judging.source = from->ino;
 		name_show(parent, file, process_of(by->pid));
 		judge(&judging, req, file, store->shared->buffers[from->buffer], from->length,
 		      by->uid, false);
-		temporary_drop(store, from);
 	} else if (file) {
 		fuse_reply_err(req, EXDEV); /* mv copies then, and its close is judged */
 	} else if (strlen(newname) >= sizeof from->name) {

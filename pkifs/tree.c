@@ -66,7 +66,8 @@ static bool refused_before(pid_t thread, uint64_t ino)
 {
 	for (size_t i = 0; i < REFUSALS; i++)
 		if (refusals[i].thread == thread && refusals[i].ino == ino) {
-			refusals[i].thread = 0;
+			refusals[i].ino =
+				0; /* not the thread: 0 is one, of another PID namespace */
 			return true;
 		}
 	return false;
@@ -76,7 +77,7 @@ static void forget_refusals(pid_t thread)
 {
 	for (size_t i = 0; i < REFUSALS; i++)
 		if (refusals[i].thread == thread)
-			refusals[i].thread = 0;
+			refusals[i].ino = 0;
 }
 
 static void remember_refusal(pid_t thread, uint64_t ino)

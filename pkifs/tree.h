@@ -34,6 +34,12 @@ void open_file_drop(struct store *store, struct open_file *file);
 bool row_is_open(enum row_kind kind, int64_t row, void *store);
 /* The writer of a request still has it open: shells close in mid-text, and go on. */
 bool request_is_open(const struct store *store, int64_t request);
+/* Root, or who started us: no limit a user holds for them. */
+bool is_trusted(const struct store *store, uid_t uid);
+/* Counts what a predecessor's users have open. Once, at the start. */
+void open_file_count(struct store *store);
+/* Files that a predecessor had judged and did not come to drop. */
+void open_file_sweep(struct store *store);
 /* Of OPENs whose answer nobody got. */
 void open_file_in_vain(uint64_t unique, void *store);
 

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WAITING_MAX 6000
+/* Readers that wait: of one user, of all but root and the starter, and of all. */
+#define WAITING_A_USER 5000
+#define WAITING_OTHERS 6500
+#define WAITING_MAX    7500
 
 struct parked {
 	struct parked *next, **link;
@@ -17,9 +20,21 @@ struct parked {
 	uint64_t handle;
 	size_t size;
 	off_t offset;
+	uid_t uid;
 };
 
 static size_t parked_count;
+
+static bool may_park(const struct store *store, uid_t uid)
+{
+	size_t own = 0;
+
+	if (is_trusted(store, uid))
+		return parked_count < WAITING_MAX;
+	for (const struct parked *parked = store->parked; parked; parked = parked->next)
+		own += parked->uid == uid;
+	return own < WAITING_A_USER && parked_count < WAITING_OTHERS;
+}
 
 static void unpark(struct parked *parked)
 {
@@ -49,7 +64,7 @@ static void park(fuse_req_t req, const struct node *node, size_t size, off_t off
 		fuse_reply_err(req, EAGAIN);
 		return;
 	}
-	parked = parked_count < WAITING_MAX ? calloc(1, sizeof *parked) : NULL;
+	parked = may_park(store, fuse_req_ctx(req)->uid) ? calloc(1, sizeof *parked) : NULL;
 	if (!parked) {
 		fuse_reply_err(req, EBUSY);
 		return;
@@ -59,7 +74,8 @@ static void park(fuse_req_t req, const struct node *node, size_t size, off_t off
 		                   .store = store,
 		                   .size = size,
 		                   .offset = offset,
-		                   .handle = fi->fh };
+		                   .handle = fi->fh,
+		                   .uid = fuse_req_ctx(req)->uid };
 	if (node)
 		parked->node = *node;
 	if (parked->next)
@@ -108,7 +124,8 @@ void events_read(fuse_req_t req, int64_t start, size_t size, off_t offset)
 {
 	char *bytes = malloc(size);
 	size_t length = 0;
-	int r = bytes ? read_events(req_store(req), start + offset, bytes, size, &length) : -ENOMEM;
+	int64_t at = offset < INT64_MAX - start ? start + offset : INT64_MAX;
+	int r = bytes ? read_events(req_store(req), at, bytes, size, &length) : -ENOMEM;
 
 	if (r < 0)
 		fuse_reply_err(req, -r);
@@ -122,11 +139,13 @@ static int watch_bytes(struct store *store, uint64_t handle, off_t offset, char 
                        size_t *length)
 {
 	struct open_file *file = open_file_get(store, handle);
+	int64_t at;
 	int r;
 
 	if (!file)
 		return -EBADF;
-	r = read_events(store, (int64_t)file->start + offset, bytes, size, length);
+	at = offset < INT64_MAX - (int64_t)file->start ? (int64_t)file->start + offset : INT64_MAX;
+	r = read_events(store, at, bytes, size, length);
 	if (r == 0 && *length) /* how far its reader is, for poll */
 		file->length = (uint64_t)offset + *length;
 	return r;

@@ -1,0 +1,121 @@
+"""Stores that die in the middle of what they do, workers that were taken over, greedy users."""
+
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import unittest
+
+from harness import BIN, PATIENCE, Test, main, run, shell, until
+
+
+class Dying(Test):
+    """What a close(2) has acknowledged is there after a kill at any write to the store's file."""
+
+    def setUp(self):
+        super().setUp()
+        if not shutil.which("strace"):
+            self.skipTest("strace is not installed")
+        self.m = self.mount()
+        os.mkdir(self.m.point / "ca/corp")
+
+    def kill_at(self, call, count, command):
+        """The command's result; the store dies at its COUNTth CALL meanwhile."""
+        store = self.m.children("store")[0]
+        trace = subprocess.Popen(
+            ["strace", "-qq", "-p", str(store), "-o", "/dev/null", "-e", f"trace={call}", "-e",
+             f"inject={call}:signal=SIGKILL:when={count}"], stderr=subprocess.DEVNULL)
+        try:
+            status = pathlib.Path(f"/proc/{store}/status")
+            self.assertTrue(until(lambda: "TracerPid:\t0" not in status.read_text()))
+            done = shell(command, cwd=self.m.point)
+        finally:
+            trace.terminate()
+            trace.wait()
+        self.assertTrue(until(lambda: self.m.is_mounted() and self.m.children("store")))
+        return done
+
+    def test_a_written_text(self):
+        for call, count in (("pwrite64", 1), ("pwrite64", 3), ("fdatasync", 1), ("writev", 4),
+                            ("writev", 6), ("writev", 8)):
+            text = f"ca-identity = {call}{count}\n"
+            done = self.kill_at(call, count, f"printf '{text}' > ca/corp/config")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), text)
+            self.assertEqual(self.m.read("ca/corp/config"), text)
+
+    def test_a_text_that_its_opener_does_not_close_last(self):
+        for call, count in (("pwrite64", 1), ("pwrite64", 3), ("fdatasync", 1)):
+            text = f"ca-identity = last-{call}{count}\n"
+            self.kill_at(call, count, "exec 3> ca/corp/config; "
+                         f"(sleep 0.2; printf '{text}' >&3; exec 3>&-; sleep 0.5) & exec 3>&-; wait")
+            self.assertTrue(until(lambda: self.m.read("ca/corp/config") == text), text)
+
+    def test_a_text_that_comes_by_rename(self):
+        for call, count in (("pwrite64", 1), ("pwrite64", 3), ("fdatasync", 1), ("writev", 9)):
+            name = f"ca-identity = {call}{count}"
+            self.m.write("ca/corp/new", name + "\n")
+            done = self.kill_at(call, count, "mv ca/corp/new ca/corp/config")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), name)
+            self.assertEqual(self.m.read("ca/corp/config"), name + "\n")
+            self.assertFalse((self.m.point / "ca/corp/new").exists())
+
+
+class Renaming(Test):
+    def test_a_refused_rename_leaves_the_source(self):
+        m = self.mount()
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/new", "crl-refresh-interval = never\n")
+        with self.assertRaises(OSError):
+            os.rename(m.point / "ca/corp/new", m.point / "ca/corp/config")
+        self.assertEqual(m.read("ca/corp/new"), "crl-refresh-interval = never\n")
+        self.assertEqual(m.read("ca/corp/config"), "")
+
+
+class Hostile(Test):
+    def test_a_worker_that_sends_what_it_must_not_is_ended(self):
+        folder = self.folder / "bin"
+        folder.mkdir()
+        shutil.copy(BIN / "pkifsd", folder)
+        shutil.copy(BIN.parent / "tests/hostile-worker", folder / "pkifs-enroll")
+        import harness
+        harness.BIN, before = folder, harness.BIN
+        try:
+            m = self.mount()
+        finally:
+            harness.BIN = before
+        os.mkdir(m.point / "local/www")
+        store = m.children("store")
+        for _ in range(3):
+            answer = m.request("local/www", "action = generate-csr\nsubject = CN=x")
+            self.assertIn("the enrollment worker sent what it must not send", answer)
+        self.assertEqual(m.children("store"), store, "the store died of it")
+        self.assertFalse((m.point / "local/www/csr.pem").exists())
+
+
+@unittest.skipUnless(os.geteuid() == 0, "needs another user")
+class Greedy(Test):
+    def test_nobody_takes_all_open_files(self):
+        m = self.mount()
+        self.folder.chmod(0o755)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < 20000:
+            self.skipTest("few descriptors")
+        greedy = (f"import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (20000, {hard}))"
+                  f"\nos.setuid(65534)\nn = 0\nheld = []\ntry:\n  while n < 19000:\n"
+                  f"    held.append(os.open('{m.point}/README', 0)); n += 1\n"
+                  f"except OSError as e:\n  print(n, e.errno, flush=True)\nimport sys; sys.stdin.read()\n")
+        with subprocess.Popen(["python3", "-c", greedy], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as other:
+            self.assertEqual(other.stdout.readline().split(), ["8192", "23"])
+            self.assertIn("pkifs", m.read("README"))
+            self.assertEqual(run("setpriv", "--reuid", "1", "--clear-groups", "cat",
+                                 m.point / "README").returncode, 0)
+            other.stdin.close()
+            other.wait(PATIENCE)
+        self.assertEqual(run("setpriv", "--reuid", "65534", "--clear-groups", "cat",
+                             m.point / "README").returncode, 0)
+
+
+if __name__ == "__main__":
+    main()
