@@ -52,24 +52,24 @@ pid_t process_of(pid_t thread)
 }
 
 /*
- * OPENs that were answered ESTALE. A process that opens the same inode again without a LOOKUP in
- * between means this very version (/dev/fd/N), and gets it.
+ * Threads whose OPEN was answered ESTALE. The kernel looks the name up again and tries once more,
+ * within the same open(2): what it found then is current enough, however soon it is replaced; a
+ * second ESTALE would be the caller's error. Without a LOOKUP in between (/dev/fd/N) the thread
+ * means this very version.
  */
 #define REFUSALS 64
 static struct {
-	pid_t thread;
-	uint64_t ino;
+	bool used;
+	pid_t thread; /* 0 where it is in another PID namespace */
+	uint64_t ino; /* what it may open */
 } refusals[REFUSALS];
 static unsigned next_refusal;
 
-static bool refused_before(pid_t thread, uint64_t ino)
+static bool may_open(pid_t thread, uint64_t ino)
 {
 	for (size_t i = 0; i < REFUSALS; i++)
-		if (refusals[i].thread == thread && refusals[i].ino == ino) {
-			refusals[i].ino =
-				0; /* not the thread: 0 is one, of another PID namespace */
+		if (refusals[i].used && refusals[i].thread == thread && refusals[i].ino == ino)
 			return true;
-		}
 	return false;
 }
 
@@ -77,14 +77,24 @@ static void forget_refusals(pid_t thread)
 {
 	for (size_t i = 0; i < REFUSALS; i++)
 		if (refusals[i].thread == thread)
-			refusals[i].ino = 0;
+			refusals[i].used = false;
 }
 
 static void remember_refusal(pid_t thread, uint64_t ino)
 {
+	forget_refusals(thread);
+	refusals[next_refusal].used = true;
 	refusals[next_refusal].thread = thread;
-	refusals[next_refusal++ % REFUSALS].ino = ino;
+	refusals[next_refusal++].ino = ino;
 	next_refusal %= REFUSALS;
+}
+
+/* THREAD found INO instead (0: nothing). */
+static void found_after_refusal(pid_t thread, uint64_t ino)
+{
+	for (size_t i = 0; i < REFUSALS; i++)
+		if (refusals[i].thread == thread)
+			refusals[i].ino = ino;
 }
 
 /* A node below FOLDER that is an object or a version: named by the store, not by a row. */
@@ -170,12 +180,12 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct node folder, node;
 	int r;
 
-	forget_refusals(fuse_req_ctx(req)->pid);
 	r = node_get(store, parent, &folder);
 	if (r == 0)
 		r = lookup(store, req, &folder, name, &node);
 	if (r == 0)
 		r = node_entry(store, &node, &entry);
+	found_after_refusal(fuse_req_ctx(req)->pid, r == 0 ? entry.ino : 0);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -445,10 +455,12 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	r = node_get(store, ino, &node);
-	if (r == 0 && !node.current && !refused_before(fuse_req_ctx(req)->pid, ino)) {
-		remember_refusal(fuse_req_ctx(req)->pid, ino);
+	if (r == 0 && !node.current && !may_open(fuse_req_ctx(req)->pid, ino))
 		r = -ESTALE;
-	}
+	if (r == -ESTALE)
+		remember_refusal(fuse_req_ctx(req)->pid, ino);
+	else
+		forget_refusals(fuse_req_ctx(req)->pid);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
