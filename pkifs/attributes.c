@@ -81,7 +81,7 @@ int node_attributes(struct store *store, const struct node *node, struct stat *a
 	int r = 0;
 
 	*attributes = (struct stat){ .st_nlink = 1, .st_blksize = 4096 };
-	attributes->st_ino = inode_make(node->file, false, node->number);
+	attributes->st_ino = inode_make(node->file, node->number);
 	if (node->file == FILE_TEMPORARY) {
 		r = temporary_attributes(store, node, attributes);
 	} else if (file_rows[node->file].flags & FILE_IS_FOLDER) {

@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 
 #define INODE_FILE_SHIFT 56
-#define INODE_ALIAS      (UINT64_C(1) << 55)
-#define INODE_NUMBER     (INODE_ALIAS - 1)
+#define INODE_NUMBER     ((UINT64_C(1) << INODE_FILE_SHIFT) - 1)
 
 /* clang-format off */
 const struct file_row file_rows[FILES] = {
@@ -58,10 +57,9 @@ const struct file_row file_rows[FILES] = {
 };
 /* clang-format on */
 
-uint64_t inode_make(enum file file, bool alias, int64_t number)
+uint64_t inode_make(enum file file, int64_t number)
 {
-	return (uint64_t)file << INODE_FILE_SHIFT | (alias ? INODE_ALIAS : 0) |
-	       ((uint64_t)number & INODE_NUMBER);
+	return (uint64_t)file << INODE_FILE_SHIFT | ((uint64_t)number & INODE_NUMBER);
 }
 
 enum file inode_file(uint64_t ino)
@@ -76,7 +74,7 @@ int64_t inode_number(uint64_t ino)
 
 uint64_t node_inode(const struct node *node)
 {
-	return inode_make(node->file, node->alias, node->number);
+	return inode_make(node->file, node->number);
 }
 
 /* The object that the row of the node's number belongs to. */
@@ -130,9 +128,7 @@ int node_get(struct store *store, uint64_t ino, struct node *node)
 	int64_t object;
 	int r;
 
-	*node = (struct node){ .file = inode_file(ino),
-		               .alias = ino & INODE_ALIAS,
-		               .number = inode_number(ino) };
+	*node = (struct node){ .file = inode_file(ino), .number = inode_number(ino) };
 	if (node->file >= FILES)
 		return -ESTALE;
 	r = owner_of(store, node, &object);

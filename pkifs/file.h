@@ -1,7 +1,7 @@
 /*
  * The tree's files: one row each. An inode's number says everything by itself: the row of its
- * file, an alias bit, and the row in the store that its content comes from. Content of an inode
- * never changes; what changes gets a new inode, and OPEN of the old one is answered ESTALE.
+ * file, and the row in the store that its content comes from. Content of an inode never changes;
+ * what changes gets a new inode, and OPEN of the old one is answered ESTALE.
  */
 #ifndef PKIFS_FILE_H
 #define PKIFS_FILE_H
@@ -100,13 +100,12 @@ extern const struct file_row file_rows[FILES];
 /* An inode taken apart, with its object. */
 struct node {
 	enum file file;
-	bool alias;
 	int64_t number;
 	struct object object; /* id 0: none */
 	bool current;         /* this is what a new open gets */
 };
 
-uint64_t inode_make(enum file file, bool alias, int64_t number);
+uint64_t inode_make(enum file file, int64_t number);
 enum file inode_file(uint64_t ino);
 int64_t inode_number(uint64_t ino);
 /* -ESTALE where the object or row is gone. */

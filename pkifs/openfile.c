@@ -174,7 +174,7 @@ struct temporary *temporary_add(struct store *store, uint64_t folder, const char
 	if (free_one->buffer < 0)
 		return NULL;
 	memcpy(free_one->name, name, strlen(name) + 1);
-	free_one->ino = inode_make(FILE_TEMPORARY, false, (int64_t)++store->shared->next_temporary);
+	free_one->ino = inode_make(FILE_TEMPORARY, (int64_t)++store->shared->next_temporary);
 	return free_one;
 }
 

@@ -76,7 +76,7 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = db_prune(store->db, object->id, store_setting(store, "keep-versions"),
 		             row_is_open, store);
 	if (r == 0)
-		r = publisher_tell(store, object, files);
+		r = publisher_tell(store, object, old.id, files);
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version &&
 	    edition->version)
 		r = on_change_run(store, object, edition->version);

@@ -4,11 +4,18 @@
 
 #include "pkifs/tree.h"
 
+/* What hidden names begin with: the number of the edition that was replaced, `-`, the name. */
+#define PUBLISH_PREFIX ".publish-"
+
 /*
  * After the commit, the publisher renames hidden names onto FILES (a bit each) of OBJECT through
- * the mount, so that inotify tells and stat is fresh. It is never waited for.
+ * the mount, so that inotify tells and stat is fresh; OLD is the edition that was in force. It is
+ * never waited for.
  */
-int publisher_tell(struct store *store, const struct object *object, uint64_t files);
+int publisher_tell(struct store *store, const struct object *object, int64_t old, uint64_t files);
+
+/* Whether EDITION was one of OBJECT's that the publisher had to tell the end of. */
+bool publisher_replaces(int64_t object, int64_t edition);
 
 /* After the commit, the supervisor runs the config's `on-change` for the version in this row. */
 int on_change_run(struct store *store, const struct object *object, int64_t version);

@@ -2,6 +2,10 @@
  * Telling watchers: inotify reports what is done through the mount by others than the one who
  * serves it. So the publisher, a process of its own, renames a hidden name onto each file that
  * is new. It may be killed at any moment: its loss changes nothing.
+ *
+ * Who watches a file, not its folder, has an inode of the old edition. The hidden name says which
+ * edition that was, and for the publisher the file still is that inode: the rename then replaces
+ * it, and its watchers see that (ATTRIB, DELETE_SELF), as they would on any file system.
  */
 #include "pkifs/publish.h"
 
@@ -21,6 +25,12 @@ static struct child *publisher;
 static bool is_ready;
 static struct record *queued[256];
 static size_t queued_count;
+
+/* Editions that were replaced, of which the publisher is to tell or did. */
+static struct {
+	int64_t object, edition;
+} replaced[256];
+static size_t next_replaced;
 
 static void ready(struct child *child, int signing, void *user)
 {
@@ -70,16 +80,28 @@ static void send_message(struct store *store, struct record *record)
 	record_free(record);
 }
 
-int publisher_tell(struct store *store, const struct object *object, uint64_t files)
+bool publisher_replaces(int64_t object, int64_t edition)
+{
+	for (size_t i = 0; i < COUNT(replaced); i++)
+		if (replaced[i].object == object && replaced[i].edition == edition)
+			return true;
+	return false;
+}
+
+int publisher_tell(struct store *store, const struct object *object, int64_t old, uint64_t files)
 {
 	struct record *record;
 
 	if (!files)
 		return 0;
+	replaced[next_replaced].object = object->id;
+	replaced[next_replaced++].edition = old;
+	next_replaced %= COUNT(replaced);
 	record = record_new();
 	if (!record)
 		return -ENOMEM;
 	record_add(record, "frame", "publish");
+	record_add_number(record, "edition", old);
 	record_addf(record, "folder", "%s/%s", kind_name(object->kind), object->name);
 	for (enum file file = 0; file < FILES; file++)
 		if (files & 1ull << file)
@@ -88,11 +110,12 @@ int publisher_tell(struct store *store, const struct object *object, uint64_t fi
 }
 
 /* One rename; a name that is not there (any more) is no matter. */
-static void publish(int mount, const char *folder, const char *name)
+static void publish(int mount, const char *folder, long long edition, const char *name)
 {
 	char hidden[256], shown[256];
 
-	if (snprintf(hidden, sizeof hidden, "%s/.publish-%s", folder, name) >= (int)sizeof hidden ||
+	if (snprintf(hidden, sizeof hidden, "%s/" PUBLISH_PREFIX "%lld-%s", folder, edition,
+	             name) >= (int)sizeof hidden ||
 	    snprintf(shown, sizeof shown, "%s/%s", folder, name) >= (int)sizeof shown)
 		return;
 	if (renameat(mount, hidden, mount, shown) < 0 && errno != ENOENT)
@@ -110,7 +133,7 @@ int publisher_main(int control, const char *mount_point)
 		const struct field *name;
 
 		for (size_t i = 0; folder && (name = record_next(record, "name", &i)) != NULL;)
-			publish(mount, folder, name->value);
+			publish(mount, folder, record_number(record, "edition", 0), name->value);
 		if (mount >= 0)
 			close(mount);
 		record_free(record);

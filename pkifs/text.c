@@ -6,6 +6,7 @@
  */
 #include "pkifs/content.h"
 #include "pkifs/object.h"
+#include "pkifs/publish.h"
 #include "pkifs/secrets.h"
 #include "pkifs/tree.h"
 
@@ -659,8 +660,11 @@ void tree_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
 		fuse_reply_err(req, -r);
 		return;
 	}
-	if (strncmp(name, ".publish-", 9) == 0) { /* the publisher's: the event is all it is for */
-		fuse_reply_err(req, strcmp(name + 9, newname) == 0 ? 0 : EPERM);
+	if (strncmp(name, PUBLISH_PREFIX, sizeof PUBLISH_PREFIX - 1) == 0) {
+		const char *shown = strchr(name + sizeof PUBLISH_PREFIX - 1, '-');
+
+		/* the event is all it is for */
+		fuse_reply_err(req, shown && strcmp(shown + 1, newname) == 0 ? 0 : EPERM);
 		return;
 	}
 	file = file_find(folder.file, newname);

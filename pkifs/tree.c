@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "pkifs/content.h"
 #include "pkifs/object.h"
+#include "pkifs/publish.h"
 #include "pkifs/secrets.h"
 
 #include <ctype.h>
@@ -14,9 +15,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-/* Hidden names that the publisher renames onto ours; nobody else sees them. */
-#define PUBLISH_PREFIX ".publish-"
 
 struct store *req_store(fuse_req_t req)
 {
@@ -129,13 +127,8 @@ static int lookup_row(struct store *store, const struct node *folder, const char
 static int lookup_file(struct store *store, const struct node *folder, const char *name,
                        struct node *node)
 {
-	bool publish = strncmp(name, PUBLISH_PREFIX, sizeof PUBLISH_PREFIX - 1) == 0;
-	enum file file;
-	int r;
+	enum file file = file_find(folder->file, name);
 
-	if (publish)
-		name += sizeof PUBLISH_PREFIX - 1;
-	file = file_find(folder->file, name);
 	if (!file)
 		return -ENOENT;
 	if (file_rows[file].number == NUMBER_VERSION) {
@@ -145,9 +138,43 @@ static int lookup_file(struct store *store, const struct node *folder, const cha
 			               .current = true };
 		return 0;
 	}
-	r = node_of(store, folder->object.id ? &folder->object : NULL, file, node);
-	node->alias = publish;
+	return node_of(store, folder->object.id ? &folder->object : NULL, file, node);
+}
+
+/* The thread that looked a hidden name up, and the old inode that it is going to rename onto. */
+static struct {
+	pid_t thread;
+	uint64_t ino;
+} publishing;
+
+/* A name of the publisher's (pkifs/publisher.c): the file itself. */
+static int lookup_hidden(struct store *store, pid_t thread, const struct node *folder,
+                         const char *name, struct node *node)
+{
+	int64_t edition;
+	char *end;
+	int r;
+
+	edition = strtoll(name + sizeof PUBLISH_PREFIX - 1, &end, 10);
+	if (*end != '-' || !publisher_replaces(folder->object.id, edition))
+		return -ENOENT;
+	r = lookup_file(store, folder, end + 1, node);
+	if (r == 0 && file_rows[node->file].number != NUMBER_EDITION)
+		return -ENOENT;
+	publishing.thread = r == 0 ? thread : 0;
+	publishing.ino = r == 0 ? inode_make(node->file, edition) : 0;
 	return r;
+}
+
+/* For the publisher, ENTRY of NODE is what the file was: it is there to be replaced. */
+static void show_replaced(pid_t thread, const struct node *node, struct fuse_entry_param *entry)
+{
+	if (publishing.thread != thread || inode_file(publishing.ino) != node->file ||
+	    !publisher_replaces(node->object.id, inode_number(publishing.ino)))
+		return;
+	entry->ino = entry->attr.st_ino = publishing.ino;
+	entry->attr_timeout = entry->entry_timeout = 0;
+	publishing.thread = 0;
 }
 
 /* What NAME in FOLDER is to the process that asks. */
@@ -159,6 +186,8 @@ static int lookup(struct store *store, fuse_req_t req, const struct node *folder
 
 	if (!(file_rows[folder->file].flags & FILE_IS_FOLDER))
 		return -ENOTDIR;
+	if (strncmp(name, PUBLISH_PREFIX, sizeof PUBLISH_PREFIX - 1) == 0)
+		return lookup_hidden(store, fuse_req_ctx(req)->pid, folder, name, node);
 	r = lookup_row(store, folder, name, node);
 	if (r == -ENOENT)
 		r = lookup_file(store, folder, name, node);
@@ -185,6 +214,8 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = lookup(store, req, &folder, name, &node);
 	if (r == 0)
 		r = node_entry(store, &node, &entry);
+	if (r == 0 && name[0] != '.')
+		show_replaced(fuse_req_ctx(req)->pid, &node, &entry);
 	found_after_refusal(fuse_req_ctx(req)->pid, r == 0 ? entry.ino : 0);
 	if (r < 0)
 		fuse_reply_err(req, -r);
@@ -386,7 +417,7 @@ static void list_objects(fuse_req_t req, const struct node *folder, off_t offset
 	while (db_object_next(store->db, ca ? KIND_CA : KIND_LOCAL, after, &object) == 0) {
 		after = object.id;
 		if (!add_entry(req, bytes, size, used, object.name,
-		               inode_make(ca ? FILE_CA : FILE_LOCAL, false, object.id), true,
+		               inode_make(ca ? FILE_CA : FILE_LOCAL, object.id), true,
 		               3 + object.id))
 			return;
 	}
@@ -401,8 +432,8 @@ static void list_versions(fuse_req_t req, const struct node *folder, off_t offse
 
 	while (db_version_next(store->db, folder->object.id, number, &version, &number) == 0) {
 		snprintf(name, sizeof name, "%lld", (long long)number);
-		if (!add_entry(req, bytes, size, used, name,
-		               inode_make(FILE_VERSION, false, version), true, 3 + number))
+		if (!add_entry(req, bytes, size, used, name, inode_make(FILE_VERSION, version),
+		               true, 3 + number))
 			return;
 	}
 }
