@@ -1,0 +1,190 @@
+"""A thousand new versions under readers: each sees one whole version, and never an older one."""
+
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import time
+
+from harness import Test, main, run, until
+
+VERSIONS = int(os.environ.get("VERSIONS", 1000))
+KEYS = 100  # made once, taken round and round
+SHARE = 3   # certificates of each key
+KEPT = 3     # versions that have their key: keep-versions, and the one in force
+READERS = 20
+MISSES = 16
+HANG = 20
+
+
+def make_pairs(folder, count=KEYS):
+    """COUNT keys and SHARE certificates of each, as (key, certificate) in PEM."""
+    pairs = []
+    for i in range(count):
+        key = folder / f"key{i}"
+        run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-out", key)
+        for j in range(SHARE):
+            done = run("openssl", "req", "-x509", "-key", key, "-days", "9", "-subj",
+                       f"/CN=version {i * SHARE + j}")
+            assert done.returncode == 0, done.stderr
+            pairs.append((key.read_text(), done.stdout))
+    return pairs
+
+
+class Round:
+    """The files as a reader finds them: which key it is, and whose certificate."""
+
+    def __init__(self, www, pairs):
+        self.www = www
+        self.keys = {key: i // SHARE for i, (key, _) in enumerate(pairs)}
+        self.certificates = {certificate: i for i, (_, certificate) in enumerate(pairs)}
+
+    def key(self, name="key.pem"):
+        return self.keys[(self.www / name).read_text()]
+
+    def certificate(self, name="cert.pem"):
+        """The number of the key that it is for."""
+        return self.certificates[(self.www / name).read_text()] // SHARE
+
+    def pair(self, name="bundle.pem"):
+        text = (self.www / name).read_text()
+        at = text.index("-----BEGIN CERTIFICATE")
+        key, certificate = self.keys[text[:at]], self.certificates[text[at:]]
+        if key != certificate // SHARE:
+            raise ValueError(f"{name}: key {key} with certificate {certificate}")
+        return key
+
+    @staticmethod
+    def follows(first, then):
+        if (then - first) % KEYS > KEYS // 2:
+            raise ValueError(f"{then} after {first}")
+
+    def key_then_certificate(self):
+        self.follows(self.key(), self.certificate())
+
+    def certificate_then_key(self):
+        self.follows(self.certificate(), self.key())
+
+    def bundle(self):
+        first = self.pair()
+        self.follows(first, self.certificate("fullchain.pem"))
+
+    def version(self):
+        """The newest of versions/<n>/: whole and matching, however long ago it was listed."""
+        number = max(int(name) for name in os.listdir(self.www / "versions"))
+        certificate = self.certificate(f"versions/{number}/cert.pem")
+        try:
+            pair = self.pair(f"versions/{number}/bundle.pem")
+            key = self.key(f"versions/{number}/key.pem")
+        except FileNotFoundError:  # its key is gone: it was replaced more than KEPT times
+            now = max(int(name) for name in os.listdir(self.www / "versions"))
+            if now - number < KEPT:
+                raise
+            return
+        if (pair, key) != (certificate, certificate):
+            raise ValueError(f"version {number}: {certificate}, {pair}, {key}")
+
+    def miss(self):
+        for name in ("nobody/cert.pem", "www/cert.pem.tmp", f"www{os.getpid()}"):
+            if (self.www.parent / name).exists():
+                raise ValueError(f"{name} exists")
+
+
+class Reader(multiprocessing.Process):
+    def __init__(self, one):
+        super().__init__(daemon=True)
+        self.one, self.end, self.said = one, multiprocessing.Event(), multiprocessing.Queue()
+
+    def run(self):
+        times, longest, wrong = 0, 0, None
+        while not self.end.is_set() and not wrong:
+            begin = time.monotonic()
+            try:
+                self.one()
+            except (OSError, KeyError, ValueError) as error:
+                wrong = f"{self.one.__name__}: {error!r:.300}"
+            longest = max(longest, time.monotonic() - begin)
+            times += 1
+            time.sleep(0.05)  # so many processes leave no time for the writer otherwise
+        self.said.put((times, longest, wrong))
+
+
+def watches(pid):
+    """Whether the process has an inotify watch."""
+    fds = pathlib.Path(f"/proc/{pid}/fdinfo")
+    return any("inotify wd" in (fds / fd).read_text() for fd in os.listdir(fds))
+
+
+class Versions(Test):
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount()
+        self.www = self.m.point / "local/www"
+        os.mkdir(self.www)
+
+    def test_a_thousand_versions_under_readers(self):
+        pairs = make_pairs(self.folder)
+        self.m.write("local/www/key.pem", pairs[0][0])
+        self.m.write("local/www/cert.pem", pairs[0][1])
+        turn = Round(self.www, pairs)
+        kinds = (turn.key_then_certificate, turn.certificate_then_key, turn.bundle, turn.version)
+        readers = [Reader(kinds[i % len(kinds)]) for i in range(READERS)]
+        readers += [Reader(turn.miss) for _ in range(MISSES)]
+        for reader in readers:
+            reader.start()
+        begin, slowest = time.monotonic(), 0
+        for i in range(1, VERSIONS):
+            key, certificate = pairs[i % len(pairs)]
+            before = time.monotonic()
+            if i % SHARE == 0:
+                self.m.write("local/www/key.pem", key)
+            self.m.write("local/www/cert.pem", certificate)
+            slowest = max(slowest, time.monotonic() - before)
+        seconds = time.monotonic() - begin
+        results = []
+        for reader in readers:
+            reader.end.set()
+        for reader in readers:
+            self.assertTrue(until(lambda: not reader.said.empty(), HANG), "a reader hangs")
+            results.append(reader.said.get())
+            reader.join()
+        self.assertEqual([wrong for _, _, wrong in results if wrong], [])
+        self.assertEqual(self.m.status("local/www")["version"], str(VERSIONS))
+        print(f"{VERSIONS} versions in {seconds:.1f} s, slowest {slowest * 1000:.0f} ms; "
+              f"{sum(r[0] for r in results[:READERS])} reads of {READERS} processes, "
+              f"{sum(r[0] for r in results[READERS:])} misses of {MISSES}; longest wait "
+              f"{max(r[1] for r in results) * 1000:.0f} ms")
+
+    def test_an_open_file_keeps_its_version(self):
+        pairs = make_pairs(self.folder, 2)[:5]
+        self.m.write("local/www/key.pem", pairs[0][0])
+        self.m.write("local/www/cert.pem", pairs[0][1])
+        with open(self.www / "bundle.pem") as bundle, open(self.www / "cert.pem") as certificate:
+            old = self.m.read("local/www/bundle.pem")
+            for key, text in pairs[1:]:
+                self.m.write("local/www/key.pem", key)
+                self.m.write("local/www/cert.pem", text)
+            self.assertEqual(bundle.read(), old)
+            self.assertEqual(certificate.read(), pairs[0][1])
+        self.assertEqual(self.m.read("local/www/cert.pem"), pairs[4][1])
+
+    def test_watchers_see_a_renewal(self):
+        self.m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
+        self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
+        for target in (self.www / "cert.pem", self.www):
+            watcher = subprocess.Popen(
+                ["inotifywait", "-q", "-t", "20", "-e", "attrib,moved_to", "--include", "cert.pem$",
+                 target],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.addCleanup(watcher.stdout.close)
+            self.addCleanup(watcher.kill)
+            self.assertTrue(until(lambda: watches(watcher.pid)))
+            self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
+            said, _ = watcher.communicate(timeout=2 * HANG)
+            self.assertEqual(watcher.returncode, 0, f"no event on {target}")
+            print(said.strip().replace(str(self.www), "…"))
+
+
+if __name__ == "__main__":
+    main()
