@@ -145,6 +145,9 @@ int command_start(const char *command, const char *id, long long version, const 
 
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
+		signal(SIGPIPE, SIG_DFL); /* what we ignore is no concern of the program's */
+		signal(SIGXFSZ, SIG_DFL);
+		umask(022);
 		setsid();
 		syscall(SYS_close_range, 3u, ~0u, 0u);
 		execve(arguments[0], arguments, environment);

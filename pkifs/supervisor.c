@@ -25,6 +25,8 @@
 #define STOP_SECONDS    5
 #define COMMAND_SECONDS 60
 #define COMMAND_TRIES   3
+#define COMMANDS        16  /* that run at once; the others wait */
+#define PROCESSES       300 /* of the store's: the most workers there may be, and its other ones */
 
 /* A child of the store's. */
 struct process {
@@ -234,9 +236,15 @@ static void start_child(const struct record *record)
 	int sockets[4] = { -1, -1, -1, -1 }, pid, passed[2];
 	struct process *process = calloc(1, sizeof *process);
 	struct error err = { 0 };
+	int count = 0;
 
-	pid = process && kind ? start_kind(kind, sockets, &err)
-	                      : error_set(&err, -ENOMEM, "out of memory");
+	for (const struct process *other = s.processes; other; other = other->next)
+		count++;
+	if (count >= PROCESSES)
+		pid = error_set(&err, -EAGAIN, "the store has %d processes already", count);
+	else
+		pid = process && kind ? start_kind(kind, sockets, &err)
+		                      : error_set(&err, -ENOMEM, "out of memory");
 	if (pid < 0) {
 		log_error("%s: %s", kind ? kind : "a process", err.text);
 		reply("not-started", id, "reason", err.text, NULL, 0);
@@ -284,6 +292,23 @@ static void command_try(struct command *command)
 		command_done(command, err.text);
 }
 
+/* Starts the oldest of those that wait, where one may run. False: nothing is to be started. */
+static bool command_next(void)
+{
+	struct command *oldest = NULL;
+	int running = 0;
+
+	for (struct command *command = s.commands; command; command = command->next) {
+		running += command->pid > 0;
+		if (!command->tries)
+			oldest = command;
+	}
+	if (!oldest || running >= COMMANDS)
+		return false;
+	command_try(oldest);
+	return true;
+}
+
 static void command_new(struct record *record)
 {
 	struct command *command = calloc(1, sizeof *command);
@@ -295,7 +320,7 @@ static void command_new(struct record *record)
 	}
 	*command = (struct command){ .next = s.commands, .record = record };
 	s.commands = command;
-	command_try(command);
+	command_next();
 }
 
 static void command_ended(struct command *command, int status)
@@ -463,7 +488,9 @@ static void tick(uv_timer_t *timer)
 	(void)timer;
 	for (struct command *command = s.commands; command; command = command->next)
 		if (command->pid > 0 && now - command->started > COMMAND_SECONDS * 1000)
-			kill(command->pid, SIGKILL);
+			kill(-command->pid, SIGKILL); /* with all that it started */
+	while (!s.stopping && command_next()) {
+	}
 	if (s.stopping && now - s.stopping_since > STOP_SECONDS * 1000) {
 		if (s.store)
 			kill(s.store, SIGKILL);
