@@ -426,7 +426,8 @@ static int write_file(int fd, const void *bytes, size_t length)
 		at += n;
 		length -= (size_t)n;
 	}
-	return 0;
+	/* the store keeps it when it is told of it: its row must not outlive the bytes */
+	return fsync(fd) < 0 ? -errno : 0;
 }
 
 int crl_write(const struct crl *crl, int body, int index, struct error *err)

@@ -104,6 +104,18 @@ void crl_files_drop(struct store *store, struct crl_files *files)
 	in_use[files->number] = false;
 }
 
+/* The files are what the worker said; what a power cut cut short is no CRL that is empty. */
+static bool is_whole(int body, int index, const struct crl *crl)
+{
+	struct stat file;
+
+	if (body >= 0 && (fstat(body, &file) < 0 || file.st_size != crl->size))
+		return false;
+	return index < 0 ||
+	       (fstat(index, &file) == 0 && crl->entries >= 0 &&
+	        crl->entries <= file.st_size / ENTRY && file.st_size == crl->entries * ENTRY);
+}
+
 static int keep_files(struct store *store, const struct crl_files *files, int64_t crl)
 {
 	for (int i = 0; i < 2; i++) {
@@ -203,6 +215,8 @@ int crl_publish(struct store *store, const struct object *object, struct crl_fil
 	if (r < 0)
 		return r;
 	r = check_not_older(store, &edition, &crl, err);
+	if (r == 0 && !is_whole(files->body, files->index, &crl))
+		r = error_set(err, -EINVAL, "the CRL is not as long as its worker says");
 	if (r == 0)
 		r = db_crl_add(store->db, &crl, &edition.crl);
 	if (r == 0)
@@ -219,25 +233,24 @@ int crl_publish(struct store *store, const struct object *object, struct crl_fil
 	return r;
 }
 
-int crl_lookup(struct store *store, int64_t crl, const ASN1_INTEGER *serial, int64_t *time,
-               int *reason)
+int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *serial,
+               int64_t *time, int *reason)
 {
 	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
 	int length = ASN1_STRING_length(serial), found = 0;
 	unsigned char wanted[1 + SERIAL_MAX] = { 0 }, entry[ENTRY];
-	int fd = crl_open(store, crl, true);
-	struct stat file;
+	int fd = crl_open(store, crl->id, true);
 	off_t low = 0, high;
 
 	if (fd < 0)
 		return fd;
-	if (length > SERIAL_MAX || fstat(fd, &file) < 0) {
+	if (length > SERIAL_MAX || !is_whole(-1, fd, crl)) {
 		close(fd);
 		return -EINVAL;
 	}
 	wanted[0] = (unsigned char)length;
 	memcpy(wanted + 1 + SERIAL_MAX - length, bytes, (size_t)length);
-	for (high = file.st_size / ENTRY; !found && low < high;) {
+	for (high = crl->entries; !found && low < high;) {
 		off_t middle = low + (high - low) / 2;
 		int order;
 
@@ -310,7 +323,7 @@ static int describe_lookup(struct store *store, const struct crl *crl, const X50
 	int64_t time;
 	int reason, r;
 
-	r = crl_lookup(store, crl->id, X509_get0_serialNumber(certificate), &time, &reason);
+	r = crl_lookup(store, crl, X509_get0_serialNumber(certificate), &time, &reason);
 	if (r < 0) {
 		snprintf(text, size, "unknown (the CRL cannot be read)");
 		return 0;

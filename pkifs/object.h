@@ -10,10 +10,12 @@
 
 #include <openssl/x509.h>
 
+#define CERTIFICATES_MAX 100 /* of a worker's result */
+
 int object_create(struct store *store, enum kind kind, const char *name, uid_t uid, gid_t gid);
 /* -EBUSY while another object names it. */
 int object_remove(struct store *store, const struct object *object, struct error *err);
-/* chown or chmod of the folder: its owner is handed on to all that is in it. */
+/* chown of the folder: its owner is handed on to all that is in it. */
 int object_hand_over(struct store *store, const struct object *object, enum file folder,
                      const struct file_mode *mode);
 
@@ -95,8 +97,8 @@ void crl_incoming_remove(struct store *store, uint64_t handle);
 /* Removes the files that no row and no open file has. */
 void crl_sweep(struct store *store);
 /* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
-int crl_lookup(struct store *store, int64_t crl, const ASN1_INTEGER *serial, int64_t *time,
-               int *reason);
+int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *serial,
+               int64_t *time, int *reason);
 
 /* revocation as status spells it: "good", "revoked", "unknown", "unchecked", and how known. */
 int revocation_of(struct store *store, const struct object *object, const X509 *certificate,
