@@ -144,7 +144,8 @@ int node_set_mode(struct store *store, const struct node *node, const struct sta
 		new.uid = wanted->st_uid;
 	if (to_set & FUSE_SET_ATTR_GID)
 		new.gid = wanted->st_gid;
-	if (node->file == FILE_CA || node->file == FILE_LOCAL)
+	if ((node->file == FILE_CA || node->file == FILE_LOCAL) &&
+	    (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
 		return object_hand_over(store, &node->object, node->file, &new);
 	return db_mode_set(store->db, node->object.id, own, &new);
 }

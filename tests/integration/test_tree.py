@@ -8,6 +8,7 @@ import select
 import stat
 import subprocess
 import time
+import unittest
 
 from harness import BIN, Test, main, run, shell, until
 
@@ -50,6 +51,17 @@ class Tree(Test):
         with self.assertRaises(OSError) as caught:
             os.rename(m.point / "local/a/config", m.point / "local/b/config")
         self.assertEqual(caught.exception.errno, errno.EXDEV)
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs another user")
+    def test_a_folder_s_mode_leaves_the_owners_of_its_files(self):
+        folder = self.m.point / "local/moded"
+        os.mkdir(folder)
+        os.chown(folder / "config", 65534, 65534)
+        os.chmod(folder, 0o750)
+        self.assertEqual(os.stat(folder / "config").st_uid, 65534)
+        self.assertEqual(os.stat(folder).st_mode & 0o777, 0o750)
+        os.chown(folder, 1, 1)
+        self.assertEqual(os.stat(folder / "config").st_uid, 1)
 
     def test_owner_and_mode_are_kept_and_never_too_wide(self):
         m = self.mount()
