@@ -301,8 +301,12 @@ static int result_certificates(const struct record *result, STACK_OF(X509) * *ce
 
 	*certificates = sk_X509_new_null();
 	while (*certificates && (field = record_next(result, "certificate", &index))) {
-		X509 *certificate = certificate_from_der(field->value, field->length, err);
+		X509 *certificate;
 
+		if (sk_X509_num(*certificates) >= CERTIFICATES_MAX)
+			return error_set(err, -EINVAL, "the CA sent more than %d certificates",
+			                 CERTIFICATES_MAX);
+		certificate = certificate_from_der(field->value, field->length, err);
 		if (!certificate)
 			return -EINVAL;
 		if (!sk_X509_push(*certificates, certificate)) {

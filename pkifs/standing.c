@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define BACK_OFF_MAX 60
+/* What a CA may say about when to come again: neither at once for ever, nor never. */
+#define AFTER_MIN 1
+#define AFTER_MAX 86400
 
 void standing_clear(struct standing *standing)
 {
@@ -53,8 +56,10 @@ int64_t standing_delay(const struct standing *standing)
 	if (standing->settings)
 		interval = record_number(standing->settings, "enrollment-retry-interval", 0);
 	if (interval == 0) {
-		for (interval = 1; interval < 1ll << (standing->request.attempts & 31) &&
-		                   interval < BACK_OFF_MAX;)
+		for (interval = 1;
+		     interval < 1ll << (standing->request.attempts < 31 ? standing->request.attempts
+		                                                        : 31) &&
+		     interval < BACK_OFF_MAX;)
 			interval *= 2;
 		interval = interval < BACK_OFF_MAX ? interval : BACK_OFF_MAX;
 	}
@@ -85,11 +90,12 @@ int standing_set(struct store *store, struct standing *standing, enum request_st
 	standing->request.state = state;
 	standing->request.changed = store_now(store);
 	snprintf(standing->request.error, sizeof standing->request.error, "%s", error ? error : "");
+	text_printable(standing->request.error); /* it may be a worker's */
 	if (!request_active(&standing->request))
 		blob_clear(&standing->request.resume);
 	r = db_request_update(store->db, &standing->request);
 	if (r == 0 && error)
-		r = db_object_set_error(store->db, standing->object.id, error);
+		r = db_object_set_error(store->db, standing->object.id, standing->request.error);
 	store->wake = true;
 	return r;
 }
@@ -127,6 +133,10 @@ int standing_later(struct store *store, struct standing *standing, bool pending,
 		         limit == 1 ? "retry" : "retries");
 		return standing_finish(store, standing, REQUEST_FAILED, text);
 	}
+	if (seconds >= 0)
+		seconds = seconds < AFTER_MIN   ? AFTER_MIN
+		          : seconds > AFTER_MAX ? AFTER_MAX
+		                                : seconds;
 	standing->request.pending = pending;
 	standing->request.attempts++;
 	standing->request.next_attempt =

@@ -223,18 +223,28 @@ static int describe(struct store *store, const struct object *object, struct rec
 	return r;
 }
 
+/* One line, whatever is in the value: some of it came from a CA. */
+static int add_line(struct content *content, const struct field *field)
+{
+	char *value = strdup(field->value);
+	int r = -ENOMEM;
+
+	if (value) {
+		text_printable(value);
+		r = content_addf(content, "%s =%s%s\n", field->key, *value ? " " : "", value);
+	}
+	free(value);
+	return r;
+}
+
 int make_status(struct store *store, const struct node *node, struct content *content)
 {
 	struct record *status = NULL;
 	struct summary summary;
 	int r = describe(store, &node->object, &status, &summary);
 
-	for (size_t i = 0; r == 0 && i < record_count(status); i++) {
-		const struct field *field = record_field(status, i);
-
-		r = content_addf(content, "%s =%s%s\n", field->key, *field->value ? " " : "",
-		                 field->value);
-	}
+	for (size_t i = 0; r == 0 && i < record_count(status); i++)
+		r = add_line(content, record_field(status, i));
 	content->time = store_now(store);
 	record_free(status);
 	return r;

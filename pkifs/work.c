@@ -186,20 +186,43 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	return r;
 }
 
-static int publish_csr(struct store *store, const struct standing *standing,
-                       const struct record *result)
+/* The request in DER; NULL where it is none, or not for the key in row KEY. */
+static X509_REQ *read_csr(struct store *store, int64_t key, const struct field *der)
+{
+	const unsigned char *at = (const unsigned char *)der->value, *end = at + der->length;
+	X509_REQ *request = d2i_X509_REQ(NULL, &at, (long)der->length);
+	EVP_PKEY *ours = NULL, *asked = request ? X509_REQ_get0_pubkey(request) : NULL;
+	struct key_pair pair;
+	bool ok = false;
+
+	if (at == end && asked && db_key_get(store->db, key, &pair) == 0) {
+		ours = public_key_from_der(pair.public.data, pair.public.length);
+		ok = ours && EVP_PKEY_eq(ours, asked) == 1 && X509_REQ_verify(request, ours) == 1;
+		key_pair_clear(&pair);
+	}
+	EVP_PKEY_free(ours);
+	if (ok)
+		return request;
+	X509_REQ_free(request);
+	return NULL;
+}
+
+static int publish_csr(struct store *store, const struct standing *standing, int64_t key,
+                       const struct record *result, struct error *err)
 {
 	const struct field *der = record_find(result, "csr");
-	const unsigned char *at = der ? (const unsigned char *)der->value : NULL;
 	struct edition edition;
-	X509_REQ *request = der ? d2i_X509_REQ(NULL, &at, (long)der->length) : NULL;
+	X509_REQ *request = der ? read_csr(store, key, der) : NULL;
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *text;
 	int r;
 
 	r = db_edition_get(store->db, standing->object.edition, &edition);
-	if (r == 0 && (!request || !bio || !PEM_write_bio_X509_REQ(bio, request)))
-		r = -EBADMSG;
+	if (r == 0 && !request)
+		r = error_set(err, -EBADMSG,
+		              "the certificate request that was made is not for this key");
+	if (r == 0 && (!bio || !PEM_write_bio_X509_REQ(bio, request)))
+		r = -ENOMEM;
 	if (r == 0) {
 		blob_clear(&edition.csr);
 		edition.csr.length = (size_t)BIO_get_mem_data(bio, &text);
@@ -230,7 +253,14 @@ static int publish_certificates(struct store *store, const struct standing *stan
 	int r = candidates.certificates ? 0 : -ENOMEM;
 
 	while (r == 0 && (field = record_next(result, "certificate", &index))) {
-		X509 *certificate = certificate_from_der(field->value, field->length, err);
+		X509 *certificate;
+
+		if (sk_X509_num(candidates.certificates) >= CERTIFICATES_MAX) {
+			r = error_set(err, -EINVAL, "the CA sent more than %d certificates",
+			              CERTIFICATES_MAX);
+			break;
+		}
+		certificate = certificate_from_der(field->value, field->length, err);
 
 		if (!certificate || !sk_X509_push(candidates.certificates, certificate)) {
 			X509_free(certificate);
@@ -254,6 +284,6 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
 	if (strcmp(standing->request.action, "generate-csr") == 0)
-		return publish_csr(store, standing, result);
+		return publish_csr(store, standing, key, result, err);
 	return publish_certificates(store, standing, key, result, err);
 }
