@@ -74,35 +74,38 @@ void db_close(struct db *db)
 
 int db_begin(struct db *db)
 {
-	return sql_run(db, "BEGIN IMMEDIATE", "");
+	int r = sql_run(db, "BEGIN IMMEDIATE", "");
+
+	if (r == 0)
+		db->begun = true;
+	return r;
 }
 
 int db_commit(struct db *db)
 {
-	int r;
+	int r = db->begun && !sql_lost(db) ? sql_run(db, "COMMIT", "") : -EIO;
 
-	if (!db_in_transaction(db)) /* an error inside it has rolled it back */
-		return -EIO;
-	r = sql_run(db, "COMMIT", "");
 	if (r < 0)
 		db_rollback(db);
+	db->begun = false;
 	return r;
 }
 
 void db_rollback(struct db *db)
 {
-	if (db_in_transaction(db))
+	if (!sqlite3_get_autocommit(db->sqlite))
 		sql_run(db, "ROLLBACK", "");
+	db->begun = false;
 }
 
 bool db_in_transaction(const struct db *db)
 {
-	return !sqlite3_get_autocommit(db->sqlite);
+	return db->begun;
 }
 
 int db_savepoint(struct db *db)
 {
-	return sql_run(db, "SAVEPOINT change", "");
+	return sql_lost(db) ? -EIO : sql_run(db, "SAVEPOINT change", "");
 }
 
 int db_release(struct db *db)
@@ -112,7 +115,7 @@ int db_release(struct db *db)
 
 void db_undo(struct db *db)
 {
-	if (db_in_transaction(db)) {
+	if (!sqlite3_get_autocommit(db->sqlite)) {
 		sql_run(db, "ROLLBACK TO change", "");
 		sql_run(db, "RELEASE change", "");
 	}

@@ -37,6 +37,8 @@ void db_close(struct db *db);
 /*
  * One transaction for all changes of a turn; each change between db_savepoint and db_release
  * (keep) or db_undo (drop) fails alone. db_commit makes all durable or none (-ENOSPC, -EIO).
+ * When a full disk or a damaged one costs the transaction before its end, it stays open in name:
+ * db_savepoint and db_commit answer -EIO.
  */
 int db_begin(struct db *db);
 int db_commit(struct db *db);

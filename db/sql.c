@@ -94,6 +94,11 @@ int sql_done(sqlite3_stmt *statement, int result)
 	return sql_errno(result);
 }
 
+bool sql_lost(const struct db *db)
+{
+	return db->begun && sqlite3_get_autocommit(db->sqlite);
+}
+
 int sql_run(struct db *db, const char *sql, const char *format, ...)
 {
 	sqlite3_stmt *statement;
@@ -105,6 +110,8 @@ int sql_run(struct db *db, const char *sql, const char *format, ...)
 	va_end(args);
 	if (r < 0)
 		return r;
+	if (sql_lost(db) && !sqlite3_stmt_readonly(statement))
+		return sql_done(statement, SQLITE_IOERR);
 	return sql_done(statement, sqlite3_step(statement));
 }
 

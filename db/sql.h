@@ -11,6 +11,7 @@
 
 struct db {
 	sqlite3 *sqlite;
+	bool begun; /* a transaction, whose end has not been asked for */
 	struct {
 		const char *sql; /* the literal itself is the key */
 		sqlite3_stmt *statement;
@@ -27,6 +28,14 @@ int sql_bind(struct db *db, sqlite3_stmt **statement, const char *sql, const cha
 
 /* Resets; returns the negative errno of SQLite's RESULT (0 for ROW, DONE, OK). */
 int sql_done(sqlite3_stmt *statement, int result);
+
+/*
+ * A full disk or a read error inside a transaction makes SQLite drop all of it and go on without
+ * one. The transaction counts as open until its owner asks for the commit, which then fails, and
+ * nothing is written till then: else a later change would be durable by itself, and its commit
+ * would speak for the lost ones.
+ */
+bool sql_lost(const struct db *db);
 
 /* A statement without rows. */
 int sql_run(struct db *db, const char *sql, const char *format, ...);
