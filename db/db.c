@@ -7,16 +7,17 @@
 #include <string.h>
 
 /*
- * EXCLUSIVE before WAL: one process owns the file, and there is no -shm file, whose pages would
- * raise SIGBUS on a full disk.
+ * EXCLUSIVE before anything is read: one process owns the file, and there is no -shm file, whose
+ * pages would raise SIGBUS on a full disk. What writes to the file comes after the checks: a file
+ * that is not ours stays as it is.
  */
-static const char settings[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"
-			       "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-			       "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;"
-			       "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
-			       "PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=4194304;";
+static const char reading[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA foreign_keys=ON;"
+			      "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;"
+			      "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;";
+static const char writing[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+			      "PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=4194304;";
 
-static int check_whole(struct db *db, struct error *err)
+static int check_whole(struct db *db, const char *path, struct error *err)
 {
 	sqlite3_stmt *statement = NULL;
 	int result, r = 0;
@@ -25,33 +26,47 @@ static int check_whole(struct db *db, struct error *err)
 	if (result == SQLITE_OK)
 		result = sqlite3_step(statement);
 	if (result != SQLITE_ROW)
-		r = error_set(err, -EIO, "the store cannot be read: %s",
+		r = error_set(err, sql_errno(result), "the store %s cannot be read: %s", path,
 		              sqlite3_errmsg(db->sqlite));
 	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
-		r = error_set(err, -EIO, "the store is damaged: %s",
+		r = error_set(err, -EIO, "the store %s is damaged: %s", path,
 		              sqlite3_column_text(statement, 0));
 	sqlite3_finalize(statement);
 	return r;
 }
 
+static int run_settings(struct db *db, const char *settings, const char *path, struct error *err)
+{
+	int r = sql_errno(sqlite3_exec(db->sqlite, settings, NULL, NULL, NULL));
+
+	return r == 0 ? 0
+	              : error_set(err, r, "the store %s cannot be opened: %s", path,
+	                          sqlite3_errmsg(db->sqlite));
+}
+
 int db_open(const char *path, struct db **db, struct error *err)
 {
 	struct db *new = calloc(1, sizeof *new);
-	int result, r;
+	int r;
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
-	result = sqlite3_open_v2(path, &new->sqlite,
-	                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW |
-	                                 SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-	                         NULL);
-	if (result == SQLITE_OK)
-		result = sqlite3_exec(new->sqlite, settings, NULL, NULL, NULL);
-	if (result != SQLITE_OK)
-		r = error_set(err, sql_errno(result), "the store %s cannot be opened: %s", path,
-		              new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
-	else
-		r = check_whole(new, err);
+	r = sql_errno(sqlite3_open_v2(path, &new->sqlite,
+	                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+	                                      SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
+	                                      SQLITE_OPEN_EXRESCODE,
+	                              NULL));
+	if (r < 0)
+		error_set(err, r, "the store %s cannot be opened: %s", path,
+		          new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
+	if (r == 0)
+		r = run_settings(new, reading, path, err);
+	if (r == 0)
+		r = check_whole(new, path, err);
+	if (r == 0)
+		r = schema_check(new, err);
+	if (r == 0)
+		r = run_settings(new, writing, path, err);
 	if (r == 0)
 		r = schema_migrate(new, err);
 	if (r < 0) {

@@ -93,7 +93,12 @@ static int apply(struct db *db, size_t step)
 	return r;
 }
 
-int schema_migrate(struct db *db, struct error *err)
+static int unreadable(const struct db *db, int r, struct error *err)
+{
+	return error_set(err, r, "the store cannot be read: %s", db_reason(db));
+}
+
+int schema_check(struct db *db, struct error *err)
 {
 	int64_t owner, version, tables;
 	int r;
@@ -104,20 +109,29 @@ int schema_migrate(struct db *db, struct error *err)
 	if (r == 0)
 		r = pragma(db, "SELECT count(*) FROM sqlite_schema", &tables);
 	if (r < 0)
-		return error_set(err, r, "the store cannot be read: %s",
-		                 sqlite3_errmsg(db->sqlite));
+		return unreadable(db, r, err);
 	if (owner != APPLICATION_ID && (owner || version || tables))
 		return error_set(err, -EINVAL, "the file is an SQLite database of another program");
-	if (version > (int64_t)COUNT(steps))
+	if (version < 0 || version > (int64_t)COUNT(steps))
 		return error_set(err, -EINVAL,
 		                 "the store has schema %lld, this pkifs knows up to %zu: it was "
 		                 "written by a newer pkifs",
 		                 (long long)version, COUNT(steps));
+	return 0;
+}
+
+int schema_migrate(struct db *db, struct error *err)
+{
+	int64_t version;
+	int r = pragma(db, "PRAGMA user_version", &version);
+
+	if (r < 0)
+		return unreadable(db, r, err);
 	for (size_t step = (size_t)version; step < COUNT(steps); step++) {
 		r = apply(db, step);
 		if (r < 0)
 			return error_set(err, r, "the store's schema cannot be made: %s",
-			                 sqlite3_errmsg(db->sqlite));
+			                 db_reason(db));
 	}
 	return 0;
 }

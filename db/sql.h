@@ -50,7 +50,10 @@ void sql_text(sqlite3_stmt *statement, int column, char *text, size_t size);
 /* SQLite's result code as a negative errno. */
 int sql_errno(int result);
 
-/* Takes the store's schema to the newest version (db/schema.c). */
+/* db/schema.c. Whether the file is ours, or nobody's yet: -EINVAL for another program's, a newer.
+ */
+int schema_check(struct db *db, struct error *err);
+/* Takes the schema of a file that was checked to the newest version. */
 int schema_migrate(struct db *db, struct error *err);
 
 #endif
