@@ -253,7 +253,8 @@ int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line
 
 	r = sql_bind(db, &statement,
 	             "SELECT start, line FROM event WHERE start >= ifnull((SELECT start FROM event"
-	             " WHERE start <= ?1 ORDER BY start DESC LIMIT 1), ?1) ORDER BY start LIMIT 1",
+	             " WHERE start <= ?1 ORDER BY start DESC LIMIT 1), ?1)"
+	             " AND start+length(line) > ?1 ORDER BY start LIMIT 1",
 	             "i", offset);
 	if (r < 0)
 		return r;

@@ -203,7 +203,7 @@ int db_mode_set(struct db *db, int64_t object, unsigned file, const struct file_
 int db_event_add(struct db *db, const char *line, size_t length, int64_t keep);
 int db_event_end(struct db *db, int64_t *end);                    /* offset behind the last */
 int db_event_back(struct db *db, int64_t lines, int64_t *offset); /* start of the last LINES */
-/* The line that OFFSET lies in, or the next one there is; *START its offset. */
+/* The line that OFFSET lies in, or the next one there is, else -ENOENT; *START its offset. */
 int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line);
 
 /* FUSE requests whose change is in the store, by their `unique`. For one mount only. */
