@@ -1,0 +1,314 @@
+/* What the store keeps of what goes on: requests, events, modes, named values. */
+#include "store_fixture.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Requests */
+
+static int64_t add_request(struct fixture *f, const char *name, enum request_state standing)
+{
+	struct request request = { .state = standing, .created = 5, .changed = 6 };
+	int64_t id;
+
+	request.object = add_object(f, KIND_LOCAL, name);
+	strcpy(request.action, "enroll");
+	request.text = bytes("enroll\n", 7);
+	request.fields = bytes("\0\1", 2);
+	assert_int_equal(db_request_add(f->db, &request, &id), 0);
+	request_clear(&request);
+	return id;
+}
+
+static void a_requests_standing_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct request request;
+	struct object object;
+	int64_t id;
+
+	begin(f);
+	id = add_request(f, "gate", REQUEST_QUEUED);
+	assert_int_equal(db_object_find(f->db, KIND_LOCAL, "gate", &object), 0);
+	assert_int_equal(db_request_checkpoint(f->db, id,
+	                                       "id\0"
+	                                       "42",
+	                                       5, 77),
+	                 0);
+	assert_int_equal(db_request_get(f->db, object.id, &request), 0);
+	assert_int_equal(request.id, id);
+	assert_int_equal(request.state, REQUEST_QUEUED);
+	assert_int_equal(request.changed, 77);
+	assert_false(request.answered || request.pending);
+	request.state = REQUEST_WAITING;
+	request.attempts = 3;
+	request.next_attempt = 500;
+	request.answered = request.pending = true;
+	strcpy(request.error, "the CA has not decided yet");
+	assert_int_equal(db_request_update(f->db, &request), 0);
+	request_clear(&request);
+	commit(f);
+	reopen(f);
+	assert_int_equal(db_request_get(f->db, object.id, &request), 0);
+	assert_string_equal(request.action, "enroll");
+	assert_int_equal(request.state, REQUEST_WAITING);
+	assert_true(request.attempts == 3 && request.next_attempt == 500 && request.created == 5);
+	assert_true(request.answered && request.pending);
+	assert_string_equal(request.error, "the CA has not decided yet");
+	assert_blob(&request.text, "enroll\n", 7);
+	assert_blob(&request.fields, "\0\1", 2);
+	assert_blob(&request.resume,
+	            "id\0"
+	            "42",
+	            5);
+}
+
+static void only_active_requests_are_next(void **state)
+{
+	struct fixture *f = *state;
+	struct request request;
+	int64_t active[3], after = 0;
+
+	begin(f);
+	add_request(f, "a", REQUEST_NONE);
+	active[0] = add_request(f, "b", REQUEST_QUEUED);
+	add_request(f, "c", REQUEST_DONE);
+	active[1] = add_request(f, "d", REQUEST_RUNNING);
+	add_request(f, "e", REQUEST_FAILED);
+	add_request(f, "f", REQUEST_REJECTED);
+	active[2] = add_request(f, "g", REQUEST_WAITING);
+	commit(f);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(db_request_next(f->db, after, &request), 0);
+		assert_int_equal(request.id, active[i]);
+		assert_true(request_active(&request));
+		after = request.id;
+		request_clear(&request);
+	}
+	assert_int_equal(db_request_next(f->db, after, &request), -ENOENT);
+}
+
+static void a_new_request_takes_the_old_ones_place(void **state)
+{
+	struct fixture *f = *state;
+	struct request request = { .state = REQUEST_QUEUED }, got;
+	struct object object;
+	int64_t old, new;
+
+	begin(f);
+	old = add_request(f, "gate", REQUEST_WAITING);
+	assert_int_equal(db_object_find(f->db, KIND_LOCAL, "gate", &object), 0);
+	request.object = object.id;
+	strcpy(request.action, "generate");
+	assert_int_equal(db_request_add(f->db, &request, &new), 0);
+	commit(f);
+	assert_true(new > old);
+	assert_int_equal(db_request_get(f->db, object.id, &got), 0);
+	assert_int_equal(got.id, new);
+	assert_string_equal(got.action, "generate");
+	assert_blob(&got.resume, "", 0);
+	request_clear(&got);
+	begin(f);
+	assert_int_equal(db_object_remove(f->db, object.id), 0);
+	commit(f);
+	assert_int_equal(db_request_get(f->db, object.id, &got), -ENOENT);
+	assert_int_equal(db_request_next(f->db, 0, &got), -ENOENT);
+}
+
+static void every_state_has_a_name(void **state)
+{
+	(void)state;
+	assert_string_equal(request_state_name(REQUEST_NONE), "none");
+	assert_string_equal(request_state_name(REQUEST_WAITING), "waiting");
+	assert_string_equal(request_state_name(REQUEST_REJECTED), "rejected");
+	assert_string_equal(request_state_name((enum request_state)77), "none");
+}
+
+/* Events */
+
+static void add_events(struct fixture *f, int from, int to, int64_t keep)
+{
+	char line[16];
+
+	for (int i = from; i <= to; i++) {
+		int length = snprintf(line, sizeof line, "line %d\n", i);
+
+		assert_int_equal(db_event_add(f->db, line, (size_t)length, keep), 0);
+	}
+}
+
+static void assert_event(struct fixture *f, int64_t offset, int64_t start, const char *line)
+{
+	struct blob got = { 0 };
+	int64_t at = -1;
+
+	assert_int_equal(db_event_at(f->db, offset, &at, &got), 0);
+	assert_int_equal(at, start);
+	assert_blob(&got, line, strlen(line));
+}
+
+static void events_are_one_text_with_offsets(void **state)
+{
+	struct fixture *f = *state;
+	struct blob line = { 0 };
+	int64_t at, end = -1;
+
+	assert_int_equal(db_event_end(f->db, &end), 0);
+	assert_int_equal(end, 0);
+	assert_int_equal(db_event_back(f->db, 10, &at), 0);
+	assert_int_equal(at, 0);
+	assert_int_equal(db_event_at(f->db, 0, &at, &line), -ENOENT);
+	begin(f);
+	add_events(f, 1, 3, 1000); /* 7 bytes each */
+	commit(f);
+	assert_int_equal(db_event_end(f->db, &end), 0);
+	assert_int_equal(end, 21);
+	assert_event(f, 0, 0, "line 1\n");
+	assert_event(f, 6, 0, "line 1\n");
+	assert_event(f, 7, 7, "line 2\n");
+	assert_event(f, 10, 7, "line 2\n");
+	assert_event(f, 20, 14, "line 3\n");
+	assert_int_equal(db_event_at(f->db, 21, &at, &line), -ENOENT);
+	assert_int_equal(db_event_at(f->db, 1000, &at, &line), -ENOENT);
+	assert_null(line.data);
+	assert_int_equal(db_event_back(f->db, 2, &at), 0);
+	assert_int_equal(at, 7);
+	assert_int_equal(db_event_back(f->db, 1000, &at), 0);
+	assert_int_equal(at, 0);
+}
+
+static void offsets_stay_when_old_lines_go(void **state)
+{
+	struct fixture *f = *state;
+	int64_t at, end;
+
+	begin(f);
+	add_events(f, 1, 9, 3);
+	commit(f);
+	reopen(f);
+	assert_int_equal(db_event_end(f->db, &end), 0);
+	assert_int_equal(end, 63);
+	assert_int_equal(db_event_back(f->db, 1000, &at), 0);
+	assert_int_equal(at, 42);
+	assert_event(f, 0, 42, "line 7\n"); /* what stood there is gone: the next there is */
+	assert_event(f, 41, 42, "line 7\n");
+	assert_event(f, 43, 42, "line 7\n");
+	begin(f);
+	add_events(f, 5, 5, 1);
+	commit(f);
+	assert_event(f, 0, 63, "line 5\n");
+	assert_int_equal(db_event_end(f->db, &end), 0);
+	assert_int_equal(end, 70);
+}
+
+/* Small things */
+
+static void named_values_are_set_replaced_and_removed(void **state)
+{
+	struct fixture *f = *state;
+	struct blob value = { 0 };
+
+	assert_int_equal(db_meta_get(f->db, "seal", &value), -ENOENT);
+	begin(f);
+	assert_int_equal(db_meta_set(f->db, "seal", "one", 3), 0);
+	assert_int_equal(db_meta_set(f->db, "seal", "t\0o", 3), 0);
+	assert_int_equal(db_meta_set(f->db, "empty", NULL, 0), 0);
+	commit(f);
+	reopen(f);
+	assert_int_equal(db_meta_get(f->db, "seal", &value), 0);
+	assert_blob(&value, "t\0o", 3);
+	assert_int_equal(db_meta_get(f->db, "empty", &value), 0);
+	assert_blob(&value, "", 0);
+	begin(f);
+	assert_int_equal(db_meta_remove(f->db, "seal"), 0);
+	commit(f);
+	assert_int_equal(db_meta_get(f->db, "seal", &value), -ENOENT);
+}
+
+static void names_of_a_value_come_in_order(void **state)
+{
+	static const char *const names[] = { "job-3", "job-1", "job-2", "jo", "jobs" };
+	struct fixture *f = *state;
+	char name[32] = "job-";
+
+	begin(f);
+	for (size_t i = 0; i < COUNT(names); i++)
+		assert_int_equal(db_meta_set(f->db, names[i], "pending", 7), 0);
+	assert_int_equal(db_meta_set(f->db, "job-2", "done", 4), 0);
+	commit(f);
+	assert_int_equal(db_meta_next(f->db, name, "job-~", "pending", name, sizeof name), 0);
+	assert_string_equal(name, "job-1");
+	assert_int_equal(db_meta_next(f->db, name, "job-~", "pending", name, sizeof name), 0);
+	assert_string_equal(name, "job-3");
+	assert_int_equal(db_meta_next(f->db, name, "job-~", "pending", name, sizeof name), -ENOENT);
+}
+
+static void modes_belong_to_a_file_and_go_with_its_object(void **state)
+{
+	struct fixture *f = *state;
+	struct file_mode mode = { .uid = 4294967294, .gid = 5, .mode = 0640 }, got;
+	int64_t object;
+
+	begin(f);
+	object = add_object(f, KIND_LOCAL, "gate");
+	assert_int_equal(db_mode_set(f->db, object, 3, &mode), 0);
+	assert_int_equal(db_mode_set(f->db, 0, 3, &mode), 0);
+	mode.mode = 0600;
+	assert_int_equal(db_mode_set(f->db, object, 3, &mode), 0);
+	commit(f);
+	assert_int_equal(db_mode_get(f->db, object, 3, &got), 0);
+	assert_true(got.uid == 4294967294 && got.gid == 5 && got.mode == 0600);
+	assert_int_equal(db_mode_get(f->db, object, 4, &got), -ENOENT);
+	begin(f);
+	assert_int_equal(db_object_remove(f->db, object), 0);
+	commit(f);
+	assert_int_equal(db_mode_get(f->db, object, 3, &got), -ENOENT);
+	assert_int_equal(db_mode_get(f->db, 0, 3, &got), 0);
+	assert_int_equal(got.mode, 0640);
+}
+
+static void applied_requests_are_told_in_order_until_cleared(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t unique = 0;
+
+	assert_int_equal(db_applied_next(f->db, 0, &unique), -ENOENT);
+	begin(f);
+	assert_int_equal(db_applied_add(f->db, 900), 0);
+	assert_int_equal(db_applied_add(f->db, 12), 0);
+	assert_int_equal(db_applied_add(f->db, 12), 0);
+	assert_int_equal(db_applied_add(f->db, 1ull << 40), 0);
+	commit(f);
+	reopen(f);
+	assert_int_equal(db_applied_next(f->db, 0, &unique), 0);
+	assert_true(unique == 12);
+	assert_int_equal(db_applied_next(f->db, 12, &unique), 0);
+	assert_true(unique == 900);
+	assert_int_equal(db_applied_next(f->db, 900, &unique), 0);
+	assert_true(unique == 1ull << 40);
+	assert_int_equal(db_applied_next(f->db, unique, &unique), -ENOENT);
+	begin(f);
+	assert_int_equal(db_applied_clear(f->db), 0);
+	commit(f);
+	assert_int_equal(db_applied_next(f->db, 0, &unique), -ENOENT);
+}
+
+int main(void)
+{
+#define STORE(name) cmocka_unit_test_setup_teardown(name, make_store, remove_all)
+	const struct CMUnitTest tests[] = {
+		STORE(a_requests_standing_is_kept),
+		STORE(only_active_requests_are_next),
+		STORE(a_new_request_takes_the_old_ones_place),
+		cmocka_unit_test(every_state_has_a_name),
+		STORE(events_are_one_text_with_offsets),
+		STORE(offsets_stay_when_old_lines_go),
+		STORE(named_values_are_set_replaced_and_removed),
+		STORE(names_of_a_value_come_in_order),
+		STORE(modes_belong_to_a_file_and_go_with_its_object),
+		STORE(applied_requests_are_told_in_order_until_cleared),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
