@@ -289,6 +289,8 @@ int channel_send(struct channel *channel, const struct record *record, const int
 
 	if (channel->ended || channel->closed)
 		return -EPIPE;
+	if (count > FRAME_FDS)
+		return -EMSGSIZE;
 	r = outgoing_new(record, fds, count, &out);
 	if (r < 0)
 		return r;

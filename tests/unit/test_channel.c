@@ -177,6 +177,104 @@ static void the_peers_end_is_told_after_its_last_frame(void **state)
 	assert_int_equal(f->seen.code, -EPIPE);
 }
 
+static void a_peer_that_goes_in_mid_frame_is_told_once(void **state)
+{
+	static const unsigned char part[] = { 0, 0, 0, 8, 0, 1, 'a', 0, 0, 0, 1 };
+	struct fixture *f = *state;
+
+	assert_int_equal(write(f->peer, part, sizeof part), sizeof part);
+	run(f);
+	assert_int_equal(f->seen.code, 0);
+	shutdown(f->peer, SHUT_WR);
+	run(f);
+	assert_int_equal(f->seen.frames, 0);
+	assert_int_equal(f->seen.code, -EPIPE);
+	f->seen.code = 0;
+	run(f);
+	assert_int_equal(f->seen.code, 0);
+}
+
+/* Frame N of the queue, or the one that the peer got. */
+static struct record *numbered(long long n)
+{
+	static const char much[60000];
+	struct record *record = record_new();
+
+	assert_non_null(record);
+	record_add_number(record, "n", n);
+	record_add_bytes(record, "data", much, sizeof much);
+	return record;
+}
+
+static void a_slow_reader_gets_all_in_order(void **state)
+{
+	struct fixture *f = *state;
+	struct record *record;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), fds[FRAME_FDS];
+
+	for (int i = 0; i < 40; i++) {
+		record = numbered(i);
+		assert_int_equal(channel_send(f->channel, record, &null, i % 3 == 0), 0);
+		record_free(record);
+	}
+	close(null); /* the queue has its own */
+	run(f);
+	assert_true(channel_pending(f->channel) > 1000000);
+	for (int i = 0; i < 40; i++) {
+		/* what the socket holds is always more than one frame, or all there is */
+		assert_int_equal(frame_receive(f->peer, &record, fds), 0);
+		assert_int_equal(record_number(record, "n", -1), i);
+		assert_int_equal(fds[0] >= 0, i % 3 == 0);
+		close(fds[0]);
+		record_free(record);
+		run(f);
+	}
+	assert_int_equal(channel_pending(f->channel), 0);
+	assert_int_equal(f->seen.code, 0);
+}
+
+static void a_queue_goes_with_its_channel(void **state)
+{
+	struct fixture *f = *state;
+	struct record *record = numbered(0);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), after;
+
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(channel_send(f->channel, record, &null, 1), 0);
+	channel_close(f->channel);
+	f->channel = NULL;
+	uv_run(&f->loop, UV_RUN_DEFAULT);
+	after = fcntl(null, F_DUPFD_CLOEXEC, null);
+	assert_true(after <= null + 1); /* none of the duplicates is left */
+	close(after);
+	close(null);
+	record_free(record);
+}
+
+static void nothing_is_sent_to_a_peer_that_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	struct record *record = numbered(0);
+
+	shutdown(f->peer, SHUT_RDWR);
+	assert_int_equal(channel_send(f->channel, record, NULL, 0), 0); /* the loop tells */
+	run(f);
+	assert_int_equal(f->seen.code, -EPIPE);
+	assert_int_equal(channel_send(f->channel, record, NULL, 0), -EPIPE);
+	record_free(record);
+}
+
+static void more_descriptors_than_a_frame_takes_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct record *record = numbered(0);
+	int fds[FRAME_FDS + 1] = { 0 };
+
+	assert_int_equal(channel_send(f->channel, record, fds, FRAME_FDS + 1), -EMSGSIZE);
+	assert_int_equal(channel_pending(f->channel), 0);
+	record_free(record);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -186,6 +284,11 @@ int main(void)
 		TEST(a_frame_above_the_limit_ends_the_channel),
 		TEST(what_is_no_record_ends_the_channel),
 		TEST(the_peers_end_is_told_after_its_last_frame),
+		TEST(a_peer_that_goes_in_mid_frame_is_told_once),
+		TEST(a_slow_reader_gets_all_in_order),
+		TEST(a_queue_goes_with_its_channel),
+		TEST(nothing_is_sent_to_a_peer_that_is_gone),
+		TEST(more_descriptors_than_a_frame_takes_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
