@@ -54,7 +54,7 @@ class Tree(Test):
 
     @unittest.skipUnless(os.geteuid() == 0, "needs another user")
     def test_a_folder_s_mode_leaves_the_owners_of_its_files(self):
-        folder = self.m.point / "local/moded"
+        folder = self.mount().point / "local/moded"
         os.mkdir(folder)
         os.chown(folder / "config", 65534, 65534)
         os.chmod(folder, 0o750)
