@@ -74,6 +74,11 @@ int child_send(struct child *child, const struct record *record, const int *fds,
 	return child->channel ? channel_send(child->channel, record, fds, count) : -ENOTCONN;
 }
 
+size_t child_pending(const struct child *child)
+{
+	return child->channel ? channel_pending(child->channel) : 0;
+}
+
 void child_end(struct child *child, bool kill)
 {
 	if (!child)

@@ -26,6 +26,9 @@ struct child *child_start(struct store *store, const struct child_class *class, 
 /* Sends to a child that is ready. 0 or a negative errno. */
 int child_send(struct child *child, const struct record *record, const int *fds, size_t count);
 
+/* Bytes that wait to be sent to it. */
+size_t child_pending(const struct child *child);
+
 /* Ends it: KILL at once, else by the end of its socket. `gone` is not called. */
 void child_end(struct child *child, bool kill);
 

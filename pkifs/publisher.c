@@ -71,9 +71,9 @@ static void send_message(struct store *store, struct record *record)
 
 	if (!publisher && !store->stopping)
 		publisher = child_start(store, &class, store);
-	if (publisher && is_ready)
+	if (publisher && is_ready && child_pending(publisher) < BACKLOG)
 		child_send(publisher, record, NULL, 0);
-	else if (publisher && queued_count < COUNT(queued)) {
+	else if (publisher && !is_ready && queued_count < COUNT(queued)) {
 		queued[queued_count++] = record;
 		return;
 	}

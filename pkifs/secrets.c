@@ -15,6 +15,9 @@
 #define PROCESSES    (1 + GENERATORS) /* the first one uses keys, the others make them */
 #define TRIES        3
 #define IDLE_SECONDS 60
+/* A process that takes longer is taken for dead: the largest RSA keys need a minute or two. */
+#define USE_SECONDS  30
+#define MAKE_SECONDS 600
 
 struct question {
 	struct question *next;
@@ -23,6 +26,7 @@ struct question {
 	void *user;
 	long long id;
 	unsigned tries;
+	uint64_t asked; /* uv_now */
 	bool sent, once;
 	int fds[FRAME_FDS];
 	size_t fd_count;
@@ -68,6 +72,7 @@ static void send_questions(struct keys *keys)
 		if (question->sent)
 			continue;
 		question->sent = true;
+		question->asked = uv_now(keys->store->loop);
 		question->tries++;
 		child_send(keys->child, question->record, question->fds, question->fd_count);
 	}
@@ -205,8 +210,22 @@ unsigned secrets_incarnation(const struct store *store)
 	return processes[0].incarnation;
 }
 
+/* The question that has waited longest has waited too long. */
+static bool is_late(const struct keys *keys)
+{
+	uint64_t limit = keys == processes ? USE_SECONDS : MAKE_SECONDS;
+
+	return keys->ready && keys->first && keys->first->sent &&
+	       uv_now(keys->store->loop) - keys->first->asked > limit * 1000;
+}
+
 void secrets_tick(struct store *store)
 {
+	for (size_t i = 0; i < PROCESSES; i++)
+		if (is_late(&processes[i])) {
+			child_end(processes[i].child, true);
+			gone(NULL, "it did not answer in time", &processes[i]);
+		}
 	for (size_t i = 1; i < PROCESSES; i++) {
 		struct keys *keys = &processes[i];
 
