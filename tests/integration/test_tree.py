@@ -102,9 +102,7 @@ class Tree(Test):
         self.assertEqual(whole["local"][0]["state"], "empty")
         self.assertEqual(list(m.status("local/www"))[:3], ["state", "since", "last-error"])
         self.assertEqual(len(m.read("status").splitlines()), 3)
-        self.assertEqual(os.stat(m.point / "status").st_size, 0)  # not made for an ls
-        self.assertEqual(run("cp", "-a", m.point / "status", self.folder).returncode, 0)
-        self.assertEqual((self.folder / "status").read_text(), m.read("status"))
+        self.assertEqual(os.stat(m.point / "status").st_size, len(m.read("status")))
 
     def test_watch_tells_what_comes_and_events_what_came(self):
         m = self.mount()
