@@ -68,11 +68,6 @@ static int content_attributes(struct store *store, const struct node *node, stru
 		attributes->st_mtim.tv_sec = store_now(store);
 		return r;
 	}
-	/* of all objects: as many milliseconds as there are, and anybody may ask (as in proc(5)) */
-	if (node->file == FILE_STATUS_ALL || node->file == FILE_STATUS_JSON) {
-		attributes->st_mtim.tv_sec = store_now(store);
-		return 0;
-	}
 	r = node_content(store, node, &content);
 	attributes->st_size = (off_t)content_size(&content);
 	attributes->st_mtim.tv_sec = content.time;
