@@ -280,19 +280,54 @@ static int for_all(struct store *store, struct content *content, const enum kind
 	return r == -ENOENT ? 0 : r;
 }
 
-int make_status_all(struct store *store, const struct node *node, struct content *content)
-{
-	int r;
+/*
+ * The tables of all objects cost their number; they are kept until something changes, for a
+ * second at most (certificates expire), so that stat, open and read make them once.
+ */
+struct table {
+	struct content content;
+	uint64_t changes;
+	int64_t made;
+};
 
-	(void)node;
-	r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", "KIND", "NAME", "STATE",
-	                 "REQUEST", "NOT-AFTER", "LAST-ERROR");
+static int make_table(struct store *store, struct table *table, struct content *content,
+                      int (*make)(struct store *store, struct content *content))
+{
+	int64_t now = store_now(store);
+	int r = 0;
+
+	if (!table->content.text || table->changes != store->changes || table->made != now) {
+		content_clear(&table->content);
+		r = make(store, &table->content);
+		table->changes = store->changes;
+		table->made = now;
+	}
+	if (r == 0)
+		r = content_add(content, table->content.text, table->content.length);
+	else
+		content_clear(&table->content);
+	content->time = now;
+	return r;
+}
+
+static int make_rows(struct store *store, struct content *content)
+{
+	int r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", "KIND", "NAME", "STATE",
+	                     "REQUEST", "NOT-AFTER", "LAST-ERROR");
+
 	if (r == 0)
 		r = for_all(store, content, KIND_CA, add_row);
 	if (r == 0)
 		r = for_all(store, content, KIND_LOCAL, add_row);
-	content->time = store_now(store);
 	return r;
+}
+
+int make_status_all(struct store *store, const struct node *node, struct content *content)
+{
+	static struct table table;
+
+	(void)node;
+	return make_table(store, &table, content, make_rows);
 }
 
 /* Keys may repeat: then the value is a list. */
@@ -337,12 +372,10 @@ static int add_json(struct store *store, const struct object *object, struct con
 	return r;
 }
 
-int make_status_json(struct store *store, const struct node *node, struct content *content)
+static int make_objects(struct store *store, struct content *content)
 {
-	int r;
+	int r = content_addf(content, "{\"ca\":[");
 
-	(void)node;
-	r = content_addf(content, "{\"ca\":[");
 	if (r == 0)
 		r = for_all(store, content, KIND_CA, add_json);
 	if (r == 0)
@@ -351,8 +384,15 @@ int make_status_json(struct store *store, const struct node *node, struct conten
 		r = for_all(store, content, KIND_LOCAL, add_json);
 	if (r == 0)
 		r = content_addf(content, "]}\n");
-	content->time = store_now(store);
 	return r;
+}
+
+int make_status_json(struct store *store, const struct node *node, struct content *content)
+{
+	static struct table table;
+
+	(void)node;
+	return make_table(store, &table, content, make_objects);
 }
 
 int make_wait_line(struct store *store, int64_t object, struct content *content)
