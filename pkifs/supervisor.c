@@ -3,6 +3,7 @@
 #include "common/channel.h"
 #include "common/log.h"
 #include "pkifs/conf.h"
+#include "pkifs/keycheck.h"
 #include "pkifs/keytable.h"
 #include "pkifs/shared.h"
 
@@ -312,8 +313,10 @@ static bool command_next(void)
 static void command_new(struct record *record)
 {
 	struct command *command = calloc(1, sizeof *command);
+	const char *id = record_get(record, "certificate-id");
 
-	if (!command || !record_get(record, "command") || !record_get(record, "certificate-id")) {
+	/* the id becomes a path in the program's environment */
+	if (!command || !record_get(record, "command") || !id || !object_name_is_legal(id)) {
 		free(command);
 		record_free(record);
 		return;

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "pkifs/content.h"
+#include "pkifs/keycheck.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/secrets.h"
@@ -287,16 +288,6 @@ static void tree_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, in
 		fuse_reply_attr(req, &attributes, 0);
 }
 
-static bool name_is_legal(const char *name)
-{
-	if (*name == '.' || *name == '-' || strlen(name) > NAME_MAX_LENGTH)
-		return false;
-	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && !strchr("._-", *name))
-			return false;
-	return true;
-}
-
 static void tree_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct store *store = req_store(req);
@@ -308,7 +299,7 @@ static void tree_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode
 	r = node_get(store, parent, &folder);
 	if (r == 0 && folder.file != FILE_CA_FOLDER && folder.file != FILE_LOCAL_FOLDER)
 		r = -EPERM;
-	if (r == 0 && !name_is_legal(name))
+	if (r == 0 && !object_name_is_legal(name))
 		r = -EINVAL;
 	if (r == 0)
 		r = store_begin(store);
