@@ -110,7 +110,9 @@ static int add_blob(struct content *content, const struct blob *blob)
 	return blob->length ? content_add(content, blob->data, blob->length) : -ENOENT;
 }
 
-int make_ca_cert(struct store *store, const struct node *node, struct content *content)
+/* The text of an edition at offset WHICH of its row. */
+static int make_text(struct store *store, const struct node *node, struct content *content,
+                     size_t which)
 {
 	struct edition edition;
 	int r = db_edition_get(store->db, node->number, &edition);
@@ -118,9 +120,14 @@ int make_ca_cert(struct store *store, const struct node *node, struct content *c
 	if (r < 0)
 		return r;
 	content->time = edition.created;
-	r = add_blob(content, &edition.certificate);
+	r = add_blob(content, (const struct blob *)(void *)((char *)&edition + which));
 	edition_clear(&edition);
 	return r;
+}
+
+int make_ca_cert(struct store *store, const struct node *node, struct content *content)
+{
+	return make_text(store, node, content, offsetof(struct edition, certificate));
 }
 
 int make_ca_chain(struct store *store, const struct node *node, struct content *content)
@@ -140,15 +147,7 @@ int make_ca_chain(struct store *store, const struct node *node, struct content *
 
 int make_pending(struct store *store, const struct node *node, struct content *content)
 {
-	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
-
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = add_blob(content, &edition.pending);
-	edition_clear(&edition);
-	return r;
+	return make_text(store, node, content, offsetof(struct edition, pending));
 }
 
 /* One line per digest over LENGTH bytes of DER. */
@@ -375,15 +374,7 @@ int make_public(struct store *store, const struct node *node, struct content *co
 
 int make_csr(struct store *store, const struct node *node, struct content *content)
 {
-	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
-
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = add_blob(content, &edition.csr);
-	edition_clear(&edition);
-	return r;
+	return make_text(store, node, content, offsetof(struct edition, csr));
 }
 
 int make_csr_fingerprint(struct store *store, const struct node *node, struct content *content)
