@@ -342,6 +342,10 @@ static void command_ended(struct command *command, int status)
 	if (WIFSIGNALED(status))
 		snprintf(text, sizeof text, "ended by signal %d, tried %d times", WTERMSIG(status),
 		         command->tries);
+	else if (WEXITSTATUS(status) == NOT_TRUSTED)
+		snprintf(
+			text, sizeof text,
+			"not run: there is no such program, or others than its user can change it");
 	else
 		snprintf(text, sizeof text, "exit code %d, tried %d times", WEXITSTATUS(status),
 		         command->tries);

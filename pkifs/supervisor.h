@@ -43,6 +43,9 @@ struct walls {
 /* The pid, or a negative errno with ERR. */
 int process_start(const struct walls *walls, struct error *err);
 
+/* Exit code of a program that is not there, or that others than its user could change. */
+#define NOT_TRUSTED 126
+
 /* onchange: root runs a program of the config. The pid; its end is seen by SIGCHLD. */
 int command_start(const char *command, const char *id, long long version, const char *mount_point,
                   uid_t owner, struct error *err);

@@ -242,6 +242,10 @@ class ByHand(Test):
         self.assertTrue(until((self.folder / "ran").exists))
         self.assertTrue(until(lambda: self.m.status("local/www")["on-change-status"] == "done"))
         self.assertEqual((self.folder / "ran").read_text(), "www 1 word\n")
+        script.chmod(0o777)
+        self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
+        self.assertTrue(until(
+            lambda: self.m.status("local/www")["on-change-status"].startswith("not run")))
 
 
 if __name__ == "__main__":
