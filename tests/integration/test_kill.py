@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from harness import Test, main, until
+from harness import PATIENCE, Test, main, until
 from scep import Ca, assert_valid
 
 KILLS = int(os.environ.get("KILLS", 200))
@@ -19,6 +19,7 @@ class Reader(multiprocessing.Process):
     def __init__(self, one):
         super().__init__(daemon=True)
         self.one, self.end, self.said = one, multiprocessing.Event(), multiprocessing.Queue()
+        self.rounds = multiprocessing.Value("q", 0)
 
     def run(self):
         times, longest, wrong = 0, 0, None
@@ -30,6 +31,7 @@ class Reader(multiprocessing.Process):
                 wrong = repr(error)
             longest = max(longest, time.monotonic() - begin)
             times += 1
+            self.rounds.value = times
         self.said.put((times, longest, wrong))
 
     def result(self):
@@ -95,8 +97,11 @@ class Kill(Test):
         begin = time.monotonic()
         for reader in readers:
             reader.start()
-        store, slowest = [], 0
-        for _ in range(KILLS):
+        store, slowest, kills = [], 0, 0
+        # goes on, on a slow machine, until each reader has come round often enough to have met it
+        while kills < KILLS or (time.monotonic() - begin < 4 * PATIENCE and
+                                any(r.rounds.value <= KILLS / 2 for r in readers)):
+            kills += 1
             self.assertTrue(until(lambda: m.children("store") not in ([], store)))
             store = m.children("store")
             asked = time.monotonic()
@@ -109,8 +114,8 @@ class Kill(Test):
         self.assertNotIn(None, results, "a reader hangs")
         self.assertEqual([wrong for _, _, wrong in results if wrong], [])
         for times, _, _ in results:
-            self.assertGreater(times, 0)  # how many is the machine's affair
-        print(f"{KILLS} kills in {seconds:.1f} s, {sum(r[0] for r in results)} calls of "
+            self.assertGreater(times, KILLS / 2)
+        print(f"{kills} kills in {seconds:.1f} s, {sum(r[0] for r in results)} calls of "
               f"{len(results)} readers, 0 errors, longest wait "
               f"{max(max(r[1] for r in results), slowest) * 1000:.0f} ms")
         self.assertIsNone(m.daemon.poll())
