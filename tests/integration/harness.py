@@ -15,6 +15,13 @@ BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
 PATIENCE = 30
+# The long runs: percent of what the tests with label `full` do.
+SHARE = float(os.environ.get("SHARE", 10))
+
+
+def many(number):
+    """How many of the full NUMBER this run does; one at least."""
+    return max(1, round(number * SHARE / 100))
 
 
 def free_port():

@@ -5,10 +5,10 @@ import os
 import signal
 import time
 
-from harness import PATIENCE, Test, main, until
+from harness import PATIENCE, Test, main, many, until
 from scep import Ca, assert_valid
 
-KILLS = int(os.environ.get("KILLS", 200))
+KILLS = many(2000)
 READERS = 8
 HANG = 20  # seconds: no call may take that long
 

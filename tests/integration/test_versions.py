@@ -6,9 +6,9 @@ import pathlib
 import subprocess
 import time
 
-from harness import Test, main, run, until
+from harness import Test, main, many, run, until
 
-VERSIONS = int(os.environ.get("VERSIONS", 1000))
+VERSIONS = many(10000)
 KEYS = 100  # made once, taken round and round
 SHARE = 3   # certificates of each key
 KEPT = 3     # versions that have their key: keep-versions, and the one in force
