@@ -467,6 +467,20 @@ static bool content_is_kept(enum file file)
 	       (number == NUMBER_OBJECT || number == NUMBER_ONE);
 }
 
+/* An old version whose key is no longer kept: the kernel may still know the name. */
+static bool key_is_gone(struct store *store, const struct node *node)
+{
+	const struct file_row *row = &file_rows[node->file];
+	struct content content = { 0 };
+	bool gone;
+
+	if (row->number != NUMBER_VERSION || !(row->flags & FILE_PRIVATE))
+		return false;
+	gone = node_content(store, node, &content) == -ENOENT;
+	content_clear(&content);
+	return gone;
+}
+
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
@@ -477,7 +491,8 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	r = node_get(store, ino, &node);
-	if (r == 0 && !node.current && !may_open(fuse_req_ctx(req)->pid, ino))
+	if (r == 0 && (key_is_gone(store, &node) ||
+	               (!node.current && !may_open(fuse_req_ctx(req)->pid, ino))))
 		r = -ESTALE;
 	if (r == -ESTALE)
 		remember_refusal(fuse_req_ctx(req)->pid, ino);

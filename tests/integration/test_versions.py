@@ -169,6 +169,20 @@ class Versions(Test):
             self.assertEqual(certificate.read(), pairs[0][1])
         self.assertEqual(self.m.read("local/www/cert.pem"), pairs[4][1])
 
+    def test_a_name_whose_key_is_gone_is_not_there(self):
+        pairs = make_pairs(self.folder, KEPT + 1)[::SHARE]
+        old = self.www / "versions/1"
+        for key, certificate in pairs:
+            self.m.write("local/www/key.pem", key)
+            self.m.write("local/www/cert.pem", certificate)
+            self.assertEqual((old / "cert.pem").read_text(), pairs[0][1])
+            if key != pairs[-1][0]:  # so the kernel knows the names
+                self.assertEqual((old / "key.pem").read_text(), pairs[0][0])
+                self.assertTrue((old / "bundle.pem").exists())
+        for name in ("key.pem", "bundle.pem"):
+            with self.assertRaises(FileNotFoundError):
+                (old / name).read_text()
+
     def test_watchers_see_a_renewal(self):
         self.m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
         self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
