@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PATH_DEPTH 10
 #define CLOCK_SKEW 300 /* seconds that a CA's clock may be ahead of ours */
@@ -140,6 +141,39 @@ static int path_sentence(const struct path *path, struct error *err)
 	                 X509_verify_cert_error_string(path->error));
 }
 
+/* The certificates in the system's file, read again when it is another one; few systems have it. */
+static STACK_OF(X509_OBJECT) * system_file(void)
+{
+	static X509_STORE *kept;
+	static struct stat as;
+	struct stat now = { 0 };
+
+	if (stat(X509_get_default_cert_file(), &now) < 0)
+		now = (struct stat){ 0 };
+	if (!kept || now.st_ino != as.st_ino || now.st_size != as.st_size ||
+	    now.st_mtim.tv_sec != as.st_mtim.tv_sec || now.st_mtim.tv_nsec != as.st_mtim.tv_nsec) {
+		X509_STORE_free(kept);
+		kept = X509_STORE_new();
+		as = now;
+		if (kept && now.st_size)
+			X509_STORE_load_file(kept, X509_get_default_cert_file());
+	}
+	return kept ? X509_STORE_get0_objects(kept) : NULL;
+}
+
+static bool add_system(X509_STORE *store)
+{
+	STACK_OF(X509_OBJECT) *objects = system_file();
+	bool good = X509_STORE_load_path(store, X509_get_default_cert_dir());
+
+	for (int i = 0; good && i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+
+		good = !certificate || X509_STORE_add_cert(store, certificate);
+	}
+	return good;
+}
+
 /*
  * Trust: the anchors, and the system's folder where it is asked for. (Its usual loader would
  * take the folder's name from the environment.)
@@ -151,10 +185,8 @@ static int trust_store(const struct expectation *expectation, X509_STORE **store
 
 	for (int i = 0; good && i < sk_X509_num(expectation->anchors); i++)
 		good = X509_STORE_add_cert(new, sk_X509_value(expectation->anchors, i));
-	if (good && expectation->system_store) {
-		good = X509_STORE_load_path(new, X509_get_default_cert_dir());
-		X509_STORE_load_file(new, X509_get_default_cert_file()); /* few systems have it */
-	}
+	if (good && expectation->system_store)
+		good = add_system(new);
 	if (good) {
 		*store = new;
 		return 0;

@@ -1,6 +1,6 @@
 /*
  * What the store believes: the last check before a certificate is published. DER from workers
- * and from users is not trusted. Pure functions: no store, no files, no network.
+ * and from users is not trusted. No store, no network, no file but the system's trust store.
  */
 #ifndef PKIFS_VALIDATE_H
 #define PKIFS_VALIDATE_H
