@@ -59,6 +59,17 @@ int db_meta_remove(struct db *db, const char *name);
 int db_meta_next(struct db *db, const char *after, const char *before, const char *value,
                  char *name, size_t size);
 
+/* Of the last request of an object. */
+enum request_state {
+	REQUEST_NONE,
+	REQUEST_QUEUED,
+	REQUEST_RUNNING,
+	REQUEST_WAITING,
+	REQUEST_DONE,
+	REQUEST_FAILED,
+	REQUEST_REJECTED,
+};
+
 /* Objects: CA profiles and certificate ids. */
 struct object {
 	int64_t id;
@@ -76,6 +87,18 @@ int db_object_find(struct db *db, enum kind kind, const char *name, struct objec
 int db_object_get(struct db *db, int64_t id, struct object *object);
 /* The first object of KIND with a row above AFTER; -ENOENT behind the last. */
 int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *object);
+/* What the table of all objects shows of a certificate id. Texts and FACTS live for the call. */
+struct overview {
+	int64_t id;
+	const char *name, *state, *last_error;
+	enum request_state request;
+	int64_t profile; /* the one its config names, or 0 */
+	const void *facts;
+	size_t facts_length; /* 0: no certificate */
+	int64_t not_after;
+};
+/* Calls EACH for all certificate ids, by their rows, until it fails; gives what it gave. */
+int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user);
 int db_object_count(struct db *db, enum kind kind, int64_t *count);
 int db_object_remove(struct db *db, int64_t id);
 int db_object_set_error(struct db *db, int64_t id, const char *error);
@@ -157,15 +180,6 @@ int db_prune(struct db *db, int64_t object, int64_t keep,
              bool (*is_open)(enum row_kind, int64_t row, void *user), void *user);
 
 /* The last request of an object. */
-enum request_state {
-	REQUEST_NONE,
-	REQUEST_QUEUED,
-	REQUEST_RUNNING,
-	REQUEST_WAITING,
-	REQUEST_DONE,
-	REQUEST_FAILED,
-	REQUEST_REJECTED,
-};
 struct request {
 	int64_t id, object;
 	char action[24];

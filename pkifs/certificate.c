@@ -178,8 +178,8 @@ static int judge_key(struct store *store, const struct candidates *candidates,
 	return r;
 }
 
-static int judge(struct store *store, const struct object *object,
-                 const struct candidates *candidates, struct case_file *file, struct error *err)
+static int judge(struct store *store, const struct candidates *candidates, struct case_file *file,
+                 struct error *err)
 {
 	char revocation[256];
 	int r;
@@ -202,8 +202,10 @@ static int judge(struct store *store, const struct object *object,
 		return error_set(err, -EINVAL,
 		                 "no certificate in it is for the key of this certificate id: "
 		                 "write the matching key.pem first");
-	if (r == 0)
-		r = revocation_of(store, object, file->leaf, revocation, sizeof revocation);
+	if (r < 0)
+		return r;
+	certificate_describe(file->leaf, file->facts);
+	r = revocation_of(store, file->profile.id, file->facts, revocation, sizeof revocation);
 	if (r == 1)
 		r = error_set(err, -EINVAL, "the certificate is revoked: %s", revocation);
 	return r;
@@ -224,7 +226,6 @@ static int put_in_force(struct store *store, const struct object *object,
 
 	snprintf(version.anchor, sizeof version.anchor, "%s", file->anchor);
 	version.not_after = asn1_time_seconds(X509_get0_notAfter(file->leaf));
-	certificate_describe(file->leaf, file->facts);
 	while (candidates->result && (note = record_next(candidates->result, "note", &index)))
 		record_add(file->facts, "note", note->value);
 	if (leaf && sk_X509_push(leaf, file->leaf))
@@ -260,7 +261,7 @@ int certificate_publish(struct store *store, const struct object *object,
 	if (file.facts)
 		r = gather(store, object, candidates, &file, err);
 	if (r == 0)
-		r = judge(store, object, candidates, &file, err);
+		r = judge(store, candidates, &file, err);
 	if (r == 0 && !dry)
 		r = put_in_force(store, object, candidates, &file);
 	case_clear(&file);

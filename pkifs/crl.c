@@ -1,8 +1,4 @@
-/*
- * CRLs: body and index are files beside the store, made by a worker, looked up here. An index is
- * sorted 32-byte entries: serial's length, 20 bytes of serial (zeros in front), reason (255:
- * none), two zero bytes, and the time of revocation in Unix seconds (8 bytes, network order).
- */
+/* CRLs: body and index are files beside the store, made by a worker, kept with the CRL's row. */
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
@@ -11,15 +7,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/asn1.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define ENTRY      32
-#define SERIAL_MAX 20
 
 static void kept_name(char name[64], int64_t crl, bool index)
 {
@@ -111,9 +103,19 @@ static bool is_whole(int body, int index, const struct crl *crl)
 
 	if (body >= 0 && (fstat(body, &file) < 0 || file.st_size != crl->size))
 		return false;
-	return index < 0 ||
-	       (fstat(index, &file) == 0 && crl->entries >= 0 &&
-	        crl->entries <= file.st_size / ENTRY && file.st_size == crl->entries * ENTRY);
+	return index < 0 || (fstat(index, &file) == 0 && crl->entries >= 0 &&
+	                     crl->entries <= file.st_size / CRL_ENTRY &&
+	                     file.st_size == crl->entries * CRL_ENTRY);
+}
+
+int crl_open_index(struct store *store, const struct crl *crl)
+{
+	int fd = crl_open(store, crl->id, true);
+
+	if (fd < 0 || is_whole(-1, fd, crl))
+		return fd;
+	close(fd);
+	return -EINVAL;
 }
 
 static int keep_files(struct store *store, const struct crl_files *files, int64_t crl)
@@ -229,147 +231,6 @@ int crl_publish(struct store *store, const struct object *object, struct crl_fil
 		r = store_event(store, object, "crl", NULL);
 	if (r == 0)
 		r = store_after(store, sweep_after_commit, store);
-	edition_clear(&edition);
-	return r;
-}
-
-int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *serial,
-               int64_t *time, int *reason)
-{
-	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
-	int length = ASN1_STRING_length(serial), found = 0;
-	unsigned char wanted[1 + SERIAL_MAX] = { 0 }, entry[ENTRY];
-	int fd = crl_open(store, crl->id, true);
-	off_t low = 0, high;
-
-	if (fd < 0)
-		return fd;
-	if (length > SERIAL_MAX || !is_whole(-1, fd, crl)) {
-		close(fd);
-		return -EINVAL;
-	}
-	wanted[0] = (unsigned char)length;
-	memcpy(wanted + 1 + SERIAL_MAX - length, bytes, (size_t)length);
-	for (high = crl->entries; !found && low < high;) {
-		off_t middle = low + (high - low) / 2;
-		int order;
-
-		if (pread(fd, entry, ENTRY, middle * ENTRY) != ENTRY) {
-			found = -EIO;
-			break;
-		}
-		order = memcmp(wanted, entry, sizeof wanted);
-		found = order == 0;
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	close(fd);
-	for (int i = 24; found == 1 && i < ENTRY; i++)
-		*time = (i == 24 ? 0 : *time << 8) | entry[i];
-	*reason = found == 1 ? entry[21] : 255;
-	return found;
-}
-
-/* The profile whose CA issued CERTIFICATE: the one that CONFIG names, else by the issuer's name. */
-static int issuing_profile(struct store *store, const struct record *config,
-                           const X509 *certificate, struct object *profile, struct edition *edition)
-{
-	int64_t after = 0;
-	bool named = object_profile(store, config, profile) == 0;
-	int r = named ? 0 : db_object_next(store->db, KIND_CA, after, profile);
-
-	for (; r == 0; r = named ? -ENOENT : db_object_next(store->db, KIND_CA, after, profile)) {
-		STACK_OF(X509) *ca = NULL;
-		bool same = false;
-
-		r = db_edition_get(store->db, profile->edition, edition);
-		if (r < 0)
-			return r;
-		if (edition->certificate.length &&
-		    certificates_read(edition->certificate.data, edition->certificate.length, 1,
-		                      &ca, NULL) == 0)
-			same = X509_NAME_cmp(X509_get_subject_name(sk_X509_value(ca, 0)),
-			                     X509_get_issuer_name(certificate)) == 0;
-		sk_X509_pop_free(ca, X509_free);
-		if (same)
-			return 0;
-		edition_clear(edition);
-		after = profile->id;
-	}
-	return r;
-}
-
-/* RFC 5280 §5.3.1 */
-static const char *reason_name(int reason)
-{
-	static const char *const names[] = {
-		", unspecified",      ", key compromise",
-		", CA compromise",    ", affiliation changed",
-		", superseded",       ", cessation of operation",
-		", on hold",          "",
-		", removed from CRL", ", privilege withdrawn",
-		", AA compromise",
-	};
-
-	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
-}
-
-static int describe_lookup(struct store *store, const struct crl *crl, const X509 *certificate,
-                           char *text, size_t size)
-{
-	char when[RFC3339_MAX], expiry[RFC3339_MAX];
-	int64_t time;
-	int reason, r;
-
-	r = crl_lookup(store, crl, X509_get0_serialNumber(certificate), &time, &reason);
-	if (r < 0) {
-		snprintf(text, size, "unknown (the CRL cannot be read)");
-		return 0;
-	}
-	rfc3339(crl->next_update, expiry);
-	if (r == 1) {
-		rfc3339(time, when);
-		snprintf(text, size, "revoked (CRL %s, since %s%s)", crl->number, when,
-		         reason_name(reason));
-		return 1;
-	}
-	if (crl->next_update && crl->next_update < store_now(store) && store_clock_trusted(store))
-		snprintf(text, size, "unknown (the CRL was due for renewal at %s)", expiry);
-	else
-		snprintf(text, size, "good (CRL %s, valid until %s)", crl->number, expiry);
-	return 0;
-}
-
-int revocation_of(struct store *store, const struct object *object, const X509 *certificate,
-                  char *text, size_t size)
-{
-	struct edition edition = { 0 };
-	struct record *config = NULL, *settings = NULL;
-	struct object profile;
-	struct crl crl;
-	int r;
-
-	r = store_config(store, object, &config);
-	if (r == 0)
-		r = issuing_profile(store, config, certificate, &profile, &edition);
-	if (r == 0)
-		r = store_config(store, &profile, &settings);
-	record_free(config);
-	if (r < 0) {
-		snprintf(text, size, "unchecked (no profile has its issuer)");
-		edition_clear(&edition);
-		return r == -ENOENT ? 0 : r;
-	}
-	if (record_is(settings, "revocation-check", "disable")) {
-		snprintf(text, size, "unchecked (revocation-check = disable)");
-	} else if (!edition.crl || db_crl_get(store->db, edition.crl, &crl) < 0) {
-		snprintf(text, size, "unknown (no CRL)");
-	} else {
-		r = describe_lookup(store, &crl, certificate, text, size);
-	}
-	record_free(settings);
 	edition_clear(&edition);
 	return r;
 }

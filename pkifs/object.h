@@ -96,13 +96,17 @@ int crl_incoming(struct store *store, uint64_t handle, int flags);
 void crl_incoming_remove(struct store *store, uint64_t handle);
 /* Removes the files that no row and no open file has. */
 void crl_sweep(struct store *store);
-/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
-int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *serial,
-               int64_t *time, int *reason);
+/* A descriptor (the caller's) of the index of CRL, which is as long as its row says. */
+#define CRL_ENTRY 32 /* bytes; pkifs/revocation.c says what is in them */
+int crl_open_index(struct store *store, const struct crl *crl);
 
-/* revocation as status spells it: "good", "revoked", "unknown", "unchecked", and how known. */
-int revocation_of(struct store *store, const struct object *object, const X509 *certificate,
-                  char *text, size_t size);
+/*
+ * What is known of the revocation of the certificate that FACTS describe (certificate_describe),
+ * whose CA is that of PROFILE (0: of the first profile that has its issuer's name): TEXT as status
+ * spells it, "good", "revoked", "unknown", "unchecked", and how it is known. 1: it is revoked.
+ */
+int revocation_of(struct store *store, int64_t profile, const struct record *facts, char *text,
+                  size_t size);
 
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);

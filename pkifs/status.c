@@ -31,6 +31,15 @@ static bool is_over(const struct store *store, int64_t not_after)
 	return not_after && not_after < store_now(store) && store_clock_trusted(store);
 }
 
+/* STATE, as long as the certificate holds. */
+static const char *state_now(const struct store *store, const char *state, bool revoked,
+                             int64_t not_after)
+{
+	if (is_over(store, not_after))
+		return "expired";
+	return revoked ? "revoked" : state;
+}
+
 static int add_request(struct store *store, const struct object *object, struct record *status)
 {
 	struct request request;
@@ -97,8 +106,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		certificate_describe(ca, status);
 		summary->not_after = asn1_time_seconds(X509_get0_notAfter(ca));
 		record_add(status, "trusted-by", edition.trusted_by);
-		if (is_over(store, summary->not_after))
-			summary->state = "expired";
+		summary->state = state_now(store, summary->state, false, summary->not_after);
 	}
 	if (edition.pending.length)
 		record_add(status, "pending", "a CA certificate waits for `confirm`");
@@ -110,14 +118,13 @@ static int add_profile(struct store *store, const struct object *object, struct 
 	return r;
 }
 
-static int add_certificate(struct store *store, const struct object *object,
-                           const struct edition *edition, struct record *status,
-                           struct summary *summary)
+static int add_certificate(struct store *store, const struct edition *edition, int64_t profile,
+                           struct record *status, struct summary *summary)
 {
 	struct version version;
 	struct record *facts = NULL;
-	char revocation[256] = "unknown";
-	X509 *certificate;
+	char revocation[256];
+	bool revoked;
 	int r = db_version_get(store->db, edition->version, &version);
 
 	if (r == 0)
@@ -128,13 +135,9 @@ static int add_certificate(struct store *store, const struct object *object,
 		return r;
 	}
 	record_append(status, facts);
+	revoked = revocation_of(store, profile, facts, revocation, sizeof revocation) == 1;
 	summary->not_after = version.not_after;
-	certificate = first_certificate(&version.certificate);
-	if (certificate &&
-	    revocation_of(store, object, certificate, revocation, sizeof revocation) == 1)
-		summary->state = "revoked";
-	if (is_over(store, version.not_after))
-		summary->state = "expired";
+	summary->state = state_now(store, summary->state, revoked, version.not_after);
 	record_add(status, "revocation", revocation);
 	record_add(status, "trust", version.anchor);
 	record_add_number(status, "version", version.number);
@@ -142,7 +145,6 @@ static int add_certificate(struct store *store, const struct object *object,
 		record_add(status, "next-action", "expire");
 		add_time(status, "next-action-at", version.not_after);
 	}
-	X509_free(certificate);
 	record_free(facts);
 	version_clear(&version);
 	return 0;
@@ -171,6 +173,8 @@ static int add_keys(struct store *store, const struct edition *edition, struct r
 static int add_local(struct store *store, const struct object *object, struct record *status,
                      struct summary *summary)
 {
+	struct object profile = { 0 };
+	struct record *config = NULL;
 	struct edition edition;
 	int r = db_edition_get(store->db, object->edition, &edition);
 
@@ -179,7 +183,13 @@ static int add_local(struct store *store, const struct object *object, struct re
 	r = add_keys(store, &edition, status);
 	on_change_status(store, object, status);
 	if (r == 0 && edition.version)
-		r = add_certificate(store, object, &edition, status, summary);
+		r = store_config(store, object, &config);
+	if (r == 0 && edition.version) {
+		if (object_profile(store, config, &profile) < 0)
+			profile.id = 0;
+		r = add_certificate(store, &edition, profile.id, status, summary);
+	}
+	record_free(config);
 	edition_clear(&edition);
 	return r;
 }
@@ -250,22 +260,55 @@ int make_status(struct store *store, const struct node *node, struct content *co
 	return r;
 }
 
-static int add_row(struct store *store, const struct object *object, struct content *content)
+static int add_row(struct content *content, enum kind kind, const char *name,
+                   const struct summary *summary, const char *last_error)
+{
+	char expiry[RFC3339_MAX] = "-";
+
+	if (summary->not_after)
+		rfc3339(summary->not_after, expiry);
+	expiry[10] = 0; /* the day is enough here */
+	return content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", kind_name(kind), name,
+	                    summary->state, summary->request, expiry, last_error);
+}
+
+static int add_profile_row(struct store *store, const struct object *object,
+                           struct content *content)
 {
 	struct record *status = NULL;
 	struct summary summary;
-	char expiry[RFC3339_MAX] = "-";
 	int r = describe(store, object, &status, &summary);
 
-	if (r < 0)
-		return r;
-	if (summary.not_after)
-		rfc3339(summary.not_after, expiry);
-	expiry[10] = 0; /* the day is enough here */
-	r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", kind_name(object->kind),
-	                 object->name, summary.state, summary.request, expiry, object->last_error);
+	if (r == 0)
+		r = add_row(content, KIND_CA, object->name, &summary, object->last_error);
 	record_free(status);
 	return r;
+}
+
+struct rows {
+	struct store *store;
+	struct content *content;
+};
+
+/* Without all that `status` of a certificate id says: there may be very many. */
+static int add_local_row(const struct overview *row, void *user)
+{
+	const struct rows *rows = user;
+	struct record *facts = NULL;
+	struct summary summary = { .not_after = row->not_after };
+	char how[256];
+	bool revoked = false;
+	int r = 0;
+
+	if (row->facts_length) {
+		r = record_decode(row->facts, row->facts_length, &facts);
+		revoked = r == 0 &&
+		          revocation_of(rows->store, row->profile, facts, how, sizeof how) == 1;
+		record_free(facts);
+	}
+	summary.state = state_now(rows->store, row->state, revoked, row->not_after);
+	snprintf(summary.request, sizeof summary.request, "%s", request_state_name(row->request));
+	return r < 0 ? r : add_row(rows->content, KIND_LOCAL, row->name, &summary, row->last_error);
 }
 
 /* Calls ADD for each object, profiles first. */
@@ -312,14 +355,13 @@ static int make_table(struct store *store, struct table *table, struct content *
 
 static int make_rows(struct store *store, struct content *content)
 {
+	struct rows rows = { .store = store, .content = content };
 	int r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", "KIND", "NAME", "STATE",
 	                     "REQUEST", "NOT-AFTER", "LAST-ERROR");
 
 	if (r == 0)
-		r = for_all(store, content, KIND_CA, add_row);
-	if (r == 0)
-		r = for_all(store, content, KIND_LOCAL, add_row);
-	return r;
+		r = for_all(store, content, KIND_CA, add_profile_row);
+	return r == 0 ? db_overview(store->db, add_local_row, &rows) : r;
 }
 
 int make_status_all(struct store *store, const struct node *node, struct content *content)

@@ -1,0 +1,281 @@
+/*
+ * What is known of revocation: a CA's CRL has a sorted index, in which serial numbers are looked
+ * up. Its entries have 32 bytes: the serial's length (and CRL_NEGATIVE), 20 bytes of serial (zeros
+ * in front), reason (255: none), two zero bytes, and the time of revocation in Unix seconds (8
+ * bytes, network order).
+ */
+#include "common/x509.h"
+#include "pkifs/object.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SERIAL_MAX   20
+#define CRL_NEGATIVE 0x80
+
+/* A CA profile as it stands: its CA's name, and its CRL. */
+struct issuer {
+	int64_t profile, edition, config; /* all that follows is theirs, and changes with them */
+	char *subject;                    /* NULL: no CA certificate */
+	bool checks;
+	struct crl crl; /* id 0: none */
+	int index;      /* -1: not opened yet */
+};
+
+/* Of all profiles, by their rows. */
+struct issuers {
+	struct issuer *list;
+	size_t count;
+	uint64_t changes; /* of the store, when this was gathered */
+};
+
+static void issuer_clear(struct issuer *issuer)
+{
+	free(issuer->subject);
+	if (issuer->index >= 0)
+		close(issuer->index);
+	*issuer = (struct issuer){ .index = -1 };
+}
+
+static int read_subject(const struct edition *edition, char **subject)
+{
+	STACK_OF(X509) *ca = NULL;
+	int r = 0;
+
+	if (edition->certificate.length)
+		r = certificates_read(edition->certificate.data, edition->certificate.length, 1,
+		                      &ca, NULL);
+	if (r == 0 && sk_X509_num(ca) > 0)
+		*subject = dn_text(X509_get_subject_name(sk_X509_value(ca, 0)));
+	sk_X509_pop_free(ca, X509_free);
+	return r;
+}
+
+static int issuer_read(struct store *store, const struct object *profile, struct issuer *issuer)
+{
+	struct record *settings = NULL;
+	struct edition edition;
+	int r = db_edition_get(store->db, profile->edition, &edition);
+
+	*issuer = (struct issuer){ .profile = profile->id,
+		                   .edition = profile->edition,
+		                   .config = profile->config,
+		                   .index = -1 };
+	if (r == 0)
+		r = read_subject(&edition, &issuer->subject);
+	if (r == 0)
+		r = store_config(store, profile, &settings);
+	if (r == 0 && edition.crl && db_crl_get(store->db, edition.crl, &issuer->crl) < 0)
+		issuer->crl.id = 0;
+	issuer->checks = !record_is(settings, "revocation-check", "disable");
+	record_free(settings);
+	edition_clear(&edition);
+	return r;
+}
+
+static bool is_same(const struct issuer *issuer, const struct object *profile)
+{
+	return issuer->profile == profile->id && issuer->edition == profile->edition &&
+	       issuer->config == profile->config;
+}
+
+/* Gathers all profiles anew; those that are as they were are taken over from OLD. */
+static int gather(struct store *store, struct issuers *old, struct issuers *new)
+{
+	struct object profile = { 0 };
+	size_t kept = 0;
+	int r;
+
+	while ((r = db_object_next(store->db, KIND_CA, profile.id, &profile)) == 0) {
+		struct issuer *list = realloc(new->list, (new->count + 1) * sizeof *list);
+
+		if (!list)
+			return -ENOMEM;
+		new->list = list;
+		while (kept < old->count && old->list[kept].profile < profile.id)
+			kept++;
+		if (kept < old->count && is_same(&old->list[kept], &profile)) {
+			list[new->count] = old->list[kept];
+			old->list[kept] = (struct issuer){ .profile = profile.id, .index = -1 };
+		} else {
+			r = issuer_read(store, &profile, &list[new->count]);
+			if (r < 0) {
+				issuer_clear(&list[new->count]);
+				return r;
+			}
+		}
+		new->count++;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static void issuers_clear(struct issuers *issuers)
+{
+	for (size_t i = 0; i < issuers->count; i++)
+		issuer_clear(&issuers->list[i]);
+	free(issuers->list);
+	*issuers = (struct issuers){ 0 };
+}
+
+/* All profiles as they are now; NULL where they cannot be read. */
+static struct issuers *issuers_now(struct store *store)
+{
+	static struct issuers issuers;
+	struct issuers new = { .changes = store->changes };
+
+	if (issuers.list && issuers.changes == store->changes && !store->begun)
+		return &issuers;
+	if (gather(store, &issuers, &new) < 0) {
+		issuers_clear(&new);
+		return NULL;
+	}
+	issuers_clear(&issuers);
+	issuers = new;
+	return &issuers;
+}
+
+/* Names in text are compared as RFC 5280 §7.1 wants it: whatever case and number of blanks. */
+static bool is_same_name(const char *one, const char *other)
+{
+	for (;; one++, other++) {
+		while (one[0] == ' ' && one[1] == ' ')
+			one++;
+		while (other[0] == ' ' && other[1] == ' ')
+			other++;
+		if (tolower((unsigned char)*one) != tolower((unsigned char)*other))
+			return false;
+		if (!*one)
+			return true;
+	}
+}
+
+static struct issuer *issuer_of(struct issuers *issuers, int64_t profile, const char *name)
+{
+	for (size_t i = 0; i < issuers->count; i++) {
+		struct issuer *issuer = &issuers->list[i];
+
+		if ((!profile || issuer->profile == profile) && issuer->subject &&
+		    is_same_name(issuer->subject, name))
+			return issuer;
+	}
+	return NULL;
+}
+
+/* The first bytes of an entry: SERIAL is hexadecimal, with a `-` where it is negative. */
+static int serial_key(const char *serial, unsigned char key[1 + SERIAL_MAX])
+{
+	bool negative = *serial == '-';
+	const char *digits = strcmp(serial, "0") == 0 ? "00" : serial + negative;
+	unsigned char bytes[SERIAL_MAX];
+	size_t length;
+
+	if (!OPENSSL_hexstr2buf_ex(bytes, sizeof bytes, &length, digits, '\0')) {
+		ERR_clear_error();
+		return -EINVAL;
+	}
+	memset(key, 0, 1 + SERIAL_MAX);
+	key[0] = (unsigned char)(length | (negative ? CRL_NEGATIVE : 0));
+	memcpy(key + 1 + SERIAL_MAX - length, bytes, length);
+	return 0;
+}
+
+/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
+static int look_up(struct store *store, struct issuer *issuer, const char *serial, int64_t *time,
+                   int *reason)
+{
+	unsigned char wanted[1 + SERIAL_MAX], entry[CRL_ENTRY];
+	off_t low = 0, high = issuer->crl.entries;
+	int r = serial_key(serial, wanted);
+
+	if (r == 0 && issuer->index < 0)
+		r = issuer->index = crl_open_index(store, &issuer->crl);
+	if (r < 0)
+		return r;
+	while (low < high) {
+		off_t middle = low + (high - low) / 2;
+		int order;
+
+		if (pread(issuer->index, entry, CRL_ENTRY, middle * CRL_ENTRY) != CRL_ENTRY)
+			return -EIO;
+		order = memcmp(wanted, entry, sizeof wanted);
+		if (order == 0) {
+			*time = 0;
+			for (size_t i = 24; i < CRL_ENTRY; i++)
+				*time = *time << 8 | entry[i];
+			*reason = entry[21];
+			return 1;
+		}
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return 0;
+}
+
+/* RFC 5280 §5.3.1 */
+static const char *reason_name(int reason)
+{
+	static const char *const names[] = {
+		", unspecified",      ", key compromise",
+		", CA compromise",    ", affiliation changed",
+		", superseded",       ", cessation of operation",
+		", on hold",          "",
+		", removed from CRL", ", privilege withdrawn",
+		", AA compromise",
+	};
+
+	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
+}
+
+static int describe_lookup(struct store *store, struct issuer *issuer, const char *serial,
+                           char *text, size_t size)
+{
+	const struct crl *crl = &issuer->crl;
+	char when[RFC3339_MAX], expiry[RFC3339_MAX];
+	int64_t time;
+	int reason, r;
+
+	r = look_up(store, issuer, serial, &time, &reason);
+	if (r < 0) {
+		snprintf(text, size, "unknown (the CRL cannot be read)");
+		return 0;
+	}
+	rfc3339(crl->next_update, expiry);
+	if (r == 1) {
+		rfc3339(time, when);
+		snprintf(text, size, "revoked (CRL %s, since %s%s)", crl->number, when,
+		         reason_name(reason));
+		return 1;
+	}
+	if (crl->next_update && crl->next_update < store_now(store) && store_clock_trusted(store))
+		snprintf(text, size, "unknown (the CRL was due for renewal at %s)", expiry);
+	else
+		snprintf(text, size, "good (CRL %s, valid until %s)", crl->number, expiry);
+	return 0;
+}
+
+int revocation_of(struct store *store, int64_t profile, const struct record *facts, char *text,
+                  size_t size)
+{
+	const char *name = record_get(facts, "issuer"), *serial = record_get(facts, "serial");
+	struct issuers *issuers = issuers_now(store);
+	struct issuer *issuer =
+		issuers && name && serial ? issuer_of(issuers, profile, name) : NULL;
+
+	if (!issuer)
+		snprintf(text, size, "unchecked (no profile has its issuer)");
+	else if (!issuer->checks)
+		snprintf(text, size, "unchecked (revocation-check = disable)");
+	else if (!issuer->crl.id)
+		snprintf(text, size, "unknown (no CRL)");
+	else
+		return describe_lookup(store, issuer, serial, text, size);
+	return 0;
+}
