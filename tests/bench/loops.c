@@ -1,8 +1,8 @@
 /*
  * loops [-t SECONDS] [-w MICROSECONDS] KIND:PATH...: a process for each KIND:PATH does that
- * one thing again and again, all at the same time: `read` opens, reads and closes a file, `stat`
- * asks for attributes, `miss` for those of a name that is not there, `list` reads a folder, and
- * `write` writes the word `verify` over a file.
+ * one thing again and again, all at the same time, until SECONDS or SIGTERM: `read` opens, reads
+ * and closes a file, `stat` asks for attributes, `miss` for those of a name that is not there,
+ * `list` reads a folder, and `write` writes the word `verify` over a file.
  *
  * Prints a line for each: how often, and median, 99th percentile and longest in microseconds, and
  * before it for each call that took longer than MICROSECONDS (-w) a line `wait NUMBER BEGIN
@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ struct loop {
 };
 
 static char buffer[1 << 20];
+static volatile sig_atomic_t *stopped; /* of all processes */
 
 static int once_read(const char *path)
 {
@@ -141,7 +143,7 @@ static void loop_run(struct loop *loop, int64_t end, int64_t limit)
 {
 	int64_t begin = now();
 
-	while (begin < end) {
+	while (begin < end && !*stopped) {
 		int r = loop->once(loop->path);
 		int64_t after = now(), length = after - begin;
 
@@ -199,6 +201,23 @@ static int usage(const char *program)
 	return 2;
 }
 
+static void stop(int signal)
+{
+	(void)signal;
+	*stopped = 1;
+}
+
+static void *shared_new(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return memory;
+}
+
 /* Runs them all until the time is over; 1 where one of them failed. */
 static int run_all(struct loop *loops, int count, double seconds, int64_t limit)
 {
@@ -238,10 +257,9 @@ int main(int argc, char **argv)
 	count = argc - optind;
 	if (count < 1)
 		return usage(argv[0]);
-	loops = mmap(NULL, (size_t)count * sizeof *loops, PROT_READ | PROT_WRITE,
-	             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (loops == MAP_FAILED)
-		return 1;
+	stopped = shared_new(sizeof *stopped);
+	loops = shared_new((size_t)count * sizeof *loops);
+	signal(SIGTERM, stop);
 	for (int i = 0; i < count; i++)
 		if (!loop_read(&loops[i], argv[optind + i]))
 			return usage(argv[0]);
