@@ -52,17 +52,18 @@ def fill(m, ids):
 def multiply(folder, first, last):
     """Ids FIRST to LAST as the store's rows: each is what mkdir and a config leave behind."""
     with contextlib.closing(sqlite3.connect(f"{folder}/store.db")) as db, db:
+        kind, created = db.execute("SELECT kind, created FROM object WHERE name='host0'").fetchone()
+        profile, = db.execute("SELECT id FROM object WHERE name='lab'").fetchone()
         for number in range(first, last):
-            into = db.execute("INSERT INTO object (kind, name, created, since) SELECT kind,"
-                              " ?, created, since FROM object WHERE name='host0'",
-                              (f"host{number}",)).lastrowid
+            into = db.execute("INSERT INTO object (kind, name, created, since) VALUES (?,?,?,?)",
+                              (kind, f"host{number}", created, created)).lastrowid
             text = db.execute("INSERT INTO config (object, created, text) VALUES (?, 1, ?)",
                               (into, config(number).encode())).lastrowid
             edition = db.execute(
                 "INSERT INTO edition SELECT NULL, ?, 1, 0, 0, 0, x'', x'', x'', x'', x'', '', '', 0",
                 (into,)).lastrowid
             db.execute("UPDATE object SET config=?, edition=? WHERE id=?", (text, edition, into))
-            db.execute("INSERT INTO reference SELECT ?, id FROM object WHERE name='lab'", (into,))
+            db.execute("INSERT INTO reference VALUES (?, ?)", (into, profile))
 
 
 def prepared(whole, more=0):
