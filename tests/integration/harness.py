@@ -61,7 +61,7 @@ class Mount:
         self.daemon = None
         self.log = self.folder / "log"
 
-    def start(self, expect=True):
+    def spawn(self):
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
                 [BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
@@ -69,6 +69,9 @@ class Mount:
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
                  self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def start(self, expect=True):
+        self.spawn()
         ready = until(lambda: self.daemon.poll() is not None or self.is_mounted())
         if expect and (not ready or self.daemon.poll() is not None):
             raise AssertionError("the daemon did not start: " + self.log.read_text())
