@@ -44,7 +44,7 @@ static int run_settings(struct db *db, const char *settings, const char *path, s
 	                          sqlite3_errmsg(db->sqlite));
 }
 
-int db_open(const char *path, struct db **db, struct error *err)
+int db_open(const char *path, bool checked, struct db **db, struct error *err)
 {
 	struct db *new = calloc(1, sizeof *new);
 	int r;
@@ -61,7 +61,7 @@ int db_open(const char *path, struct db **db, struct error *err)
 		          new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
 	if (r == 0)
 		r = run_settings(new, reading, path, err);
-	if (r == 0)
+	if (r == 0 && !checked)
 		r = check_whole(new, path, err);
 	if (r == 0)
 		r = schema_check(new, err);

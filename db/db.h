@@ -29,9 +29,11 @@ void blob_clear(struct blob *blob);
 
 /*
  * Opens PATH, makes it where it is not there, brings an older schema forward. A file of another
- * program, a newer or damaged store is refused and stays as it is. The caller owns *DB.
+ * program, a newer or damaged store is refused and stays as it is. It is read whole for that, but
+ * for one that is CHECKED: a process that did so has died, and another takes over. The caller owns
+ * *DB.
  */
-int db_open(const char *path, struct db **db, struct error *err);
+int db_open(const char *path, bool checked, struct db **db, struct error *err);
 void db_close(struct db *db);
 
 /*
@@ -179,9 +181,13 @@ enum row_kind { ROW_CONFIG, ROW_EDITION, ROW_VERSION };
 int db_prune(struct db *db, int64_t object, int64_t keep,
              bool (*is_open)(enum row_kind, int64_t row, void *user), void *user);
 
+/* The object that a row belongs to. */
+int db_owner(struct db *db, enum row_kind kind, int64_t row, int64_t *object);
+
 /* The last request of an object. */
 struct request {
 	int64_t id, object;
+	int64_t profile; /* that it counts for, or 0 */
 	char action[24];
 	enum request_state state;
 	struct blob text;   /* as written */
@@ -196,6 +202,16 @@ int db_request_add(struct db *db, const struct request *request, int64_t *id);
 int db_request_get(struct db *db, int64_t object, struct request *request);
 /* The request with the smallest row above AFTER that is queued, running or waiting. */
 int db_request_next(struct db *db, int64_t after, struct request *request);
+/* The first profile above AFTER that has such a request, or -ENOENT. */
+int db_request_profile(struct db *db, int64_t after, int64_t *profile);
+/*
+ * Such a request of PROFILE whose next attempt is not after NOW: the first by next attempt and row
+ * behind those of LAST (all 0: the first of all).
+ */
+int db_request_due(struct db *db, int64_t profile, int64_t now, const struct request *last,
+                   struct request *request);
+/* Next attempts that are later than LATEST are due at once. */
+int db_request_hurry(struct db *db, int64_t latest);
 int db_request_update(struct db *db, const struct request *request);
 int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length,
                           int64_t now);

@@ -284,3 +284,14 @@ int db_prune(struct db *db, int64_t object, int64_t keep,
 		r = sql_run(db, orphans[i], "i", object);
 	return r;
 }
+
+int db_owner(struct db *db, enum row_kind kind, int64_t row, int64_t *object)
+{
+	static const char *const questions[] = {
+		[ROW_CONFIG] = "SELECT object FROM config WHERE id=?",
+		[ROW_EDITION] = "SELECT object FROM edition WHERE id=?",
+		[ROW_VERSION] = "SELECT object FROM version WHERE id=?",
+	};
+
+	return sql_number(db, object, questions[kind], "i", row);
+}

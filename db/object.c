@@ -178,14 +178,14 @@ int db_request_add(struct db *db, const struct request *request, int64_t *id)
 	if (r == 0)
 		r = sql_run(db,
 		            "INSERT INTO request (object,action,state,text,fields,resume,attempts,"
-		            "next_attempt,created,changed,answered,pending,error)"
-		            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-		            "itibbbiiiiiit", request->object, request->action,
+		            "next_attempt,created,changed,answered,pending,error,profile)"
+		            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+		            "itibbbiiiiiiti", request->object, request->action,
 		            (int64_t)request->state, request->text.data, request->text.length,
 		            request->fields.data, request->fields.length, request->resume.data,
 		            request->resume.length, request->attempts, request->next_attempt,
 		            request->created, request->changed, (int64_t)request->answered,
-		            (int64_t)request->pending, request->error);
+		            (int64_t)request->pending, request->error, request->profile);
 	if (r == 0)
 		*id = sqlite3_last_insert_rowid(db->sqlite);
 	return r;
@@ -193,7 +193,7 @@ int db_request_add(struct db *db, const struct request *request, int64_t *id)
 
 #define REQUEST                                                                                    \
 	"SELECT id,object,action,state,text,fields,resume,attempts,next_attempt,created,changed,"  \
-	"answered,pending,error FROM request "
+	"answered,pending,error,profile FROM request "
 
 static int read_request(sqlite3_stmt *statement, struct request *request)
 {
@@ -217,6 +217,7 @@ static int read_request(sqlite3_stmt *statement, struct request *request)
 		request->answered = sqlite3_column_int(statement, 11);
 		request->pending = sqlite3_column_int(statement, 12);
 		sql_text(statement, 13, request->error, sizeof request->error);
+		request->profile = sqlite3_column_int64(statement, 14);
 	}
 	if (r == 0)
 		r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
@@ -244,15 +245,43 @@ int db_request_next(struct db *db, int64_t after, struct request *request)
 	return r < 0 ? r : read_request(statement, request);
 }
 
+int db_request_profile(struct db *db, int64_t after, int64_t *profile)
+{
+	return sql_number(db, profile,
+	                  "SELECT profile FROM request WHERE state BETWEEN 1 AND 3 AND profile>?"
+	                  " ORDER BY profile LIMIT 1",
+	                  "i", after);
+}
+
+int db_request_due(struct db *db, int64_t profile, int64_t now, const struct request *last,
+                   struct request *request)
+{
+	sqlite3_stmt *statement;
+	int r = sql_bind(db, &statement,
+	                 REQUEST "WHERE state BETWEEN 1 AND 3 AND profile=? AND next_attempt<=?"
+	                         " AND (next_attempt,id)>(?,?) ORDER BY next_attempt,id LIMIT 1",
+	                 "iiii", profile, now, last->next_attempt, last->id);
+
+	return r < 0 ? r : read_request(statement, request);
+}
+
+int db_request_hurry(struct db *db, int64_t latest)
+{
+	return sql_run(db,
+	               "UPDATE request SET next_attempt=0 WHERE state BETWEEN 1 AND 3"
+	               " AND next_attempt>?",
+	               "i", latest);
+}
+
 int db_request_update(struct db *db, const struct request *request)
 {
 	return sql_run(db,
 	               "UPDATE request SET state=?,resume=?,attempts=?,next_attempt=?,changed=?,"
-	               "answered=?,pending=?,error=? WHERE id=?",
-	               "ibiiiiiti", (int64_t)request->state, request->resume.data,
+	               "answered=?,pending=?,error=?,profile=? WHERE id=?",
+	               "ibiiiiitii", (int64_t)request->state, request->resume.data,
 	               request->resume.length, request->attempts, request->next_attempt,
 	               request->changed, (int64_t)request->answered, (int64_t)request->pending,
-	               request->error, request->id);
+	               request->error, request->profile, request->id);
 }
 
 int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length, int64_t now)

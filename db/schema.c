@@ -60,6 +60,10 @@ static const char *const steps[] = {
 	"  PRIMARY KEY (object, file)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE event (start INTEGER PRIMARY KEY, line BLOB NOT NULL) STRICT;"
 	"CREATE TABLE applied (request INTEGER PRIMARY KEY) STRICT;",
+	/* 2: what is due of a profile is found without a look at what is not */
+	"ALTER TABLE request ADD COLUMN profile INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX request_due ON request (profile, next_attempt, id)"
+	"  WHERE state BETWEEN 1 AND 3;",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)

@@ -80,35 +80,20 @@ uint64_t node_inode(const struct node *node)
 /* The object that the row of the node's number belongs to. */
 static int owner_of(struct store *store, const struct node *node, int64_t *object)
 {
-	struct edition edition = { 0 };
-	struct version version = { 0 };
-	struct blob text = { 0 };
-	int64_t created;
-	int r = 0;
-
 	*object = 0;
 	switch (file_rows[node->file].number) {
 	case NUMBER_OBJECT:
 		*object = node->number;
-		break;
+		return 0;
 	case NUMBER_CONFIG:
-		r = db_config_get(store->db, node->number, object, &created, &text);
-		blob_clear(&text);
-		break;
+		return db_owner(store->db, ROW_CONFIG, node->number, object);
 	case NUMBER_EDITION:
-		r = db_edition_get(store->db, node->number, &edition);
-		*object = edition.object;
-		edition_clear(&edition);
-		break;
+		return db_owner(store->db, ROW_EDITION, node->number, object);
 	case NUMBER_VERSION:
-		r = db_version_get(store->db, node->number, &version);
-		*object = version.object;
-		version_clear(&version);
-		break;
+		return db_owner(store->db, ROW_VERSION, node->number, object);
 	default:
-		break;
+		return 0;
 	}
-	return r;
 }
 
 static bool is_current(const struct node *node)

@@ -365,24 +365,27 @@ static void key_made(void *user, const struct record *answer, const struct error
 	}
 }
 
-/* Whether another job may ask PROFILE: no profile has more than half of the workers. */
-static bool may_run(const struct store *store, int64_t profile)
+static bool may_run(const struct store *store)
 {
-	size_t limit = workers_limit(store), share = (limit + 1) / 2, same = 0;
+	return jobs.count < workers_limit(store);
+}
+
+/* Whether another job may ask PROFILE: no profile has more than half of the workers. */
+static bool may_ask(const struct store *store, int64_t profile)
+{
+	size_t share = (workers_limit(store) + 1) / 2, same = 0;
 
 	for (const struct job *job = jobs.first; job; job = job->next)
 		same += job->profile == profile;
-	return jobs.count < limit && (!profile || same < share);
+	return may_run(store) && (!profile || same < share);
 }
 
-static bool is_due(struct store *store, const struct request *request)
+/* Neither under way, nor still being written. */
+static bool may_begin(struct store *store, const struct request *request)
 {
-	if (job_of(request->id))
-		return false;
-	if (request->state == REQUEST_QUEUED && request_is_open(store, request->id) &&
-	    store_now(store) - request->created < OPEN_SECONDS)
-		return false;
-	return request->state != REQUEST_WAITING || request->next_attempt <= store_now(store);
+	return !job_of(request->id) &&
+	       (request->state != REQUEST_QUEUED || !request_is_open(store, request->id) ||
+	        store_now(store) - request->created >= OPEN_SECONDS);
 }
 
 static int run_state(struct store *store, struct standing *standing)
@@ -404,10 +407,8 @@ static void begin(struct store *store, const struct request *request)
 
 	if (r < 0)
 		return;
-	if (!may_run(store, standing.profile.id)) {
-		standing_clear(&standing);
-		return;
-	}
+	standing.request.profile = standing.profile.id; /* the config may name another one now */
+	standing.request.next_attempt = 0; /* whatever the clock says after a restart */
 	job = job_new(store, request->action);
 	r = job ? store_begin(store) : -ENOMEM;
 	if (r == 0)
@@ -424,18 +425,58 @@ static void begin(struct store *store, const struct request *request)
 		step(job);
 }
 
+/* Begins what is due of PROFILE (0: what asks none). */
+static void run_profile(struct store *store, int64_t profile)
+{
+	struct request request, last = { 0 };
+	int64_t now = store_now(store);
+
+	while (may_ask(store, profile) &&
+	       db_request_due(store->db, profile, now, &last, &request) == 0) {
+		last.id = request.id;
+		last.next_attempt = request.next_attempt;
+		if (may_begin(store, &request))
+			begin(store, &request);
+		request_clear(&request);
+	}
+}
+
+/* The clock was set back: what was to come within a day is not to come in years. */
+static void follow_clock(struct store *store)
+{
+	static int64_t before = INT64_MAX;
+	int64_t now = store_now(store);
+	int r;
+
+	if (now < before) {
+		r = store_begin(store);
+		if (r == 0)
+			store_end(store, db_request_hurry(store->db, now + STANDING_LONGEST));
+	}
+	before = now;
+}
+
 void jobs_run(struct store *store)
 {
-	struct request request;
-	int64_t after = 0;
+	static int64_t last; /* the profile that had its turn last */
+	int64_t first = last, profile;
+	bool round = false; /* all above it were asked: on with the lowest */
 
 	if (store->stopping)
 		return;
-	while (db_request_next(store->db, after, &request) == 0) {
-		after = request.id;
-		if (is_due(store, &request))
-			begin(store, &request);
-		request_clear(&request);
+	follow_clock(store);
+	while (may_run(store)) {
+		if (db_request_profile(store->db, last, &profile) == 0) {
+			last = profile;
+			run_profile(store, profile);
+		} else if (!round) {
+			round = true;
+			last = -1;
+		} else {
+			break;
+		}
+		if (round && last >= first)
+			break;
 	}
 }
 
@@ -496,13 +537,10 @@ int jobs_reconfigured(struct store *store, const struct object *object, const st
 		struct standing standing;
 
 		after = request.id;
-		if (request.state == REQUEST_WAITING &&
+		if (request.state == REQUEST_WAITING && request.profile == object->id &&
 		    standing_get(store, request.object, &standing) == 0) {
-			if (standing.profile.id == object->id) {
-				standing.request.next_attempt =
-					request.changed + standing_delay(&standing);
-				r = db_request_update(store->db, &standing.request);
-			}
+			standing.request.next_attempt = request.changed + standing_delay(&standing);
+			r = db_request_update(store->db, &standing.request);
 			standing_clear(&standing);
 		}
 		request_clear(&request);

@@ -18,6 +18,8 @@
 #define FILES_KEPT   (OPEN_FILES / 8) /* for root and the starter */
 static uint32_t open_files[USERS], open_by_others;
 
+static size_t lowest_free; /* no file below it is free */
+
 bool is_trusted(const struct store *store, uid_t uid)
 {
 	return uid == 0 || uid == store->uid;
@@ -46,7 +48,6 @@ static bool may_open(const struct store *store, uid_t uid)
 
 struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node)
 {
-	static size_t next;
 	struct shared *shared = store->shared;
 	uint64_t unique = session_unique(store->session);
 	struct open_file *file;
@@ -56,16 +57,16 @@ struct open_file *open_file_add(struct store *store, fuse_req_t req, const struc
 			return &shared->files[i];
 	if (!may_open(store, fuse_req_ctx(req)->uid))
 		return NULL;
-	for (size_t i = 0; i < OPEN_FILES; i++, next = (next + 1) % OPEN_FILES) {
-		file = &shared->files[next];
+	/* the lowest: what looks at all that are open looks at few */
+	for (; lowest_free < OPEN_FILES; lowest_free++) {
+		file = &shared->files[lowest_free];
 		if (file->ino)
 			continue;
-		if (next >= shared->files_top)
-			shared->files_top = (uint32_t)next + 1;
+		if (lowest_free >= shared->files_top)
+			shared->files_top = (uint32_t)lowest_free + 1;
 		*file = (struct open_file){ .unique = unique,
 			                    .buffer = -1,
 			                    .uid = fuse_req_ctx(req)->uid };
-		file->tgid = process_of(fuse_req_ctx(req)->pid);
 		file->ino = node_inode(node);
 		count_open(store, file->uid, 1);
 		return file;
@@ -98,6 +99,10 @@ void open_file_drop(struct store *store, struct open_file *file)
 	store->snapshots[handle] = NULL;
 	store->due |= file->request != 0;
 	file->ino = 0;
+	if (handle - 1 < lowest_free)
+		lowest_free = handle - 1;
+	while (store->shared->files_top && !store->shared->files[store->shared->files_top - 1].ino)
+		store->shared->files_top--;
 }
 
 bool request_is_open(const struct store *store, int64_t request)

@@ -429,6 +429,7 @@ static int keep(struct asked *asked, const char *text, size_t length, enum reque
 	snprintf(request.action, sizeof request.action, "%s", asked->action);
 	snprintf(request.error, sizeof request.error, "%s", failure ? failure->text : "");
 	request.created = request.changed = store_now(asked->store);
+	request.profile = asked->object->kind == KIND_CA ? asked->object->id : asked->profile.id;
 	r = db_request_add(asked->store->db, &request, &request.id);
 	if (r == 0 && asked->store->writer)
 		asked->store->writer->request = request.id;

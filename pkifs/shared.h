@@ -34,7 +34,7 @@ struct open_file {
 	uint64_t judged; /* `unique` of the request that judged it last: run again, it judges again
 	                  */
 	int64_t request; /* row of the request that its text became */
-	int32_t tgid;    /* the process that opened it */
+	int32_t tgid;    /* the process that opened it to write */
 	uint32_t uid;    /* its user */
 	int16_t buffer;  /* index of its buffer, or -1 */
 	bool polled;

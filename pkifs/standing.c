@@ -11,7 +11,6 @@
 #define BACK_OFF_MAX 60
 /* What a CA may say about when to come again: neither at once for ever, nor never. */
 #define AFTER_MIN 1
-#define AFTER_MAX 86400
 
 void standing_clear(struct standing *standing)
 {
@@ -135,7 +134,7 @@ int standing_later(struct store *store, struct standing *standing, bool pending,
 	}
 	if (seconds >= 0)
 		seconds = seconds < AFTER_MIN   ? AFTER_MIN
-		          : seconds > AFTER_MAX ? AFTER_MAX
+		          : seconds > STANDING_LONGEST ? STANDING_LONGEST
 		                                : seconds;
 	standing->request.pending = pending;
 	standing->request.attempts++;

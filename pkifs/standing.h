@@ -7,6 +7,9 @@
 
 #include "pkifs/store.h"
 
+/* No next try is further away than these seconds, whatever a CA says. */
+#define STANDING_LONGEST 86400
+
 /* All that the steps of a job need to know. */
 struct standing {
 	struct object object, profile; /* a CA profile's request is its own profile's */

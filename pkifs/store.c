@@ -444,7 +444,8 @@ static int open_store(struct store *store, int control_fd, int fuse_fd, struct e
 	store->supervisor = channel_open(store->loop, control_fd, 1u << 20, supervisor_said, store);
 	if (!store->snapshots || !store->supervisor)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = db_open(key_value(&daemon_keys, store->conf, "store"), &store->db, err);
+	r = db_open(key_value(&daemon_keys, store->conf, "store"), store->shared->init_length != 0,
+	            &store->db, err);
 	if (r < 0)
 		return r;
 	clock_load(store);

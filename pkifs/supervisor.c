@@ -24,6 +24,7 @@
 
 #define START_SECONDS   10
 #define STOP_SECONDS    5
+#define QUICK_STARTS    3 /* of stores that died before they were ready, one after the other */
 #define COMMAND_SECONDS 60
 #define COMMAND_TRIES   3
 #define COMMANDS        16  /* that run at once; the others wait */
@@ -55,6 +56,7 @@ static struct supervisor {
 	struct record *conf; /* with what the store is told besides */
 	int fuse_fd, shared_fd, folder_fd, lock_fd, self_fd, worker_fd;
 	pid_t store;
+	int deaths; /* of stores in a row that were never ready */
 	bool ready, stopping;
 	uint64_t store_started, unready_since, stopping_since;
 	int code;
@@ -433,7 +435,8 @@ static void store_ended(int status)
 	log_warning("the store ended (%s %d): started again",
 	            WIFSIGNALED(status) ? "signal" : "exit code",
 	            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	if (uv_now(s.loop) - s.store_started < 1000 && !s.ready)
+	s.deaths = s.ready || uv_now(s.loop) - s.store_started >= 1000 ? 0 : s.deaths + 1;
+	if (s.deaths > QUICK_STARTS)
 		return; /* the tick starts it: not as fast as it dies */
 	s.ready = false;
 	if (start_store(&err) < 0)

@@ -75,6 +75,8 @@ static int open_text(struct store *store, fuse_req_t req, const struct node *nod
 		return -ENFILE;
 	*opened = file;
 	file->writable = true;
+	if (!file->tgid)
+		file->tgid = process_of(fuse_req_ctx(req)->pid);
 	if (file->buffer >= 0 || (file_rows[node->file].flags & FILE_LARGE))
 		return 0; /* opened by a predecessor; or written to a file of its own */
 	file->buffer = temporary ? temporary->buffer

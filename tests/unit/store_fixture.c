@@ -12,7 +12,7 @@ void reopen(struct fixture *f)
 
 	db_close(f->db);
 	f->db = NULL;
-	if (db_open(f->path, &f->db, &err) < 0)
+	if (db_open(f->path, false, &f->db, &err) < 0)
 		print_error("%s\n", err.text);
 	assert_non_null(f->db);
 }

@@ -53,7 +53,7 @@ static void refused_untouched(struct fixture *f, int code, const char *why)
 	struct db *db = NULL;
 	struct error err = { 0 };
 
-	if (db_open(f->path, &db, &err) != code)
+	if (db_open(f->path, false, &db, &err) != code)
 		fail_msg("a file of %zu bytes: \"%s\"", before.length, err.text);
 	assert_null(db);
 	assert_int_equal(err.code, code);
@@ -97,7 +97,7 @@ static void a_store_has_one_owner(void **state)
 	begin(f);
 	add_object(f, KIND_CA, "corp");
 	commit(f);
-	assert_int_equal(db_open(f->path, &second, &err), -EBUSY);
+	assert_int_equal(db_open(f->path, false, &second, &err), -EBUSY);
 	assert_null(second);
 	assert_true(has_object(f, KIND_CA, "corp"));
 }
@@ -188,7 +188,7 @@ static void a_link_in_the_stores_place_is_not_followed(void **state)
 	snprintf(other, sizeof other, "%s/other", f->folder);
 	assert_int_equal(rename(f->path, other), 0);
 	assert_int_equal(symlink(other, f->path), 0);
-	assert_true(db_open(f->path, &db, NULL) < 0);
+	assert_true(db_open(f->path, false, &db, NULL) < 0);
 	assert_int_equal(unlink(other), 0);
 }
 

@@ -89,6 +89,60 @@ static void only_active_requests_are_next(void **state)
 	assert_int_equal(db_request_next(f->db, after, &request), -ENOENT);
 }
 
+static void what_is_due_is_told_by_profile_and_in_turn(void **state)
+{
+	static const struct {
+		const char *name;
+		int64_t profile, next_attempt;
+		enum request_state state;
+	} rows[] = { { "a", 7, 50, REQUEST_WAITING }, { "b", 7, 200, REQUEST_WAITING },
+		     { "c", 7, 0, REQUEST_QUEUED },   { "d", 9, 50, REQUEST_WAITING },
+		     { "e", 7, 50, REQUEST_RUNNING }, { "f", 7, 0, REQUEST_DONE },
+		     { "g", 0, 0, REQUEST_QUEUED },   { "h", 7, 90000, REQUEST_WAITING } };
+	static const char *const in_turn[] = { "c", "a", "e" };
+	struct fixture *f = *state;
+	struct request request, last = { 0 };
+	struct object object;
+	int64_t profile;
+
+	begin(f);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		add_request(f, rows[i].name, rows[i].state);
+		assert_int_equal(db_object_find(f->db, KIND_LOCAL, rows[i].name, &object), 0);
+		assert_int_equal(db_request_get(f->db, object.id, &request), 0);
+		request.profile = rows[i].profile;
+		request.next_attempt = rows[i].next_attempt;
+		assert_int_equal(db_request_update(f->db, &request), 0);
+		request_clear(&request);
+	}
+	commit(f);
+	for (size_t i = 0; i < COUNT(in_turn); i++) {
+		assert_int_equal(db_request_due(f->db, 7, 100, &last, &request), 0);
+		assert_int_equal(db_object_get(f->db, request.object, &object), 0);
+		assert_string_equal(object.name, in_turn[i]);
+		last.id = request.id;
+		last.next_attempt = request.next_attempt;
+		request_clear(&request);
+	}
+	assert_int_equal(db_request_due(f->db, 7, 100, &last, &request), -ENOENT);
+	assert_int_equal(db_request_profile(f->db, -1, &profile), 0);
+	assert_int_equal(profile, 0);
+	assert_int_equal(db_request_profile(f->db, 0, &profile), 0);
+	assert_int_equal(profile, 7);
+	assert_int_equal(db_request_profile(f->db, 9, &profile), -ENOENT);
+	begin(f);
+	assert_int_equal(db_request_hurry(f->db, 1000), 0);
+	commit(f);
+	last = (struct request){ 0 };
+	assert_int_equal(db_request_due(f->db, 7, 1, &last, &request), 0);
+	last.id = request.id;
+	request_clear(&request);
+	assert_int_equal(db_request_due(f->db, 7, 1, &last, &request), 0);
+	assert_int_equal(db_object_get(f->db, request.object, &object), 0);
+	assert_string_equal(object.name, "h");
+	request_clear(&request);
+}
+
 static void a_new_request_takes_the_old_ones_place(void **state)
 {
 	struct fixture *f = *state;
@@ -300,6 +354,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORE(a_requests_standing_is_kept),
 		STORE(only_active_requests_are_next),
+		STORE(what_is_due_is_told_by_profile_and_in_turn),
 		STORE(a_new_request_takes_the_old_ones_place),
 		cmocka_unit_test(every_state_has_a_name),
 		STORE(events_are_one_text_with_offsets),
