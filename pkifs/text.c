@@ -382,6 +382,8 @@ static int put_bytes(struct store *store, struct open_file *file, const char *by
 			return fd;
 		if (pwrite(fd, bytes, size, (off_t)at) != (ssize_t)size)
 			r = errno ? -errno : -ENOSPC;
+		if (crl_is_judged(open_file_handle(store, file)))
+			return -EBUSY; /* what is checked is what will be stored */
 		close(fd);
 	} else {
 		text = store->shared->buffers[file->buffer];
