@@ -144,8 +144,10 @@ void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 		r = open_text(store, req, &node, fi->flags & O_APPEND, true, &file);
 	if (r == 0)
 		r = node_entry(store, &node, &entry);
-	if (r == -ENOENT) /* nothing in it yet */
+	if (r == -ENOENT) { /* nothing in it yet; if it is refused, there is no such file */
+		entry.entry_timeout = entry.attr_timeout = 0;
 		r = 0;
+	}
 	if (r < 0) {
 		if (file)
 			open_file_drop(store, file);
@@ -440,6 +442,12 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 		judge(&judging, req, node.file, text, file->length, fuse_req_ctx(req)->uid, true);
 	else
 		fuse_reply_write(req, size);
+	}
+	if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
+		error_set(&err, r, "%s", r == -EFBIG ? "the text is too long" : strerror(-r));
+		verdict(&judging, req, r, &err);
+		return;
+	}
 }
 
 /* Judges the whole text of an open file and answers REQ. */
