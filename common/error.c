@@ -1,15 +1,31 @@
 #include "common/error.h"
 
+#include <openssl/asn1.h>
 #include <openssl/err.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+bool is_unprintable(unsigned long code)
+{
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code > 0x10ffff ||
+	       (code >= 0xd800 && code < 0xe000) || (code >= 0x200b && code <= 0x200f) ||
+	       (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) ||
+	       code == 0xfeff;
+}
+
 void text_printable(char *text)
 {
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
+	int size;
+
+	for (size_t left = strlen(text); left; left -= (size_t)size, text += size) {
+		unsigned long code = 0;
+		int used = UTF8_getc((unsigned char *)text, left > 8 ? 8 : (int)left, &code);
+
+		size = used > 0 ? used : 1;
+		if (used <= 0 || is_unprintable(code))
+			memset(text, '?', (size_t)size);
+	}
 }
 
 __attribute__((format(printf, 3, 0))) static void fill(struct error *err, int code,

@@ -5,6 +5,7 @@
 #ifndef PKIFS_ERROR_H
 #define PKIFS_ERROR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct error {
@@ -14,7 +15,7 @@ struct error {
 
 /*
  * Fills ERR (may be NULL) and returns CODE, so that callers write `return error_set(...)`.
- * Control characters that came in with arguments become `?`; a longer sentence is cut.
+ * What is unprintable in arguments becomes `?` (text_printable); a longer sentence is cut.
  */
 __attribute__((format(printf, 3, 4))) int error_set(struct error *err, int code, const char *format,
                                                     ...);
@@ -23,7 +24,10 @@ __attribute__((format(printf, 3, 4))) int error_set(struct error *err, int code,
 __attribute__((format(printf, 3, 4))) int error_openssl(struct error *err, int code,
                                                         const char *format, ...);
 
-/* Makes TEXT one printable line in place: every control character becomes `?`. */
+/* Controls, and what reorders or ends a line where it is shown: not to be shown as it is. */
+bool is_unprintable(unsigned long code);
+
+/* Makes TEXT one printable line in place: what is unprintable or no UTF-8 becomes `?`. */
 void text_printable(char *text);
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -239,15 +239,6 @@ int dn_parse(const char *text, const char *serial, X509_NAME **name, struct erro
 	return r;
 }
 
-/* Controls, and what reorders or ends a line where it is shown. */
-static bool is_unprintable(unsigned long code)
-{
-	return code < 0x20 || (code >= 0x7f && code < 0xa0) || code > 0x10ffff ||
-	       (code >= 0xd800 && code < 0xe000) || (code >= 0x200b && code <= 0x200f) ||
-	       (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x206f) ||
-	       code == 0xfeff;
-}
-
 /* LENGTH bytes with SPECIAL characters behind a backslash and unprintable ones as \XX. */
 static void print_escaped(BIO *out, const unsigned char *bytes, size_t length, const char *special)
 {

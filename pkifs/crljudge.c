@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 struct judgement {
+	struct judgement *next;
 	struct store *store;
 	int64_t object;
 	uint64_t handle; /* the open file that is written */
@@ -17,6 +18,31 @@ struct judgement {
 	text_judged *judged;
 	void *user;
 };
+
+static struct judgement *judgements; /* those under way */
+
+bool crl_is_judged(uint64_t handle)
+{
+	for (const struct judgement *judgement = judgements; judgement; judgement = judgement->next)
+		if (judgement->handle == handle)
+			return true;
+	return false;
+}
+
+static void begin(struct judgement *judgement)
+{
+	judgement->next = judgements;
+	judgements = judgement;
+}
+
+static void end(struct judgement *judgement)
+{
+	struct judgement **at = &judgements;
+
+	while (*at != judgement)
+		at = &(*at)->next;
+	*at = judgement->next;
+}
 
 static void judged(void *user, struct record *result, const char *reason)
 {
@@ -43,6 +69,7 @@ static void judged(void *user, struct record *result, const char *reason)
 	if (r < 0 && !err.code)
 		error_set(&err, r, "the CRL cannot be stored: %s", strerror(-r));
 	crl_files_drop(store, &judgement->files);
+	end(judgement);
 	judgement->judged(judgement->user, r, &err);
 	record_free(result);
 	free(judgement);
@@ -96,6 +123,8 @@ int crl_judge(struct store *store, const struct object *object, uint64_t handle,
 	}
 	if (r == 0)
 		r = give(judgement, &edition.certificate, fd);
+	if (r == 0)
+		begin(judgement);
 	edition_clear(&edition);
 	if (fd >= 0)
 		close(fd);

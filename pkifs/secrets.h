@@ -35,6 +35,8 @@ int secrets_import(struct store *store, const struct object *object, const char 
 /* Judges a written CRL in the file of the open file HANDLE by a worker, and keeps it. */
 int crl_judge(struct store *store, const struct object *object, uint64_t handle,
               text_judged *judged, void *user, struct error *err);
+/* Whether what was written to HANDLE is being judged: nothing may be written to it meanwhile. */
+bool crl_is_judged(uint64_t handle);
 
 /* Compares the store key with the one that the store was made with; fatal where it differs. */
 int secrets_check(struct store *store);

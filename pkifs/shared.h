@@ -28,9 +28,10 @@
 struct open_file {
 	uint64_t unique; /* of the request that opened it: replayed, it opens once */
 	uint64_t ino;
-	uint64_t start;  /* watch: offset in the endless text of events */
-	uint64_t poll;   /* the kernel's handle of a poll that waits, if polled */
-	uint64_t length; /* bytes in the buffer */
+	uint64_t start;                 /* watch: offset in the endless text of events */
+	uint64_t poll;                  /* the kernel's handle of a poll that waits, if polled */
+	uint64_t length;                /* bytes in the buffer */
+	uint64_t appended, appended_at; /* `unique` of the last WRITE that appended, and where to */
 	uint64_t judged; /* `unique` of the request that judged it last: run again, it judges again
 	                  */
 	int64_t request; /* row of the request that its text became */

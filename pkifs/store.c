@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -493,6 +494,7 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);
+	prctl(PR_SET_DUMPABLE, 0); /* passwords, and keys on their way to readers */
 	if (frame_receive(control_fd, &store.conf, NULL) < 0)
 		return 1;
 	log_open("store", key_value(&daemon_keys, store.conf, "log"),

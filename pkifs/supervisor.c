@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -787,6 +788,7 @@ int supervise(struct supervision *given)
 		                 .folder_fd = -1 };
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+	prctl(PR_SET_DUMPABLE, 0); /* it keeps the memory that texts are written to */
 	umask(077);
 	if (complete_conf(given, &s.conf) < 0)
 		return 1;

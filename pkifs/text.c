@@ -146,8 +146,10 @@ void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 		r = open_text(store, req, &node, fi->flags & O_APPEND, true, &file);
 	if (r == 0)
 		r = node_entry(store, &node, &entry);
-	if (r == -ENOENT) /* nothing in it yet */
+	if (r == -ENOENT) { /* nothing in it yet; if it is refused, there is no such file */
+		entry.entry_timeout = entry.attr_timeout = 0;
 		r = 0;
+	}
 	if (r < 0) {
 		if (file)
 			open_file_drop(store, file);
@@ -378,7 +380,12 @@ static int put_bytes(struct store *store, struct open_file *file, const char *by
 
 	if (at + size > (uint64_t)limit_of(which))
 		return -EFBIG;
+	temporary = which == FILE_TEMPORARY ? temporary_get(store, file->ino) : NULL;
+	if (temporary) /* others may have it open too */
+		file->length = temporary->length;
 	if (which == FILE_CRL_PEM) {
+		if (crl_is_judged(open_file_handle(store, file)))
+			return -EBUSY; /* what is checked is what will be stored */
 		fd = crl_incoming(store, open_file_handle(store, file), O_CREAT | O_RDWR);
 		if (fd < 0)
 			return fd;
@@ -393,13 +400,28 @@ static int put_bytes(struct store *store, struct open_file *file, const char *by
 	}
 	if (r == 0 && at + size > file->length)
 		file->length = at + size;
-	temporary = which == FILE_TEMPORARY ? temporary_get(store, file->ino) : NULL;
 	if (temporary) {
-		if (file->length > temporary->length)
-			temporary->length = file->length;
+		temporary->length = file->length;
 		temporary->touched = store_now(store);
 	}
 	return r;
+}
+
+/*
+ * Where a WRITE goes. The kernel appends at the end of what the file shows, but a writer's text
+ * is his own: it goes to that one's end, and a WRITE that runs again to where it went before.
+ */
+static uint64_t place(struct store *store, struct open_file *file, uint64_t offset, bool append)
+{
+	const struct temporary *temporary = temporary_get(store, file->ino);
+
+	if (!append)
+		return offset >= file->start ? offset - file->start : 0;
+	if (file->appended != session_unique(store->session)) {
+		file->appended_at = temporary ? temporary->length : file->length;
+		file->appended = session_unique(store->session);
+	}
+	return file->appended_at;
 }
 
 void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, off_t offset,
@@ -418,14 +440,20 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 	if (r == 0 && (!file || !file->writable))
 		r = -EIO; /* what was written before is lost */
 	if (r == 0)
-		at = at >= file->start ? at - file->start : 0;
-	if (r == 0)
+		at = place(store, file, at, fi->flags & O_APPEND);
+	if (r == 0) {
+		judging.object = node.object;
 		r = put_bytes(store, file, bytes, size, at);
+	}
+	if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
+		error_set(&err, r, "%s", r == -EFBIG ? "the text is too long" : strerror(-r));
+		verdict(&judging, req, r, &err);
+		return;
+	}
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
-	judging.object = node.object;
 	if (node.file != FILE_TEMPORARY)
 		file->written = true;
 	if (node.file == FILE_TEMPORARY || node.file == FILE_CRL_PEM) {
@@ -652,7 +680,7 @@ void tree_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t
 	int r;
 
 	r = node_get(store, parent, &folder);
-	if (r == 0 && (parent != newparent || flags == RENAME_EXCHANGE))
+	if (r == 0 && (parent != newparent || (flags & ~(unsigned)RENAME_NOREPLACE)))
 		r = flags                                                               ? -EINVAL
 		    : folder.file == FILE_CA_FOLDER || folder.file == FILE_LOCAL_FOLDER ? -EPERM
 		                                                                        : -EXDEV;

@@ -149,20 +149,23 @@ static struct {
 } publishing;
 
 /* A name of the publisher's (pkifs/publisher.c): the file itself. */
-static int lookup_hidden(struct store *store, pid_t thread, const struct node *folder,
+static int lookup_hidden(struct store *store, fuse_req_t req, const struct node *folder,
                          const char *name, struct node *node)
 {
 	int64_t edition;
 	char *end;
 	int r;
 
+	/* nobody else may stand where the publisher is looked for */
+	if (!is_trusted(store, fuse_req_ctx(req)->uid))
+		return -ENOENT;
 	edition = strtoll(name + sizeof PUBLISH_PREFIX - 1, &end, 10);
 	if (*end != '-' || !publisher_replaces(folder->object.id, edition))
 		return -ENOENT;
 	r = lookup_file(store, folder, end + 1, node);
 	if (r == 0 && file_rows[node->file].number != NUMBER_EDITION)
 		return -ENOENT;
-	publishing.thread = r == 0 ? thread : 0;
+	publishing.thread = r == 0 ? fuse_req_ctx(req)->pid : 0;
 	publishing.ino = r == 0 ? inode_make(node->file, edition) : 0;
 	return r;
 }
@@ -188,7 +191,7 @@ static int lookup(struct store *store, fuse_req_t req, const struct node *folder
 	if (!(file_rows[folder->file].flags & FILE_IS_FOLDER))
 		return -ENOTDIR;
 	if (strncmp(name, PUBLISH_PREFIX, sizeof PUBLISH_PREFIX - 1) == 0)
-		return lookup_hidden(store, fuse_req_ctx(req)->pid, folder, name, node);
+		return lookup_hidden(store, req, folder, name, node);
 	r = lookup_row(store, folder, name, node);
 	if (r == -ENOENT)
 		r = lookup_file(store, folder, name, node);

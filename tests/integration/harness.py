@@ -1,6 +1,8 @@
 """A mounted store of its own for each test, real CAs beside it, and what tests ask of them."""
 
 import contextlib
+import ctypes
+import json
 import os
 import pathlib
 import shutil
@@ -11,6 +13,7 @@ import tempfile
 import time
 import unittest
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
@@ -50,6 +53,67 @@ def shell(command, **options):
     return run("bash", "-c", command, **options)
 
 
+def attempt(act, *arguments):
+    """What ACT returns; the negative errno where it is refused."""
+    try:
+        return act(*arguments)
+    except OSError as error:
+        return -error.errno
+
+
+def make_pairs(folder, keys, certificates=1):
+    """KEYS keys and some self-signed CERTIFICATES of each, as (key, certificate) in PEM."""
+    pairs = []
+    for i in range(keys):
+        key = folder / f"key{i}"
+        run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
+            "-out", key)
+        for j in range(certificates):
+            done = run("openssl", "req", "-x509", "-key", key, "-days", "9", "-subj",
+                       f"/CN=version {i * certificates + j}")
+            assert done.returncode == 0, done.stderr
+            pairs.append((key.read_text(), done.stdout))
+    return pairs
+
+
+NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # clone(2)
+
+
+def as_user(uid, act, namespaces=0, mapped=1):
+    """
+    What ACT() returns (something JSON knows) in a process of user UID with no groups. With
+    NAMESPACES of its own it is their root, who is UID outside, as MAPPED numbers are from there.
+    """
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            if namespaces:
+                if LIBC.unshare(namespaces) < 0:
+                    raise OSError(ctypes.get_errno(), "unshare")
+                os.kill(os.getpid(), signal.SIGSTOP)  # until it is mapped
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
+            os.write(theirs, json.dumps(act()).encode())
+        except BaseException as error:  # whatever it is, the parent tells of it
+            os.write(theirs, json.dumps(repr(error)).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    if namespaces and os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]):
+        for kind in ("uid", "gid"):
+            pathlib.Path(f"/proc/{child}/{kind}_map").write_text(f"0 {uid} {mapped}")
+        os.kill(child, signal.SIGCONT)
+    with open(ours) as pipe:
+        said = pipe.read()
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
+    return json.loads(said)
+
+
 class Mount:
     """A pkifsd in the foreground on a fresh folder."""
 
@@ -58,13 +122,14 @@ class Mount:
         self.point = self.folder / "pki"
         self.point.mkdir(exist_ok=True)
         self.options = options
+        self.prefix = []  # words in front of the command: setpriv and its like
         self.daemon = None
         self.log = self.folder / "log"
 
     def spawn(self):
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
-                [BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
+                [*self.prefix, BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
                  "-o", f"store-key={self.folder / 'store.key'}",
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
@@ -165,6 +230,12 @@ class Test(unittest.TestCase):
         mount = Mount(folder, *self.options, *options)
         self.mounts.append(mount)
         return mount.start() if start else mount
+
+    def fails_to_start(self, mount, words):
+        mount.start(expect=False)
+        self.assertEqual(mount.daemon.wait(PATIENCE), 1)
+        mount.daemon = None
+        self.assertIn(words, mount.log.read_text())
 
     def server(self, script, *options, environment=None):
         """A server of tests/lab in a folder of its own: (folder, port, URL)."""

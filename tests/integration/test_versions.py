@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import time
 
-from harness import Test, main, many, run, until
+from harness import Test, main, make_pairs, many, until
 
 VERSIONS = many(10000)
 KEYS = 100  # made once, taken round and round
@@ -15,21 +15,6 @@ KEPT = 3     # versions that have their key: keep-versions, and the one in force
 READERS = 20
 MISSES = 16
 HANG = 20
-
-
-def make_pairs(folder, count=KEYS):
-    """COUNT keys and SHARE certificates of each, as (key, certificate) in PEM."""
-    pairs = []
-    for i in range(count):
-        key = folder / f"key{i}"
-        run("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256",
-            "-out", key)
-        for j in range(SHARE):
-            done = run("openssl", "req", "-x509", "-key", key, "-days", "9", "-subj",
-                       f"/CN=version {i * SHARE + j}")
-            assert done.returncode == 0, done.stderr
-            pairs.append((key.read_text(), done.stdout))
-    return pairs
 
 
 class Round:
@@ -124,7 +109,7 @@ class Versions(Test):
         os.mkdir(self.www)
 
     def test_a_thousand_versions_under_readers(self):
-        pairs = make_pairs(self.folder)
+        pairs = make_pairs(self.folder, KEYS, SHARE)
         self.m.write("local/www/key.pem", pairs[0][0])
         self.m.write("local/www/cert.pem", pairs[0][1])
         turn = Round(self.www, pairs)
@@ -157,7 +142,7 @@ class Versions(Test):
               f"{max(r[1] for r in results) * 1000:.0f} ms")
 
     def test_an_open_file_keeps_its_version(self):
-        pairs = make_pairs(self.folder, 2)[:5]
+        pairs = make_pairs(self.folder, 2, SHARE)[:5]
         self.m.write("local/www/key.pem", pairs[0][0])
         self.m.write("local/www/cert.pem", pairs[0][1])
         with open(self.www / "bundle.pem") as bundle, open(self.www / "cert.pem") as certificate:

@@ -74,17 +74,6 @@ class Writing(Test):
             self.assertRegex(done.stderr, "Invalid argument|Bad message", command)
             self.assertEqual(self.config.read_text(), URL, command)
 
-    def test_too_much(self):
-        with self.assertRaises(OSError) as caught:
-            self.config.write_text("# " + "x" * 65536)
-        self.assertEqual(caught.exception.errno, errno.EFBIG)
-        file = os.open(self.config, os.O_WRONLY)
-        with self.assertRaises(OSError) as caught:
-            os.pwrite(file, b"x", 1 << 40)
-        self.assertEqual(caught.exception.errno, errno.EFBIG)
-        os.close(file)
-        self.assertEqual(self.config.read_text(), "")
-
     def test_one_request_of_many_writes(self):
         os.mkdir(self.m.point / "local/www")
         script = ("{ echo 'action = generate-key-pair'; date > /dev/null; echo '# later';"
@@ -138,15 +127,6 @@ class Writing(Test):
         for number in range(8):
             (folder / f"t{number}").unlink()
         self.assertFalse((folder / "t3").exists())
-
-    def test_two_writers_do_not_mix(self):
-        one, other = (URL + f"# {c * 48}\n" * 100 for c in "ab")
-        with open(self.config, "w", buffering=64) as first, \
-                open(self.config, "w", buffering=64) as second:
-            for at in range(0, len(one), 50):
-                first.write(one[at:at + 50])
-                second.write(other[at:at + 50])
-        self.assertIn(self.config.read_text(), (one, other))
 
     def test_a_second_request_is_busy(self):
         self.config.write_text(URL + "enrollment-retry-interval = 3600\n")
