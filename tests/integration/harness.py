@@ -53,6 +53,9 @@ def shell(command, **options):
 class Mount:
     """A pkifsd in the foreground on a fresh folder."""
 
+    under = ()  # a command that runs the daemon, and has its process id
+    programs = BIN  # where pkifsd is, with the others beside it
+
     def __init__(self, folder, *options):
         self.folder = pathlib.Path(folder)
         self.point = self.folder / "pki"
@@ -64,7 +67,7 @@ class Mount:
     def start(self, expect=True):
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
-                [BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
+                [*self.under, self.programs / "pkifsd", "-f", "-s", self.folder / "store.db",
                  "-o", f"store-key={self.folder / 'store.key'}",
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
@@ -114,6 +117,16 @@ class Mount:
         for pid in self.children(role):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
+
+    def kill_all(self):
+        """All that the daemon is dies at once."""
+        victims = [self.daemon.pid] + [pid for role in ("store", "keys", "publisher", "enroll")
+                                       for pid in self.children(role)]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.daemon.wait()
+        self.stop()
 
     # Files, by their path below the mount.
     def read(self, path):

@@ -78,12 +78,9 @@ class Hostile(Test):
         folder.mkdir()
         shutil.copy(BIN / "pkifsd", folder)
         shutil.copy(BIN.parent / "tests/hostile-worker", folder / "pkifs-enroll")
-        import harness
-        harness.BIN, before = folder, harness.BIN
-        try:
-            m = self.mount()
-        finally:
-            harness.BIN = before
+        m = self.mount(start=False)
+        m.programs = folder
+        m.start()
         os.mkdir(m.point / "local/www")
         store = m.children("store")
         for _ in range(3):
