@@ -24,6 +24,12 @@ def many(number):
     return max(1, round(number * SHARE / 100))
 
 
+def some_of(things, number):
+    """All of them in the full run, else as many as `many(NUMBER)` says, from end to end."""
+    count = len(things) if SHARE >= 100 else min(len(things), many(number))
+    return [things[(2 * i + 1) * len(things) // (2 * count)] for i in range(count)]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -145,6 +151,10 @@ class Mount:
         result = run("timeout", 4 * PATIENCE, "cat", self.point / path / "wait",
                      timeout=5 * PATIENCE)
         return result.stdout.strip()
+
+    def ends(self, path):
+        """Whether the request of PATH comes to its end, with all its tries."""
+        return until(lambda: self.status(path)["request"] not in ("queued", "running", "waiting"))
 
     def request(self, path, text):
         self.write(f"{path}/request", text if text.endswith("\n") else text + "\n")
