@@ -144,8 +144,10 @@ void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mod
 		r = open_text(store, req, &node, fi->flags & O_APPEND, true, &file);
 	if (r == 0)
 		r = node_entry(store, &node, &entry);
-	if (r == -ENOENT) /* nothing in it yet */
+	if (r == -ENOENT) { /* nothing in it yet: others must not find the name */
+		entry.entry_timeout = entry.attr_timeout = 0;
 		r = 0;
+	}
 	if (r < 0) {
 		if (file)
 			open_file_drop(store, file);
