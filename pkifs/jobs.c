@@ -375,14 +375,18 @@ static bool may_run(const struct store *store, int64_t profile)
 	return jobs.count < limit && (!profile || same < share);
 }
 
+/* A time further ahead than any is set was set by a clock that has been put back since. */
 static bool is_due(struct store *store, const struct request *request)
 {
+	int64_t now = store_now(store);
+
 	if (job_of(request->id))
 		return false;
 	if (request->state == REQUEST_QUEUED && request_is_open(store, request->id) &&
-	    store_now(store) - request->created < OPEN_SECONDS)
+	    request->created <= now && now - request->created < OPEN_SECONDS)
 		return false;
-	return request->state != REQUEST_WAITING || request->next_attempt <= store_now(store);
+	return request->state != REQUEST_WAITING || request->next_attempt <= now ||
+	       request->next_attempt - now > STANDING_LATEST;
 }
 
 static int run_state(struct store *store, struct standing *standing)
