@@ -83,6 +83,17 @@ class Mount:
             raise AssertionError("the daemon did not start: " + self.log.read_text())
         return self
 
+    def refuses(self):
+        """Starts a daemon that must end by itself: what it says."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        self.start(expect=False)
+        code = self.daemon.wait(PATIENCE)
+        self.daemon = None
+        said = self.log.read_bytes()[before:].decode(errors="replace")
+        if code != 1:
+            raise AssertionError(f"exit code {code}, not 1: {said}")
+        return said
+
     def is_mounted(self):
         with open("/proc/self/mountinfo") as table:
             mounted = any(line.split()[4] == str(self.point) for line in table)
