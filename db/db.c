@@ -3,8 +3,10 @@
 #include "db/sql.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /*
  * EXCLUSIVE before anything is read: one process owns the file, and there is no -shm file, whose
@@ -44,9 +46,26 @@ static int run_settings(struct db *db, const char *settings, const char *path, s
 	                          sqlite3_errmsg(db->sqlite));
 }
 
+/* Whether a crash has left its log beside the file. */
+static bool has_log(const char *path)
+{
+	char name[4096];
+	struct stat file;
+
+	snprintf(name, sizeof name, "%s-wal", path);
+	return stat(name, &file) == 0 && file.st_size > 0;
+}
+
+/* Whether closing leaves the log as it is, or puts what is in it into the file. */
+static void keep_log(struct db *db, bool keep)
+{
+	sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, NULL);
+}
+
 int db_open(const char *path, bool checked, struct db **db, struct error *err)
 {
 	struct db *new = calloc(1, sizeof *new);
+	bool crashed = has_log(path);
 	int r;
 
 	if (!new)
@@ -60,11 +79,15 @@ int db_open(const char *path, bool checked, struct db **db, struct error *err)
 		error_set(err, r, "the store %s cannot be opened: %s", path,
 		          new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
 	if (r == 0)
+		keep_log(new, crashed);
+	if (r == 0)
 		r = run_settings(new, reading, path, err);
 	if (r == 0 && !checked)
 		r = check_whole(new, path, err);
 	if (r == 0)
 		r = schema_check(new, err);
+	if (r == 0)
+		keep_log(new, false);
 	if (r == 0)
 		r = run_settings(new, writing, path, err);
 	if (r == 0)

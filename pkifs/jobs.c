@@ -383,9 +383,11 @@ static bool may_ask(const struct store *store, int64_t profile)
 /* Neither under way, nor still being written. */
 static bool may_begin(struct store *store, const struct request *request)
 {
+	int64_t age = store_now(store) - request->created;
+
 	return !job_of(request->id) &&
 	       (request->state != REQUEST_QUEUED || !request_is_open(store, request->id) ||
-	        store_now(store) - request->created >= OPEN_SECONDS);
+	        age < 0 || age >= OPEN_SECONDS);
 }
 
 static int run_state(struct store *store, struct standing *standing)
@@ -451,7 +453,7 @@ static void follow_clock(struct store *store)
 	if (now < before) {
 		r = store_begin(store);
 		if (r == 0)
-			store_end(store, db_request_hurry(store->db, now + STANDING_LONGEST));
+			store_end(store, db_request_hurry(store->db, now + STANDING_LATEST));
 	}
 	before = now;
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define BACK_OFF_MAX 60
-/* What a CA may say about when to come again: neither at once for ever, nor never. */
+/* What a CA may say about when to come again: not at once for ever (nor never). */
 #define AFTER_MIN 1
 
 void standing_clear(struct standing *standing)
@@ -133,9 +133,9 @@ int standing_later(struct store *store, struct standing *standing, bool pending,
 		return standing_finish(store, standing, REQUEST_FAILED, text);
 	}
 	if (seconds >= 0)
-		seconds = seconds < AFTER_MIN   ? AFTER_MIN
-		          : seconds > STANDING_LONGEST ? STANDING_LONGEST
-		                                : seconds;
+		seconds = seconds < AFTER_MIN         ? AFTER_MIN
+		          : seconds > STANDING_LATEST ? STANDING_LATEST
+		                                      : seconds;
 	standing->request.pending = pending;
 	standing->request.attempts++;
 	standing->request.next_attempt =

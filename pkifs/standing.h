@@ -22,6 +22,9 @@ struct standing {
 int standing_get(struct store *store, int64_t object, struct standing *standing);
 void standing_clear(struct standing *standing);
 
+/* No request waits longer than that for its next try, in seconds. */
+#define STANDING_LATEST 86400
+
 /* Seconds until the next try: what the profile says, with a tenth of jitter. */
 int64_t standing_delay(const struct standing *standing);
 

@@ -398,7 +398,7 @@ static int load_applied(struct store *store)
 	uint64_t unique = 0;
 
 	if (!store->shared->init_length) /* a new mount: its requests count from the start */
-		return db_applied_clear(store->db);
+		return 0;
 	while (db_applied_next(store->db, unique, &unique) == 0) {
 		uint64_t *more = realloc(store->applied, (store->applied_count + 1) * sizeof *more);
 
@@ -470,10 +470,21 @@ static void serve_requests(struct store *store)
 	store->applied_count = 0;
 }
 
+/* Nothing is written before the store key is known to be the right one, and a full disk is no
+ * reason not to serve: the first change clears these as well. */
+static void forget_applied(struct store *store)
+{
+	int r = store->shared->init_length ? 0 : db_applied_clear(store->db);
+
+	if (r < 0)
+		log_warning("the store cannot be written: %s", strerror(-r));
+}
+
 void store_serve(struct store *store)
 {
 	struct record *ready = record_new();
 
+	forget_applied(store);
 	serve_requests(store);
 	jobs_start(store);
 	on_change_resume(store);

@@ -27,6 +27,12 @@ def many(number):
     return max(1, round(number * SHARE / 100))
 
 
+def some_of(things, number):
+    """All of them in the full run, else as many as `many(NUMBER)` says, from end to end."""
+    count = len(things) if SHARE >= 100 else min(len(things), many(number))
+    return [things[(2 * i + 1) * len(things) // (2 * count)] for i in range(count)]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -117,19 +123,21 @@ def as_user(uid, act, namespaces=0, mapped=1):
 class Mount:
     """A pkifsd in the foreground on a fresh folder."""
 
+    under = ()  # a command that runs the daemon, and has its process id
+    programs = BIN  # where pkifsd is, with the others beside it
+
     def __init__(self, folder, *options):
         self.folder = pathlib.Path(folder)
         self.point = self.folder / "pki"
         self.point.mkdir(exist_ok=True)
         self.options = options
-        self.prefix = []  # words in front of the command: setpriv and its like
         self.daemon = None
         self.log = self.folder / "log"
 
     def spawn(self):
         with open(self.log, "ab") as log:
             self.daemon = subprocess.Popen(
-                [*self.prefix, BIN / "pkifsd", "-f", "-s", self.folder / "store.db",
+                [*self.under, self.programs / "pkifsd", "-f", "-s", self.folder / "store.db",
                  "-o", f"store-key={self.folder / 'store.key'}",
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
@@ -141,6 +149,17 @@ class Mount:
         if expect and (not ready or self.daemon.poll() is not None):
             raise AssertionError("the daemon did not start: " + self.log.read_text())
         return self
+
+    def refuses(self):
+        """Starts a daemon that must end by itself: what it says."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        self.start(expect=False)
+        code = self.daemon.wait(PATIENCE)
+        self.daemon = None
+        said = self.log.read_bytes()[before:].decode(errors="replace")
+        if code != 1:
+            raise AssertionError(f"exit code {code}, not 1: {said}")
+        return said
 
     def is_mounted(self):
         with open("/proc/self/mountinfo") as table:
@@ -183,6 +202,16 @@ class Mount:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
 
+    def kill_all(self):
+        """All that the daemon is dies at once."""
+        victims = [self.daemon.pid] + [pid for role in ("store", "keys", "publisher", "enroll")
+                                       for pid in self.children(role)]
+        for pid in victims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.daemon.wait()
+        self.stop()
+
     # Files, by their path below the mount.
     def read(self, path):
         return (self.point / path).read_text()
@@ -200,6 +229,10 @@ class Mount:
         result = run("timeout", 4 * PATIENCE, "cat", self.point / path / "wait",
                      timeout=5 * PATIENCE)
         return result.stdout.strip()
+
+    def ends(self, path):
+        """Whether the request of PATH comes to its end, with all its tries."""
+        return until(lambda: self.status(path)["request"] not in ("queued", "running", "waiting"))
 
     def request(self, path, text):
         self.write(f"{path}/request", text if text.endswith("\n") else text + "\n")
@@ -232,10 +265,7 @@ class Test(unittest.TestCase):
         return mount.start() if start else mount
 
     def fails_to_start(self, mount, words):
-        mount.start(expect=False)
-        self.assertEqual(mount.daemon.wait(PATIENCE), 1)
-        mount.daemon = None
-        self.assertIn(words, mount.log.read_text())
+        self.assertIn(words, mount.refuses())
 
     def server(self, script, *options, environment=None):
         """A server of tests/lab in a folder of its own: (folder, port, URL)."""

@@ -74,7 +74,7 @@ class Places(Test):
         self.fails_to_start(m, "belongs to somebody else")
         os.chown(m.point, 0, 0)
         os.chown(m.folder, NOBODY, NOBODY)
-        m.prefix = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+        m.under = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
         m.log.touch()
         self.fails_to_start(m, "belongs to somebody else")
 
@@ -753,7 +753,7 @@ class Memory(Test):
         device = m.folder / "fuse"
         os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(10, 229))
         os.chmod(device, 0o666)
-        m.prefix = ["unshare", "-m", "sh", "-c", f"mount --bind {device} /dev/fuse && "
+        m.under = ["unshare", "-m", "sh", "-c", f"mount --bind {device} /dev/fuse && "
                     f"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"", "sh"]
         m.is_mounted = lambda: m.children("store") and m.children("keys")  # not seen from here
         m.start()

@@ -1,4 +1,4 @@
-"""Stores that die in the middle of what they do, workers that were taken over, greedy users."""
+"""Stores that die in the middle of what they do, greedy users."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unittest
 
-from harness import BIN, PATIENCE, Test, main, run, shell, until
+from harness import PATIENCE, Test, main, run, shell, until
 
 
 class Dying(Test):
@@ -70,27 +70,6 @@ class Renaming(Test):
             os.rename(m.point / "ca/corp/new", m.point / "ca/corp/config")
         self.assertEqual(m.read("ca/corp/new"), "crl-refresh-interval = never\n")
         self.assertEqual(m.read("ca/corp/config"), "")
-
-
-class Hostile(Test):
-    def test_a_worker_that_sends_what_it_must_not_is_ended(self):
-        folder = self.folder / "bin"
-        folder.mkdir()
-        shutil.copy(BIN / "pkifsd", folder)
-        shutil.copy(BIN.parent / "tests/hostile-worker", folder / "pkifs-enroll")
-        import harness
-        harness.BIN, before = folder, harness.BIN
-        try:
-            m = self.mount()
-        finally:
-            harness.BIN = before
-        os.mkdir(m.point / "local/www")
-        store = m.children("store")
-        for _ in range(3):
-            answer = m.request("local/www", "action = generate-csr\nsubject = CN=x")
-            self.assertIn("the enrollment worker sent what it must not send", answer)
-        self.assertEqual(m.children("store"), store, "the store died of it")
-        self.assertFalse((m.point / "local/www/csr.pem").exists())
 
 
 @unittest.skipUnless(os.geteuid() == 0, "needs another user")

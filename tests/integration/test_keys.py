@@ -148,6 +148,15 @@ class ByHand(Test):
             self.m.write("local/www/cert.pem", self.issue(other))
         self.assertIn("write key.pem first", self.m.status("local/www")["last-error"])
 
+    def test_a_file_whose_first_content_is_refused_is_not_there(self):
+        for name in ("key.pem", "cert.pem"):
+            with self.assertRaises(OSError):
+                self.m.write(f"local/www/{name}", "nothing\n")
+            with self.assertRaises(FileNotFoundError):
+                os.stat(self.www / name)
+            self.assertEqual(run("cat", self.www / name).stderr,
+                             f"cat: {self.www / name}: No such file or directory\n")
+
     def test_a_new_key_waits_for_its_certificate(self):
         self.load_ca()
         self.m.write("local/www/cert.pem", self.issue(self.csr()))

@@ -145,30 +145,6 @@ class Tree(Test):
 
 
 class Starting(Test):
-    def test_no_new_key_over_an_old_store(self):
-        m = self.mount()
-        m.stop()
-        (m.folder / "store.key").rename(m.folder / "elsewhere")
-        self.fails_to_start(m, "is not there, but the store")
-        (m.folder / "store.key").write_text("ab" * 32)
-        (m.folder / "store.key").chmod(0o600)
-        self.fails_to_start(m, "key")
-        (m.folder / "elsewhere").rename(m.folder / "store.key")
-        (m.folder / "store.key").chmod(0o644)
-        self.fails_to_start(m, "can be read by others")
-        (m.folder / "store.key").chmod(0o600)
-        m.start()
-
-    def test_a_foreign_or_damaged_store_is_refused_untouched(self):
-        m = self.mount()
-        m.stop()
-        store = m.folder / "store.db"
-        for content in (b"no database at all" * 100, store.read_bytes()[:5000]):
-            store.write_bytes(content)
-            m.start(expect=False)
-            self.assertEqual(m.daemon.wait(20), 1)
-            m.daemon = None
-            self.assertEqual(store.read_bytes(), content)
 
     def test_background_start_returns_when_the_mount_answers(self):
         m = self.mount(start=False)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The file's bytes, to see that nothing has touched it. */
@@ -26,6 +27,13 @@ static struct blob content(const char *path)
 	assert_int_equal(fread(blob.data, 1, blob.length, file), blob.length);
 	fclose(file);
 	return blob;
+}
+
+static rlim_t size_of(const char *path)
+{
+	struct stat attr;
+
+	return stat(path, &attr) < 0 ? 0 : (rlim_t)attr.st_size;
 }
 
 static void put(const char *path, const void *data, size_t length)
@@ -47,24 +55,37 @@ static void run_sql(const char *path, const char *sql)
 	assert_int_equal(sqlite3_close(sqlite), SQLITE_OK);
 }
 
+static void assert_same(const char *path, struct blob *before)
+{
+	struct blob after = content(path);
+
+	assert_int_equal(before->length, after.length);
+	assert_memory_equal(before->data, after.data, before->length);
+	blob_clear(&after);
+	blob_clear(before);
+}
+
+/* The file, and the log of a crash where there is one. */
 static void refused_untouched(struct fixture *f, int code, const char *why)
 {
-	struct blob before = content(f->path), after;
+	bool crashed = access(f->wal, F_OK) == 0;
+	struct blob before = content(f->path), log = { 0 };
 	struct db *db = NULL;
 	struct error err = { 0 };
 
+	if (crashed)
+		log = content(f->wal);
 	if (db_open(f->path, false, &db, &err) != code)
 		fail_msg("a file of %zu bytes: \"%s\"", before.length, err.text);
 	assert_null(db);
 	assert_int_equal(err.code, code);
 	if (!strstr(err.text, why))
 		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
-	after = content(f->path);
-	assert_int_equal(before.length, after.length);
-	assert_memory_equal(before.data, after.data, before.length);
-	assert_int_equal(access(f->wal, F_OK), -1);
-	blob_clear(&before);
-	blob_clear(&after);
+	assert_same(f->path, &before);
+	if (crashed)
+		assert_same(f->wal, &log);
+	else
+		assert_int_equal(access(f->wal, F_OK), -1);
 }
 
 /* Opening and closing */
@@ -143,6 +164,31 @@ static void a_newer_store_is_refused_untouched(void **state)
 	f->db = NULL;
 	run_sql(f->path, "PRAGMA user_version=1000");
 	refused_untouched(f, -EINVAL, "schema 1000");
+}
+
+static void a_newer_store_that_crashed_is_refused_with_its_log_untouched(void **state)
+{
+	struct fixture *f = *state;
+	char shared[128];
+	int status;
+	pid_t pid;
+
+	db_close(f->db);
+	f->db = NULL;
+	pid = fork();
+	if (pid == 0) { /* closes nothing: what it changed is in the log alone */
+		sqlite3 *sqlite = NULL;
+
+		_exit(sqlite3_open(f->path, &sqlite) != SQLITE_OK ||
+		      sqlite3_exec(sqlite, "PRAGMA user_version=1000", NULL, NULL, NULL) !=
+		              SQLITE_OK);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_true(size_of(f->wal) > 0);
+	refused_untouched(f, -EINVAL, "schema 1000");
+	snprintf(shared, sizeof shared, "%s-shm", f->path); /* the other program's */
+	unlink(shared);
 }
 
 static void a_truncated_store_is_refused_untouched(void **state)
@@ -246,13 +292,6 @@ static void limit_files(rlim_t size)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
-static rlim_t size_of(const char *path)
-{
-	struct stat attr;
-
-	return stat(path, &attr) < 0 ? 0 : (rlim_t)attr.st_size;
-}
-
 static void limit_to_now(struct fixture *f)
 {
 	rlim_t main = size_of(f->path), wal = size_of(f->wal);
@@ -341,6 +380,7 @@ int main(void)
 		FOLDER(another_programs_database_is_refused_untouched),
 		FOLDER(a_file_that_is_no_database_is_refused_untouched),
 		STORE(a_newer_store_is_refused_untouched),
+		STORE(a_newer_store_that_crashed_is_refused_with_its_log_untouched),
 		STORE(a_truncated_store_is_refused_untouched),
 		STORE(a_damaged_page_is_refused_untouched),
 		STORE(a_link_in_the_stores_place_is_not_followed),

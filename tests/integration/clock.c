@@ -1,0 +1,69 @@
+/*
+ * The clock of the test's own programs: the machine's, and as many seconds as the file `clock`
+ * beside the program says (a number of 64 bits; changed while they run).
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t offset(void)
+{
+	static const volatile int64_t *shown;
+	static const int64_t none;
+	char path[4096];
+	ssize_t length;
+	int fd;
+
+	if (shown)
+		return *shown;
+	shown = &none;
+	length = readlink("/proc/self/exe", path, sizeof path - 16);
+	if (length < 0)
+		return 0;
+	path[length] = 0;
+	strcpy(strrchr(path, '/'), "/clock");
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	void *bytes = mmap(NULL, sizeof none, PROT_READ, MAP_SHARED, fd, 0);
+	if (bytes != MAP_FAILED)
+		shown = bytes;
+	close(fd);
+	return *shown;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+	int r = (int)syscall(SYS_clock_gettime, clock, time);
+
+	if (r == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+		time->tv_sec += offset();
+	return r;
+}
+
+time_t time(time_t *to)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (to)
+		*to = now.tv_sec;
+	return now.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict time, void *restrict zone)
+{
+	struct timespec now;
+
+	(void)zone;
+	clock_gettime(CLOCK_REALTIME, &now);
+	time->tv_sec = now.tv_sec;
+	time->tv_usec = now.tv_nsec / 1000;
+	return 0;
+}

@@ -1,0 +1,392 @@
+"""The worst days of a store: no room on its disk, bytes that changed, another key, another clock,
+a worker that is killed, stopped or taken over."""
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import sqlite3
+import struct
+import time
+import unittest
+
+from harness import BIN, Test, main, run, some_of, until
+from life import Life, Stock
+from scep import Ca, assert_valid
+
+YEAR = 365 * 86400
+
+
+class Disk(Test):
+    """A disk of its own for the store: ext4 with blocks of 1 KiB, as on small ones."""
+
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount(start=False)
+        image = self.folder / "disk"
+        with open(image, "wb") as file:
+            file.truncate(8 << 20)
+        run("mkfs.ext4", "-q", "-b", 1024, image)
+        if run("mount", "-o", "loop", image, self.m.folder).returncode != 0:
+            self.skipTest("no loop device can be mounted")
+        self.addCleanup(run, "umount", "-l", self.m.folder)
+        self.m.point.mkdir()
+        self.m.log = self.folder / "log"
+
+    def fill(self):
+        """Leaves no byte of room, in the log's file neither: what was full may take one more."""
+        with open(self.m.folder / "filler", "ab", buffering=0) as filler:
+            for size in (1 << 16, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        filler.write(bytes(size))
+
+    def make_room(self):
+        (self.m.folder / "filler").unlink()
+
+    def write_until_refused(self, path):
+        """The text that was taken last."""
+        last = None
+        for count in range(100):
+            text = f"# {count}\n" + "# much of it\n" * 4000
+            try:
+                self.m.write(path, text)
+            except OSError as error:
+                self.assertEqual(error.errno, errno.ENOSPC)
+                return last
+            last = text
+        self.fail("the disk is full, and writes are taken")
+
+    def test_attack_65_a_full_disk_refuses_writers_and_serves_readers(self):
+        stock = Stock(self)
+        self.m.start()
+        life = Life(self.m, stock)
+        life.live()
+        store = self.m.children("store")
+        config = f"{life.own}/config"
+        for again in range(2):
+            self.fill()
+            last = self.write_until_refused(config) or self.m.read(config)
+            life.may[config] = (last,)
+            for _ in range(3):
+                self.assertEqual(life.wrong(), [])
+                self.assertIn("valid", self.m.status(life.www)["state"])
+            with self.assertRaises(OSError) as caught:
+                for count in range(100):
+                    os.mkdir(self.m.point / f"local/more{again}-{count}")
+            self.assertEqual(caught.exception.errno, errno.ENOSPC)
+            # also when it starts on the full disk
+            self.assertEqual(self.m.stop(), 0)
+            self.m.start()
+            self.assertEqual(life.wrong(), [])
+            self.make_room()
+            self.m.write(config, "subject = CN=own\n")
+            life.may[config] = ("subject = CN=own\n",)
+            self.assertEqual(life.wrong(), [])
+            store, before = self.m.children("store"), store
+            self.assertNotEqual(store, before)
+        self.assertNotIn("the store ended", self.m.log.read_text())
+
+    def test_attack_65_a_request_goes_on_when_there_is_room(self):
+        self.m.start()
+        ca = Ca(self)
+        self.trusted_profile(self.m, ca.url)
+        self.certificate_id(self.m)
+        os.mkdir(self.m.point / "local/other")
+        ca.stop()
+        self.m.write("local/www/request", "enroll\n")
+        self.assertTrue(until(lambda: self.m.status("local/www")["request"] == "waiting"))
+        self.fill()
+        self.write_until_refused("local/other/config")
+        ca.start()
+        self.assertTrue(until(lambda: "cannot be written" in self.m.log.read_text()))
+        self.assertIn(self.m.status("local/www")["request"], ("waiting", "running"))
+        self.make_room()
+        self.assertTrue(until(lambda: self.m.status("local/www")["state"] == "valid", 90),
+                        self.m.status("local/www"))
+        assert_valid(self, self.m, "www", version=1)
+        self.assertEqual(len(ca.said("received PKCSReq")), len(ca.said("sent SUCCESS")))
+
+
+class Store(Test):
+    """A store as a life has left it, changed while no daemon has it open."""
+
+    def setUp(self):
+        super().setUp()
+        self.stock = Stock(self)
+        self.m = self.mount()
+        self.life = Life(self.m, self.stock)
+        self.life.live()
+        self.m.stop()
+        self.store, self.key = self.m.folder / "store.db", self.m.folder / "store.key"
+
+    def files(self):
+        """What there is; a log without a byte in it is none."""
+        return {path.relative_to(self.m.folder): path.read_bytes()
+                for path in self.m.folder.glob("store*")
+                if path.is_file() and path.stat().st_size}
+
+    def refused(self, words):
+        """The daemon does not start, says WORDS, and leaves all as it was."""
+        before = self.files()
+        self.assertIn(words, self.m.refuses())
+        self.assertTrue(self.files() == before, "something has changed")
+
+    def serves(self):
+        self.m.start()
+        self.assertEqual(self.life.wrong(), [])
+        self.m.stop()
+
+    def sql(self, text):
+        with contextlib.closing(sqlite3.connect(self.store)) as db, db:
+            return db.execute(text).fetchall()
+
+    def test_attack_66_another_file_is_refused_as_it_is(self):
+        whole = self.store.read_bytes()
+        for content, words in ((b"no database at all" * 100, "not a database"),
+                               (whole[:5000], "the store"), (whole[:-8192], "the store")):
+            self.store.write_bytes(content)
+            self.refused(words)
+        self.store.write_bytes(whole)
+        self.sql("PRAGMA application_id = 7")
+        self.refused("another program")
+        self.store.write_bytes(whole)
+        self.sql("PRAGMA user_version = 1000")
+        self.refused("written by a newer pkifs")
+        self.store.write_bytes(whole)
+        self.serves()
+
+    def test_attack_66_a_flipped_byte_is_refused_or_changes_no_key_and_harms_nobody(self):
+        whole = self.store.read_bytes()
+        places = some_of(range(0, len(whole), 251), 100)
+        refused = same = other = 0
+        for place in places:
+            self.store.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+            self.m.start(expect=False)
+            if self.m.daemon.poll() is not None:
+                self.assertEqual(self.m.daemon.wait(), 1)
+                self.m.daemon = None
+                refused += 1
+                continue
+            with self.subTest(place=place):
+                # a key is served as it was or not at all
+                for path, keys in ((f"{self.life.www}/key.pem", self.stock.rsa),
+                                   (f"{self.life.www}/versions/1/key.pem", self.stock.rsa)):
+                    with contextlib.suppress(OSError):
+                        self.assertIn(self.m.read(path), keys)
+                with contextlib.suppress(OSError):
+                    found = self.life.wrong()
+                    same += not found
+                    other += bool(found)
+                os.makedirs(self.m.point / "local/new", exist_ok=True)
+                self.assertEqual(self.m.stop(), 0)
+        print(f"{len(places)} bytes flipped: {refused} refused, {same} seen by nobody, {other} seen")
+        self.assertGreater(refused, 0)
+
+    def test_attack_66_a_sealed_key_in_another_row_is_found_out(self):
+        rows = self.sql("SELECT id, object FROM key_pair ORDER BY id")
+        self.assertGreater(len({owner for _, owner in rows}), 1)
+        first, last = rows[0][0], rows[-1][0]
+        self.sql(f"UPDATE key_pair SET sealed = (SELECT sealed FROM key_pair WHERE id = {last}),"
+                 f" pem_size = (SELECT pem_size FROM key_pair WHERE id = {last}) WHERE id = {first}")
+        self.m.start()
+        with self.assertRaises(OSError) as caught:
+            self.m.read(f"{self.life.www}/versions/1/key.pem")
+        self.assertEqual(caught.exception.errno, errno.EIO)
+        self.assertIn("was changed or moved", self.m.log.read_text())
+        # nor with its public key beside it: the owner is another one
+        self.m.stop()
+        self.sql(f"UPDATE key_pair SET public = (SELECT public FROM key_pair WHERE id = {last})"
+                 f" WHERE id = {first}")
+        self.m.start()
+        with self.assertRaises(OSError):
+            self.m.read(f"{self.life.www}/versions/1/key.pem")
+
+    def test_attack_67_a_store_without_its_key_is_refused(self):
+        good = self.key.read_text()
+        self.key.unlink()
+        self.refused("is not there, but the store")
+        self.assertFalse(self.key.exists(), "a new key over old data")
+        (self.m.folder / "elsewhere").write_text(good)
+        self.key.symlink_to(self.m.folder / "elsewhere")
+        self.refused("is no plain file")
+        self.key.unlink()
+        self.key.mkdir()
+        self.refused("is no plain file")
+        self.key.rmdir()
+        for content, words in (("ab" * 32 + "\n", "another one than it was sealed with"),
+                               ("", "32 bytes or 64 hex digits"),
+                               (good[:-2], "32 bytes or 64 hex digits")):
+            self.key.write_text(content)
+            self.key.chmod(0o600)
+            self.refused(words)
+        self.key.write_text(good)
+        for mode in (0o644, 0o640, 0o602):
+            self.key.chmod(mode)
+            self.refused("can be read by others: chmod 600")
+        self.key.chmod(0o600)
+        self.serves()
+
+    def test_attack_67_a_sealed_store_is_not_opened_without_a_key(self):
+        self.m.options = ("store-key=none",)
+        self.refused("made with a store key")
+
+
+class Clock(Test):
+    """The daemon's own clock, set while it runs."""
+
+    def setUp(self):
+        super().setUp()
+        programs = self.folder / "bin"
+        shutil.copytree(BIN.parent / "tests/clock", programs)
+        self.clock = programs / "clock"
+        self.set(0)
+        self.m = self.mount(start=False)
+        self.m.programs = programs
+        self.m.start()
+
+    def set(self, seconds):
+        """The clock runs SECONDS before the true one."""
+        with open(self.clock, "r+b" if self.clock.exists() else "wb") as file:
+            file.write(struct.pack("=q", int(seconds)))
+
+    def since(self, name):
+        """What the daemon takes for the time when it makes an object."""
+        os.mkdir(self.m.point / "local" / name)
+        return int(self.m.status(f"local/{name}")["since"][:4])
+
+    def test_attack_68_nothing_is_lost_on_a_wrong_clock(self):
+        ca = Ca(self)
+        self.trusted_profile(self.m, ca.url)
+        self.certificate_id(self.m)
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        before = {name: self.m.read(f"local/www/{name}") for name in ("bundle.pem", "config")}
+
+        def all_there():
+            for name, text in before.items():
+                self.assertEqual(self.m.read(f"local/www/{name}"), text)
+            return self.m.status("local/www")
+
+        for year in (1970, 2040, 1971, 2039):
+            self.set((year - 1970) * 365.25 * 86400 - time.time() + 86400)
+            self.assertEqual(self.since(f"in{year}"), year)
+            status = all_there()
+            if year < 2000:
+                self.assertEqual(status["state"], "valid")
+                self.assertIn("not trusted", status["clock"])
+                self.assertNotIn("expired", self.m.read("status"))
+                # and it still serves: the CA's answer is judged without the clock
+                self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+                before["bundle.pem"] = self.m.read("local/www/bundle.pem")
+            else:
+                self.assertEqual(status["state"], "expired")
+            self.m.stop()
+            self.m.start()
+            all_there()
+        self.set(0)
+        status = all_there()
+        self.assertEqual(status["state"], "valid")
+        self.assertNotIn("clock", status)
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        assert_valid(self, self.m, "www")
+        self.assertEqual([line for line in self.m.read("events").splitlines()
+                          if "expired" in line], [])
+
+    def test_attack_68_a_visit_to_the_future_leaves_the_clock_trusted(self):
+        os.mkdir(self.m.point / "local/www")
+        self.m.write("local/www/config", "subject = CN=own\nkey-type = ecdsa\n")
+        self.set(14 * YEAR)
+        self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
+        self.set(0)
+        self.assertNotIn("clock", self.m.status("local/www"))
+        self.m.stop()
+        self.m.start()
+        self.assertNotIn("clock", self.m.status("local/www"))
+
+    def test_attack_68_what_waits_goes_on_when_the_clock_is_put_back(self):
+        ca = Ca(self)
+        self.trusted_profile(self.m, ca.url)
+        self.certificate_id(self.m)
+        ca.stop()
+        self.set(14 * YEAR)
+        self.m.write("local/www/request", "enroll\n")
+        self.assertTrue(until(lambda: self.m.status("local/www")["request"] == "waiting"))
+        self.set(0)
+        ca.start()
+        self.assertTrue(until(lambda: self.m.status("local/www")["state"] == "valid"),
+                        self.m.status("local/www"))
+
+
+class Worker(Test):
+    """The store has trusted the worker with a job, and it does something else."""
+
+    def test_attack_69_a_worker_that_is_killed_or_stopped_is_replaced(self):
+        ca = Ca(self)
+        m = self.mount()
+        self.trusted_profile(m, ca.url)
+        for how in (signal.SIGKILL, signal.SIGSEGV):
+            self.certificate_id(m, how.name)
+            os.kill(int((ca.folder / "pid").read_text()), signal.SIGSTOP)
+            try:
+                m.write(f"local/{how.name}/request", "enroll\n")
+                self.assertTrue(until(lambda: m.children("enroll") and m.status(
+                    f"local/{how.name}")["request"] == "running"))
+                before = m.children("enroll")
+                m.kill("enroll", how)
+                self.assertTrue(until(lambda: m.status(f"local/{how.name}")["last-error"] != ""))
+                self.assertIn("the enrollment worker ended",
+                              m.status(f"local/{how.name}")["last-error"])
+            finally:
+                os.kill(int((ca.folder / "pid").read_text()), signal.SIGCONT)
+            self.assertTrue(m.ends(f"local/{how.name}"))
+            assert_valid(self, m, how.name, version=1)
+            self.assertNotEqual(m.children("enroll"), before)
+
+    def test_attack_69_a_stopped_worker_stops_no_one_else(self):
+        ca = Ca(self)
+        m = self.mount()
+        self.trusted_profile(m, ca.url)
+        self.certificate_id(m, "stopped")
+        self.certificate_id(m, "other")
+        os.kill(int((ca.folder / "pid").read_text()), signal.SIGSTOP)
+        try:
+            m.write("local/stopped/request", "enroll\n")
+            self.assertTrue(until(lambda: m.children("enroll") and m.status(
+                "local/stopped")["request"] == "running"))
+            m.kill("enroll", signal.SIGSTOP)
+        finally:
+            os.kill(int((ca.folder / "pid").read_text()), signal.SIGCONT)
+        self.assertEqual(m.request("local/other", "enroll"), "ok")
+        self.assertEqual(m.status("local/stopped")["request"], "running")
+        m.write("local/stopped/request", "cancel\n")
+        self.assertTrue(m.ends("local/stopped"))
+        self.assertEqual(m.request("local/stopped", "enroll"), "ok")
+
+    def test_attack_69_what_a_worker_must_not_send_ends_it(self):
+        for manner, words in (("nonsense", "what it must not send"),
+                              ("other-job", "what it must not send"),
+                              ("checkpoint", "what it must not send"),
+                              ("garbage", "enrollment worker"),
+                              ("two-gib", "enrollment worker"),
+                              ("half", "enrollment worker")):
+            with self.subTest(manner):
+                programs = self.folder / manner
+                programs.mkdir()
+                shutil.copy(BIN / "pkifsd", programs)
+                shutil.copy(BIN.parent / "tests/hostile-worker", programs / "pkifs-enroll")
+                (programs / "manner").write_text(manner)
+                m = self.mount(start=False)
+                m.programs = programs
+                m.start()
+                os.mkdir(m.point / "local/www")
+                store = m.children("store")
+                for _ in range(3):
+                    self.assertIn(words, m.request(
+                        "local/www", "action = generate-csr\nsubject = CN=x"))
+                self.assertEqual(m.children("store"), store, "the store died of it")
+                self.assertFalse((m.point / "local/www/csr.pem").exists())
+
+
+if __name__ == "__main__":
+    main()
