@@ -239,6 +239,7 @@ int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *s
 	const unsigned char *bytes = ASN1_STRING_get0_data(serial);
 	int length = ASN1_STRING_length(serial), found = 0;
 	unsigned char wanted[1 + SERIAL_MAX] = { 0 }, entry[ENTRY];
+	uint64_t seconds = 0; /* the worker's, whatever they are */
 	int fd = crl_open(store, crl->id, true);
 	off_t low = 0, high;
 
@@ -267,7 +268,8 @@ int crl_lookup(struct store *store, const struct crl *crl, const ASN1_INTEGER *s
 	}
 	close(fd);
 	for (int i = 24; found == 1 && i < ENTRY; i++)
-		*time = (i == 24 ? 0 : *time << 8) | entry[i];
+		seconds = seconds << 8 | entry[i];
+	*time = (int64_t)seconds;
 	*reason = found == 1 ? entry[21] : 255;
 	return found;
 }

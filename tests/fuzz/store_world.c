@@ -302,20 +302,28 @@ static void add_csr(struct record *result, size_t key)
 	X509_REQ_free(request);
 }
 
-/* The body and the index are the last two descriptors. */
-static void add_crl(struct peer *worker, struct record *result, bool checked)
+/*
+ * The body and the index are the last two descriptors. REVOKED: the index has an entry for the
+ * first certificate, with a time of bytes that are VALUE (struct crl_entry of enroll/crl.h).
+ */
+static void add_crl(struct peer *worker, struct record *result, bool revoked, unsigned char value)
 {
-	int body = worker->fds[checked ? 1 : 0];
+	int body = worker->fds[worker->fds[2] >= 0 ? 1 : 0];
+	int index = worker->fds[worker->fds[2] >= 0 ? 2 : 1];
+	unsigned char entry[32] = { 1 };
 
+	entry[20] = (unsigned char)ASN1_INTEGER_get(X509_get0_serialNumber(leaves[0]));
+	memset(entry + 24, value, 8);
+	must(!revoked || write(index, entry, sizeof entry) == sizeof entry);
 	must(body >= 0 && write(body, crl_der, (size_t)crl_length) == crl_length);
 	record_add(result, "crl-number", "01");
 	record_add_number(result, "crl-this-update", (long long)time(NULL) - DAY);
 	record_add_number(result, "crl-next-update", (long long)time(NULL) + DAY);
-	record_add(result, "crl-entries", "0");
+	record_add_number(result, "crl-entries", revoked);
 	record_add_number(result, "size", crl_length);
 }
 
-static void add_yield(struct peer *worker, struct record *result)
+static void add_yield(struct peer *worker, struct record *result, bool change, unsigned char value)
 {
 	const struct record *job = worker->job;
 	size_t key = job_key(job);
@@ -331,7 +339,7 @@ static void add_yield(struct peer *worker, struct record *result)
 		add_certificate(result, leaves[key]);
 		add_certificate(result, ca);
 	} else {
-		add_crl(worker, result, record_is(job, "action", "crl-check"));
+		add_crl(worker, result, change, value);
 	}
 }
 
@@ -353,9 +361,9 @@ void worker_does_it(struct peer *worker, bool change, size_t at, unsigned char v
 	record_add(result, "frame", "result");
 	record_add(result, "job", record_get(worker->job, "job"));
 	record_add(result, "outcome", "done");
-	add_yield(worker, result);
-	field = record_field(result, 3);
-	if (change && field->length)
+	add_yield(worker, result, change, value);
+	field = record_find(result, "certificate");
+	if (change && field && field->length)
 		field->value[at % field->length] = (char)value;
 	say(worker, result);
 	record_free(result);

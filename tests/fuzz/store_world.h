@@ -43,7 +43,10 @@ struct world *world_open(void);
 /* The INDEXth worker that has a job (they are counted round), or NULL. */
 struct peer *world_worker(size_t index);
 
-/* What a good worker sends for its job; with CHANGE, the byte of its certificate there is VALUE. */
+/*
+ * What a good worker sends for its job. With CHANGE a bad one: the byte AT of its last certificate
+ * is VALUE, or its CRL's index has an entry with such bytes.
+ */
 void worker_does_it(struct peer *worker, bool change, size_t at, unsigned char value);
 /* RECORD with what stands for something: `@job`, `@ca`, `@leaf`. */
 void worker_says(struct peer *worker, const struct record *record);
