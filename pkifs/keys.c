@@ -32,7 +32,7 @@ struct signing {
 };
 
 struct keys {
-	uv_loop_t loop;
+	uv_loop_t *loop;
 	uv_idle_t work; /* runs while an operation waits */
 	struct store_key *store_key;
 	struct channel *control;
@@ -331,7 +331,7 @@ static int answer_channel(struct question *question)
 		                 CHANNEL_MAX);
 	signing = calloc(1, sizeof *signing);
 	if (signing)
-		signing->channel = channel_open(&keys->loop, question->fds[0], SIGNING_MAX,
+		signing->channel = channel_open(keys->loop, question->fds[0], SIGNING_MAX,
 		                                signing_received, signing);
 	if (!signing || !signing->channel) {
 		free(signing);
@@ -485,28 +485,49 @@ static void control_received(struct channel *channel, struct record *record, int
 	end(keys);
 }
 
+struct keys *keys_open(uv_loop_t *loop, int control_fd, int store_key_fd)
+{
+	struct keys *keys = calloc(1, sizeof *keys);
+	struct store_key *store_key = store_key_open(store_key_fd);
+
+	if (keys && store_key)
+		keys->control = channel_open(loop, control_fd, FRAME_MAX, control_received, keys);
+	if (!keys || !keys->control) {
+		store_key_free(store_key);
+		free(keys);
+		close(control_fd);
+		return NULL;
+	}
+	keys->loop = loop;
+	keys->store_key = store_key;
+	uv_idle_init(loop, &keys->work);
+	keys->work.data = keys;
+	return keys;
+}
+
+int keys_close(struct keys *keys)
+{
+	bool wrong = keys->wrong;
+
+	store_key_free(keys->store_key);
+	free(keys);
+	return wrong ? 1 : 0;
+}
+
 int keys_main(int control_fd, int store_key_fd)
 {
-	struct keys keys = { 0 };
+	struct keys *keys;
+	uv_loop_t loop;
+	int code;
 
 	keymemory_init();
-	keys.store_key = store_key_open(store_key_fd);
-	if (!keys.store_key || uv_loop_init(&keys.loop) < 0) {
+	keys = uv_loop_init(&loop) == 0 ? keys_open(&loop, control_fd, store_key_fd) : NULL;
+	if (!keys) {
 		log_error("the keys process has no memory");
-		store_key_free(keys.store_key);
-		close(control_fd);
 		return 1;
 	}
-	uv_idle_init(&keys.loop, &keys.work);
-	keys.work.data = &keys;
-	keys.control = channel_open(&keys.loop, control_fd, FRAME_MAX, control_received, &keys);
-	if (!keys.control) {
-		keys.wrong = true;
-		close(control_fd);
-		uv_close((uv_handle_t *)&keys.work, NULL);
-	}
-	uv_run(&keys.loop, UV_RUN_DEFAULT);
-	uv_loop_close(&keys.loop);
-	store_key_free(keys.store_key);
-	return keys.wrong ? 1 : 0;
+	uv_run(&loop, UV_RUN_DEFAULT);
+	code = keys_close(keys);
+	uv_loop_close(&loop);
+	return code;
 }

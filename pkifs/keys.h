@@ -7,11 +7,22 @@
 #ifndef PKIFS_KEYS_H
 #define PKIFS_KEYS_H
 
+#include <uv.h>
+
 /*
  * Runs until the store closes CONTROL_FD. STORE_KEY_FD is a readable descriptor of the store
  * key's file, or -1 for `store-key = none`. Takes over both. The exit code: 0, or 1 after a wrong
  * frame from the store or where there is no memory.
  */
 int keys_main(int control_fd, int store_key_fd);
+
+/*
+ * The same on a loop of the caller's, without the care for the process' memory: CONTROL_FD is
+ * served until LOOP has nothing left to do; keys_close then gives the exit code. NULL where there
+ * is no memory.
+ */
+struct keys;
+struct keys *keys_open(uv_loop_t *loop, int control_fd, int store_key_fd);
+int keys_close(struct keys *keys);
 
 #endif

@@ -191,6 +191,7 @@ static int look_up(struct store *store, struct issuer *issuer, const char *seria
 {
 	unsigned char wanted[1 + SERIAL_MAX], entry[CRL_ENTRY];
 	off_t low = 0, high = issuer->crl.entries;
+	uint64_t seconds = 0; /* the worker's, whatever they are */
 	int r = serial_key(serial, wanted);
 
 	if (r == 0 && issuer->index < 0)
@@ -205,9 +206,9 @@ static int look_up(struct store *store, struct issuer *issuer, const char *seria
 			return -EIO;
 		order = memcmp(wanted, entry, sizeof wanted);
 		if (order == 0) {
-			*time = 0;
 			for (size_t i = 24; i < CRL_ENTRY; i++)
-				*time = *time << 8 | entry[i];
+				seconds = seconds << 8 | entry[i];
+			*time = (int64_t)seconds;
 			*reason = entry[21];
 			return 1;
 		}

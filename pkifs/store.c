@@ -496,11 +496,33 @@ void store_serve(struct store *store)
 	record_free(ready);
 }
 
+int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd, int folder_fd)
+{
+	struct error err = { 0 };
+
+	store->folder = folder_fd;
+	store->uid = (uid_t)record_number(store->conf, "owner-uid", 0);
+	store->gid = (gid_t)record_number(store->conf, "owner-gid", 0);
+	store->privileged = store->uid == 0;
+	store->shared = shared_map(shared_fd);
+	if (!store->shared)
+		return 1;
+	store->shared->generation++;
+	if (open_store(store, control_fd, fuse_fd, &err) < 0)
+		return fatal(store, err.text);
+	start_loop(store);
+	open_file_count(store);
+	crl_sweep(store);
+	secrets_check(store);
+	if (store->shared->init_length)
+		serve_requests(store);
+	return 0;
+}
+
 int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 {
 	static struct store store; /* for all of the process' life */
 	struct rlimit no_core = { 0, 0 };
-	struct error err = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
@@ -510,24 +532,8 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 		return 1;
 	log_open("store", key_value(&daemon_keys, store.conf, "log"),
 	         log_level(key_value(&daemon_keys, store.conf, "log-level")));
-	store.folder = folder_fd;
-	store.uid = (uid_t)record_number(store.conf, "owner-uid", 0);
-	store.gid = (gid_t)record_number(store.conf, "owner-gid", 0);
-	store.privileged = store.uid == 0;
-	store.shared = shared_map(shared_fd);
-	if (!store.shared)
+	if (store_start(&store, control_fd, fuse_fd, shared_fd, folder_fd))
 		return 1;
-	store.shared->generation++;
-	if (open_store(&store, control_fd, fuse_fd, &err) < 0) {
-		fatal(&store, err.text);
-		return 1;
-	}
-	start_loop(&store);
-	open_file_count(&store);
-	crl_sweep(&store);
-	secrets_check(&store);
-	if (store.shared->init_length)
-		serve_requests(&store);
 	uv_run(store.loop, UV_RUN_DEFAULT);
 	db_close(store.db);
 	return 0;

@@ -46,6 +46,10 @@ struct store {
 /* Runs the store on the inherited descriptors until it is told to end; the exit code. */
 int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd);
 
+/* Its start alone: STORE has nothing but its conf yet. What follows happens on the default loop.
+ * 0, or 1 where it cannot be. */
+int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd, int folder_fd);
+
 /* The store key is the right one: requests are served, jobs taken up, the supervisor told. */
 void store_serve(struct store *store);
 
