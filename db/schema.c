@@ -60,6 +60,8 @@ static const char *const steps[] = {
 	"  PRIMARY KEY (object, file)) STRICT, WITHOUT ROWID;"
 	"CREATE TABLE event (start INTEGER PRIMARY KEY, line BLOB NOT NULL) STRICT;"
 	"CREATE TABLE applied (request INTEGER PRIMARY KEY) STRICT;",
+	/* versions stay for ever, their keys do not: what prunes must not look at them all */
+	"CREATE INDEX version_with_key ON version (object, number, key_pair) WHERE key_pair<>0;",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)
