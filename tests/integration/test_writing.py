@@ -139,6 +139,13 @@ class Writing(Test):
             (folder / f"t{number}").unlink()
         self.assertFalse((folder / "t3").exists())
 
+    def test_temporary_names_go_with_their_folder(self):
+        """There is room for 64 in all: those of a folder that is gone must not fill it."""
+        for _ in range(65):
+            os.mkdir(self.m.point / "ca/guest")
+            (self.m.point / "ca/guest/notes").write_text("x")
+            os.rmdir(self.m.point / "ca/guest")
+
     def test_two_writers_do_not_mix(self):
         one, other = (URL + f"# {c * 48}\n" * 100 for c in "ab")
         with open(self.config, "w", buffering=64) as first, \
