@@ -256,7 +256,7 @@ static const struct prune prunes[] = {
 
 static const char *const orphans[] = {
 	"DELETE FROM key_pair WHERE object=?1"
-	" AND id NOT IN (SELECT key_pair FROM version WHERE object=?1)"
+	" AND id NOT IN (SELECT key_pair FROM version WHERE object=?1 AND key_pair<>0)"
 	" AND id NOT IN (SELECT key_pair FROM edition WHERE object=?1)"
 	" AND id NOT IN (SELECT next_key FROM edition WHERE object=?1)",
 	"DELETE FROM crl WHERE object=?1 AND id NOT IN (SELECT crl FROM edition WHERE object=?1)",

@@ -64,6 +64,8 @@ static const char *const steps[] = {
 	"ALTER TABLE request ADD COLUMN profile INTEGER NOT NULL DEFAULT 0;"
 	"CREATE INDEX request_due ON request (profile, next_attempt, id)"
 	"  WHERE state BETWEEN 1 AND 3;",
+	/* 3: versions stay for ever, their keys do not: what prunes must not look at them all */
+	"CREATE INDEX version_with_key ON version (object, number, key_pair) WHERE key_pair<>0;",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)

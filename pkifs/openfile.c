@@ -220,14 +220,22 @@ void temporary_drop(struct store *store, struct temporary *temporary)
 	temporary->ino = 0;
 }
 
+/* Nobody can come to it any more, or nobody came for long. */
+static bool is_forgotten(struct store *store, const struct temporary *temporary)
+{
+	struct node folder;
+
+	return !*temporary->name || store_now(store) - temporary->touched > TEMPORARY_SECONDS ||
+	       node_get(store, temporary->folder, &folder) == -ESTALE;
+}
+
 void temporary_expire(struct store *store)
 {
 	for (size_t i = 0; i < TEMPORARIES; i++) {
 		struct temporary *temporary = &store->shared->temporaries[i];
 
 		if (temporary->ino && !is_open(store, temporary->ino) &&
-		    (!*temporary->name ||
-		     store_now(store) - temporary->touched > TEMPORARY_SECONDS))
+		    is_forgotten(store, temporary))
 			temporary_drop(store, temporary);
 	}
 }

@@ -17,7 +17,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
-PATIENCE = 30
+PATIENCE = int(os.environ.get("PATIENCE", 30))
 # The long runs: percent of what the tests with label `full` do.
 SHARE = float(os.environ.get("SHARE", 10))
 
@@ -290,6 +290,19 @@ class Test(unittest.TestCase):
         mount.write(f"local/{name}/config",
                     f"ca-profile = {profile}\nsubject = CN={name}.example.net,O=Example\n"
                     f"domain-name = {name}.example.net\nchallenge-password = secret\n{more}")
+
+
+    def ready_key(self, mount, name, *algorithm):
+        """Writes a key for certificate id NAME, so that none has to be generated."""
+        file = self.folder / "-".join(("key", *algorithm))
+        if not file.exists():
+            done = run("openssl", "genpkey", "-quiet", "-out", file, "-algorithm", *algorithm)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        mount.write(f"local/{name}/key.pem", file.read_text())
+
+
+RSA_KEY = ("RSA", "-pkeyopt", "rsa_keygen_bits:2048")
+EC_KEY = ("EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 
 def main():

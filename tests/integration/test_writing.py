@@ -128,6 +128,13 @@ class Writing(Test):
             (folder / f"t{number}").unlink()
         self.assertFalse((folder / "t3").exists())
 
+    def test_temporary_names_go_with_their_folder(self):
+        """There is room for 64 in all: those of a folder that is gone must not fill it."""
+        for _ in range(65):
+            os.mkdir(self.m.point / "ca/guest")
+            (self.m.point / "ca/guest/notes").write_text("x")
+            os.rmdir(self.m.point / "ca/guest")
+
     def test_a_second_request_is_busy(self):
         self.config.write_text(URL + "enrollment-retry-interval = 3600\n")
         self.m.write("ca/corp/request", "enroll\n")

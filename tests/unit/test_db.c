@@ -1,6 +1,8 @@
 /* What the store keeps: objects, texts, keys, versions, editions, CRLs. */
 #include "store_fixture.h"
 
+#include "db/sql.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -376,6 +378,45 @@ static void old_versions_stay_and_the_keys_of_some(void **state)
 	}
 }
 
+static int count_step(void *user)
+{
+	++*(int64_t *)user;
+	return 0;
+}
+
+/* Steps of SQLite's machine that one more version of OBJECT and its pruning take. */
+static int64_t cost_of_a_version(struct fixture *f, int64_t object)
+{
+	struct edition edition = { .object = object };
+	struct open_rows rows = { 0 };
+	int64_t steps = 0, id;
+
+	begin(f);
+	edition.key_pair = add_key(f, object);
+	sqlite3_progress_handler(f->db->sqlite, 1, count_step, &steps);
+	edition.version = add_version(f, object, edition.key_pair);
+	assert_int_equal(db_edition_add(f->db, &edition, &id), 0);
+	assert_int_equal(db_prune(f->db, object, 2, is_open, &rows), 0);
+	sqlite3_progress_handler(f->db->sqlite, 0, NULL, NULL);
+	commit(f);
+	return steps;
+}
+
+static void a_version_costs_the_same_however_many_there_are(void **state)
+{
+	struct fixture *f = *state;
+	int64_t object, few = 0;
+
+	begin(f);
+	object = add_object(f, KIND_LOCAL, "gate");
+	commit(f);
+	for (size_t i = 0; i < 10; i++)
+		few = cost_of_a_version(f, object);
+	for (size_t i = 0; i < 300; i++)
+		cost_of_a_version(f, object);
+	assert_in_range(cost_of_a_version(f, object), few / 2, few * 2);
+}
+
 int main(void)
 {
 #define STORE(name) cmocka_unit_test_setup_teardown(name, make_store, remove_all)
@@ -392,6 +433,7 @@ int main(void)
 		STORE(crls_are_rows_in_order),
 		STORE(pruning_keeps_what_is_in_force_or_open),
 		STORE(old_versions_stay_and_the_keys_of_some),
+		STORE(a_version_costs_the_same_however_many_there_are),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
