@@ -16,14 +16,7 @@ class Restart(Test):
     def again(self, how):
         """Ends the daemon (SIGTERM), or every process of it at once (SIGKILL), and starts it."""
         if how == signal.SIGKILL:
-            victims = [self.m.daemon.pid] + [
-                pid for role in ("store", "keys", "publisher", "enroll")
-                for pid in self.m.children(role)]
-            for pid in victims:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.m.daemon.wait()
-            self.m.stop()
+            self.m.kill_all()
         else:
             self.assertEqual(self.m.stop(), 0)
         self.m.start()
