@@ -16,7 +16,7 @@ BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
 KILLER = BIN.parent / "tests/killer"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
-PATIENCE = 30
+PATIENCE = float(os.environ.get("PATIENCE", 30))
 # The long runs: percent of what the tests with label `full` do.
 SHARE = float(os.environ.get("SHARE", 10))
 # Seconds that readers in a loop leave between two rounds: a slow machine is for others too.

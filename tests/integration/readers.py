@@ -4,9 +4,9 @@ import multiprocessing
 import os
 import time
 
-from harness import PAUSE, until
+from harness import PATIENCE, PAUSE, until
 
-HANG = 20  # seconds: no call may take that long
+HANG = PATIENCE  # seconds: no call may take that long
 
 
 class Reader(multiprocessing.Process):

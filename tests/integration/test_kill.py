@@ -19,7 +19,7 @@ from scep import Ca, assert_valid
 
 STORE_KILLS = many(2000)
 KILLS = many(1000)   # of each process in turn, under enrollments
-ROUNDS = many(200)   # of all processes at once
+ROUNDS = many(100)   # of all processes at once
 WRITERS = 4
 GONE = 10            # seconds without a store, after which the mount is taken away
 
@@ -52,7 +52,7 @@ class Kill(Test):
     def test_writers_do_not_notice_a_killed_store(self):
         m = self.mount()
         os.mkdir(m.point / "local/www")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 5
         kills = writes = 0
         while time.monotonic() < end:
             m.write("local/www/config", f"subject = CN=host{writes}\n")

@@ -145,7 +145,7 @@ class Versions(Test):
         self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
         for target in (self.www / "cert.pem", self.www):
             watcher = subprocess.Popen(
-                ["inotifywait", "-q", "-t", str(readers.HANG), "-e", "attrib,moved_to",
+                ["inotifywait", "-q", "-t", str(round(readers.HANG)), "-e", "attrib,moved_to",
                  "--include", "cert.pem$", target],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             self.addCleanup(watcher.stdout.close)
