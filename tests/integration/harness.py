@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -16,10 +17,16 @@ import unittest
 LIBC = ctypes.CDLL(None, use_errno=True)
 BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
+KILLER = BIN.parent / "tests/killer"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
-PATIENCE = int(os.environ.get("PATIENCE", 30))
+PATIENCE = float(os.environ.get("PATIENCE", 30))
 # The long runs: percent of what the tests with label `full` do.
 SHARE = float(os.environ.get("SHARE", 10))
+# Seconds that readers in a loop leave between two rounds: a slow machine is for others too.
+PAUSE = float(os.environ.get("PAUSE", 0))
+LOOKUP, OPEN, READ, WRITE = 1, 14, 15, 16  # FUSE's requests, as linux/fuse.h numbers them
+# The daemon's processes beside the supervisor.
+ROLES = ("store", "keys", "publisher", "enroll")
 
 
 def many(number):
@@ -183,7 +190,7 @@ class Mount:
         return code
 
     def children(self, role):
-        """Pids of the daemon's processes: store, keys, publisher, enroll."""
+        """Pids of the daemon's processes of ROLE, one of ROLES."""
         found = []
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -202,15 +209,35 @@ class Mount:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
 
+    @contextlib.contextmanager
+    def killed_at(self, role, caller, opcode):
+        """
+        A process of ROLE is killed when the store has taken a request OPCODE (linux/fuse.h) of
+        the process CALLER, which makes it within, and has done nothing about it yet.
+        """
+        if not KILLER.exists() or os.geteuid() != 0:
+            raise unittest.SkipTest("only root can trace a store, on x86_64")
+        if not until(lambda: self.children(role) and self.children("store")):
+            raise AssertionError(f"there is no process {role}")
+        with subprocess.Popen([KILLER, str(self.children("store")[0]), str(self.children(role)[0]),
+                               str(caller), str(opcode)], stdout=subprocess.PIPE) as killer:
+            try:
+                if killer.stdout.readline() != b"ready\n":
+                    raise AssertionError(f"{role} cannot be killed")
+                yield
+                if killer.wait(PATIENCE) != 0:
+                    raise AssertionError(f"{role} was not killed")
+            finally:
+                killer.kill()
+
     def kill_all(self):
-        """All that the daemon is dies at once."""
-        victims = [self.daemon.pid] + [pid for role in ("store", "keys", "publisher", "enroll")
-                                       for pid in self.children(role)]
+        """SIGKILL to every process of the daemon at once; what is mounted is detached."""
+        victims = [self.daemon.pid] + [pid for role in ROLES for pid in self.children(role)]
+        random.shuffle(victims)
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.daemon.wait()
-        self.stop()
+        self.stop(signal.SIGKILL)
 
     # Files, by their path below the mount.
     def read(self, path):

@@ -42,6 +42,14 @@ class Ca:
             return [line for line in lines if line.startswith(words)]
         return []
 
+    def messages(self):
+        """Of each transaction the different messages that asked for its certificate, as digests."""
+        found = {}
+        for line in self.said("message"):
+            _, digest, transaction = line.split()
+            found.setdefault(transaction, set()).add(digest)
+        return found
+
     def fingerprint(self, digest="sha256"):
         text = run("openssl", "x509", "-in", self.folder / "ca.pem", "-noout", "-fingerprint",
                    f"-{digest}").stdout

@@ -1,11 +1,11 @@
 """A thousand new versions under readers: each sees one whole version, and never an older one."""
 
-import multiprocessing
 import os
 import pathlib
 import subprocess
 import time
 
+import readers
 from harness import Test, main, make_pairs, many, until
 
 VERSIONS = many(10000)
@@ -14,7 +14,6 @@ SHARE = 3   # certificates of each key
 KEPT = 3     # versions that have their key: keep-versions, and the one in force
 READERS = 20
 MISSES = 16
-HANG = 20
 
 
 class Round:
@@ -76,25 +75,6 @@ class Round:
                 raise ValueError(f"{name} exists")
 
 
-class Reader(multiprocessing.Process):
-    def __init__(self, one):
-        super().__init__(daemon=True)
-        self.one, self.end, self.said = one, multiprocessing.Event(), multiprocessing.Queue()
-
-    def run(self):
-        times, longest, wrong = 0, 0, None
-        while not self.end.is_set() and not wrong:
-            begin = time.monotonic()
-            try:
-                self.one()
-            except (OSError, KeyError, ValueError) as error:
-                wrong = f"{self.one.__name__}: {error!r:.300}"
-            longest = max(longest, time.monotonic() - begin)
-            times += 1
-            time.sleep(0.05)  # so many processes leave no time for the writer otherwise
-        self.said.put((times, longest, wrong))
-
-
 def watches(pid):
     """Whether the process has an inotify watch."""
     fds = pathlib.Path(f"/proc/{pid}/fdinfo")
@@ -114,10 +94,8 @@ class Versions(Test):
         self.m.write("local/www/cert.pem", pairs[0][1])
         turn = Round(self.www, pairs)
         kinds = (turn.key_then_certificate, turn.certificate_then_key, turn.bundle, turn.version)
-        readers = [Reader(kinds[i % len(kinds)]) for i in range(READERS)]
-        readers += [Reader(turn.miss) for _ in range(MISSES)]
-        for reader in readers:
-            reader.start()
+        # so many processes leave no time for the writer if they do not pause
+        looking = readers.start(*kinds * (READERS // len(kinds)), *[turn.miss] * MISSES, pause=0.05)
         begin, slowest = time.monotonic(), 0
         for i in range(1, VERSIONS):
             key, certificate = pairs[i % len(pairs)]
@@ -127,14 +105,7 @@ class Versions(Test):
             self.m.write("local/www/cert.pem", certificate)
             slowest = max(slowest, time.monotonic() - before)
         seconds = time.monotonic() - begin
-        results = []
-        for reader in readers:
-            reader.end.set()
-        for reader in readers:
-            self.assertTrue(until(lambda: not reader.said.empty(), HANG), "a reader hangs")
-            results.append(reader.said.get())
-            reader.join()
-        self.assertEqual([wrong for _, _, wrong in results if wrong], [])
+        results = readers.finish(self, looking)
         self.assertEqual(self.m.status("local/www")["version"], str(VERSIONS))
         print(f"{VERSIONS} versions in {seconds:.1f} s, slowest {slowest * 1000:.0f} ms; "
               f"{sum(r[0] for r in results[:READERS])} reads of {READERS} processes, "
@@ -173,14 +144,14 @@ class Versions(Test):
         self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
         for target in (self.www / "cert.pem", self.www):
             watcher = subprocess.Popen(
-                ["inotifywait", "-q", "-t", "20", "-e", "attrib,moved_to", "--include", "cert.pem$",
-                 target],
+                ["inotifywait", "-q", "-t", str(round(readers.HANG)), "-e", "attrib,moved_to",
+                 "--include", "cert.pem$", target],
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             self.addCleanup(watcher.stdout.close)
             self.addCleanup(watcher.kill)
             self.assertTrue(until(lambda: watches(watcher.pid)))
             self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
-            said, _ = watcher.communicate(timeout=2 * HANG)
+            said, _ = watcher.communicate(timeout=2 * readers.HANG)
             self.assertEqual(watcher.returncode, 0, f"no event on {target}")
             print(said.strip().replace(str(self.www), "…"))
 

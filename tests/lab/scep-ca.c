@@ -63,6 +63,7 @@ static struct transaction *transactions;
 
 /* One message being answered. */
 struct exchange {
+	char digest[65]; /* SHA-256 of it, in hex */
 	CMS_SignerInfo *asker;
 	X509 *to;
 	const char *id;
@@ -465,6 +466,7 @@ static BIO *message_received(struct lab_ca *ca, const struct exchange *exchange)
 	case RENEWAL:
 		printf("received %s %s\n", exchange->type == REQUEST ? "PKCSReq" : "RenewalReq",
 		       exchange->id);
+		printf("message %s %s\n", exchange->digest, exchange->id);
 		return request_received(ca, exchange);
 	case POLL:
 		printf("received CertPoll %s\n", exchange->id);
@@ -481,15 +483,28 @@ static BIO *message_received(struct lab_ca *ca, const struct exchange *exchange)
 	}
 }
 
+static void set_digest(struct exchange *exchange, BIO *message)
+{
+	unsigned char digest[32];
+	char *bytes;
+	long length = BIO_get_mem_data(message, &bytes);
+
+	EVP_Digest(bytes, (size_t)length, digest, NULL, EVP_sha256(), NULL);
+	for (size_t i = 0; i < sizeof digest; i++)
+		snprintf(exchange->digest + 2 * i, 3, "%02x", digest[i]);
+}
+
 /* The answer to one pkiMessage; NULL for what is none. */
 static BIO *operation(struct lab_ca *ca, BIO *in)
 {
 	BIO *sealed = BIO_new(BIO_s_mem()), *answer = NULL;
 	struct exchange exchange = { .content = BIO_new(BIO_s_mem()) };
-	CMS_ContentInfo *message = d2i_CMS_bio(in, NULL), *inner = NULL;
+	CMS_ContentInfo *message, *inner = NULL;
 	STACK_OF(X509) *signers = NULL;
 	ASN1_STRING *type, *id;
 
+	set_digest(&exchange, in);
+	message = d2i_CMS_bio(in, NULL);
 	if (!message ||
 	    !CMS_verify(message, NULL, NULL, NULL, sealed, CMS_BINARY | CMS_NO_SIGNER_CERT_VERIFY))
 		goto out;
