@@ -126,7 +126,7 @@ class Versions(Test):
         self.assertEqual(self.m.read("local/www/cert.pem"), pairs[4][1])
 
     def test_a_name_whose_key_is_gone_is_not_there(self):
-        pairs = make_pairs(self.folder, KEPT + 1)[::SHARE]
+        pairs = make_pairs(self.folder, KEPT + 1)
         old = self.www / "versions/1"
         for key, certificate in pairs:
             self.m.write("local/www/key.pem", key)
