@@ -186,9 +186,37 @@ int node_content(struct store *store, const struct node *node, struct content *c
 	return r;
 }
 
+struct snapshot *snapshot_take(struct content *content)
+{
+	struct snapshot *snapshot = content->shared;
+
+	if (!snapshot) {
+		snapshot = malloc(sizeof *snapshot);
+		if (!snapshot)
+			return NULL;
+		*snapshot = (struct snapshot){ .users = 1,
+			                       .text = content->text,
+			                       .length = content->length };
+	}
+	content->shared = NULL;
+	content->text = NULL;
+	return snapshot;
+}
+
+void snapshot_drop(struct snapshot *snapshot)
+{
+	if (!snapshot || --snapshot->users)
+		return;
+	free(snapshot->text);
+	free(snapshot);
+}
+
 void content_clear(struct content *content)
 {
-	free(content->text);
+	if (content->shared)
+		snapshot_drop(content->shared);
+	else
+		free(content->text);
 	*content = (struct content){ 0 };
 }
 

@@ -73,15 +73,28 @@ enum file_flag {
  * What is read from a file: a private key's PEM (KEY, of KEY_SIZE bytes; asked of the keys
  * process), then TEXT; or the CRL of row CRL, in PEM or DER.
  */
+struct snapshot;
 struct content {
 	char *text;
 	size_t length;
+	struct snapshot *shared; /* TEXT is its */
 	int64_t key;
 	size_t key_size;
 	int64_t crl, crl_size;
 	bool crl_pem;
-	int64_t time; /* of last change */
+	int64_t time;  /* of last change */
+	int64_t until; /* when it changes by itself, or 0 */
 };
+
+/* A text that several readers see. */
+struct snapshot {
+	unsigned users;
+	char *text;
+	size_t length;
+};
+/* Takes CONTENT's text; the caller's share of it (snapshot_drop), or NULL for want of memory. */
+struct snapshot *snapshot_take(struct content *content);
+void snapshot_drop(struct snapshot *snapshot);
 
 struct node;
 struct file_row {

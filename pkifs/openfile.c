@@ -95,7 +95,7 @@ void open_file_drop(struct store *store, struct open_file *file)
 	if (inode_file(file->ino) == FILE_CRL_PEM && file->writable)
 		crl_incoming_remove(store, handle);
 	count_open(store, file->uid, -1);
-	free(store->snapshots[handle]);
+	snapshot_drop(store->snapshots[handle]);
 	store->snapshots[handle] = NULL;
 	store->due |= file->request != 0;
 	file->ino = 0;

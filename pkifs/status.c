@@ -260,11 +260,19 @@ int make_status(struct store *store, const struct node *node, struct content *co
 	return r;
 }
 
-static int add_row(struct content *content, enum kind kind, const char *name,
+/* It says something that changes when the certificate ends. */
+static void changes_at(struct store *store, struct content *content, int64_t not_after)
+{
+	if (not_after >= store_now(store) && not_after < content->until)
+		content->until = not_after + 1;
+}
+
+static int add_row(struct store *store, struct content *content, enum kind kind, const char *name,
                    const struct summary *summary, const char *last_error)
 {
 	char expiry[RFC3339_MAX] = "-";
 
+	changes_at(store, content, summary->not_after);
 	if (summary->not_after)
 		rfc3339(summary->not_after, expiry);
 	expiry[10] = 0; /* the day is enough here */
@@ -280,7 +288,7 @@ static int add_profile_row(struct store *store, const struct object *object,
 	int r = describe(store, object, &status, &summary);
 
 	if (r == 0)
-		r = add_row(content, KIND_CA, object->name, &summary, object->last_error);
+		r = add_row(store, content, KIND_CA, object->name, &summary, object->last_error);
 	record_free(status);
 	return r;
 }
@@ -308,7 +316,9 @@ static int add_local_row(const struct overview *row, void *user)
 	}
 	summary.state = state_now(rows->store, row->state, revoked, row->not_after);
 	snprintf(summary.request, sizeof summary.request, "%s", request_state_name(row->request));
-	return r < 0 ? r : add_row(rows->content, KIND_LOCAL, row->name, &summary, row->last_error);
+	return r < 0 ? r
+	             : add_row(rows->store, rows->content, KIND_LOCAL, row->name, &summary,
+	                       row->last_error);
 }
 
 /* Calls ADD for each object, profiles first. */
@@ -324,33 +334,49 @@ static int for_all(struct store *store, struct content *content, const enum kind
 }
 
 /*
- * The tables of all objects cost their number; they are kept until something changes, for a
- * second at most (certificates expire), so that stat, open and read make them once.
+ * The tables of all objects cost their number; they are kept until something changes, or time
+ * changes them, so that stat, open and read make them once, and all readers have the same one.
  */
+#define TABLE_SECONDS 60 /* what a CRL's age does to it is seen then */
 struct table {
-	struct content content;
+	struct snapshot *text;
 	uint64_t changes;
-	int64_t made;
+	int64_t made, until;
 };
+
+static bool is_fresh(const struct store *store, const struct table *table)
+{
+	int64_t now = store_now(store);
+
+	return table->text && table->changes == store->changes && now >= table->made &&
+	       now < table->until;
+}
 
 static int make_table(struct store *store, struct table *table, struct content *content,
                       int (*make)(struct store *store, struct content *content))
 {
-	int64_t now = store_now(store);
+	struct content new = { .until = store_now(store) + TABLE_SECONDS };
+	struct snapshot *text;
 	int r = 0;
 
-	if (!table->content.text || table->changes != store->changes || table->made != now) {
-		content_clear(&table->content);
-		r = make(store, &table->content);
+	if (!is_fresh(store, table)) {
+		table->made = store_now(store);
+		r = make(store, &new);
+		text = r == 0 ? snapshot_take(&new) : NULL;
+		content_clear(&new);
+		if (!text)
+			return r < 0 ? r : -ENOMEM;
+		snapshot_drop(table->text);
+		table->text = text;
 		table->changes = store->changes;
-		table->made = now;
+		table->until = new.until;
 	}
-	if (r == 0)
-		r = content_add(content, table->content.text, table->content.length);
-	else
-		content_clear(&table->content);
-	content->time = now;
-	return r;
+	table->text->users++;
+	content->shared = table->text;
+	content->text = table->text->text;
+	content->length = table->text->length;
+	content->time = table->made;
+	return 0;
 }
 
 static int make_rows(struct store *store, struct content *content)
@@ -398,6 +424,8 @@ static int add_json(struct store *store, const struct object *object, struct con
 	char *text = NULL;
 	int r = json ? describe(store, object, &status, &summary) : -ENOMEM;
 
+	if (r == 0)
+		changes_at(store, content, summary.not_after);
 	if (r == 0)
 		json_object_set_new(json, "name", json_string(object->name));
 	for (size_t i = 0; r == 0 && i < record_count(status); i++)

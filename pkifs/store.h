@@ -12,6 +12,7 @@
 
 struct children;
 struct parked;
+struct snapshot;
 
 struct store {
 	uv_loop_t *loop;
@@ -37,8 +38,9 @@ struct store {
 	bool serving, stopping;
 	struct children *children;
 	struct parked *parked;
-	char **snapshots; /* per open file: the text that its reader sees, where it is made */
-	uv_check_t check; /* commit at the turn's end */
+	struct snapshot *
+		*snapshots; /* per open file: the text that its reader sees, where it is made */
+	uv_check_t check;   /* commit at the turn's end */
 	uv_prepare_t prepare;
 	uv_timer_t tick;
 };

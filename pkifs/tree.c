@@ -523,8 +523,9 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (node.file == FILE_WATCH && !file->start)
 		db_event_end(store->db, (int64_t *)&file->start);
 	fi->fh = open_file_handle(store, file);
-	free(store->snapshots[fi->fh]);
-	store->snapshots[fi->fh] = content.text;
+	snapshot_drop(store->snapshots[fi->fh]);
+	store->snapshots[fi->fh] = content.text ? snapshot_take(&content) : NULL;
+	content_clear(&content);
 	fuse_reply_open(req, fi);
 }
 
@@ -568,7 +569,9 @@ static void read_crl(fuse_req_t req, const struct content *content, size_t size,
 		close(fd);
 }
 
-static void read_content(fuse_req_t req, const struct node *node, size_t size, off_t offset)
+/* KEPT (or NULL): where a text is kept for the next READ, which finds its end. */
+static void read_content(fuse_req_t req, const struct node *node, size_t size, off_t offset,
+                         struct snapshot **kept)
 {
 	struct store *store = req_store(req);
 	struct content content = { 0 };
@@ -583,6 +586,9 @@ static void read_content(fuse_req_t req, const struct node *node, size_t size, o
 	else
 		reply_slice(req, content.text, content.length, size,
 		            offset - (off_t)content.key_size);
+	if (r == 0 && kept && content.text && !content.key && !content.crl &&
+	    (file_rows[node->file].flags & FILE_DIRECT))
+		*kept = snapshot_take(&content);
 	content_clear(&content);
 }
 
@@ -605,10 +611,10 @@ static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	else if (node.file == FILE_EVENTS)
 		events_read(req, node.number, size, offset);
 	else if (file && store->snapshots[fi->fh])
-		reply_slice(req, store->snapshots[fi->fh], strlen(store->snapshots[fi->fh]), size,
-		            offset);
+		reply_slice(req, store->snapshots[fi->fh]->text, store->snapshots[fi->fh]->length,
+		            size, offset);
 	else
-		read_content(req, &node, size, offset);
+		read_content(req, &node, size, offset, file ? &store->snapshots[fi->fh] : NULL);
 }
 
 static void tree_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -170,25 +170,26 @@ void wait_read(fuse_req_t req, const struct node *node, size_t size, off_t offse
                struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
+	struct snapshot *line = store->snapshots[fi->fh];
 	struct content content = { 0 };
-	char *line = fi->fh ? store->snapshots[fi->fh] : NULL;
 	int r = 0;
 
 	if (!line) {
 		r = make_wait_line(store, node->object.id, &content);
-		line = content.text;
-		if (r == 0 && fi->fh)
-			store->snapshots[fi->fh] = content.text;
+		if (r == 0 && !(line = store->snapshots[fi->fh] = snapshot_take(&content)))
+			r = -ENOMEM;
+		content_clear(&content);
 	}
 	if (r == -EAGAIN && offset == 0)
 		park(req, node, size, offset, fi);
 	else if (r < 0 && r != -EAGAIN)
 		fuse_reply_err(req, -r);
-	else if (!line || (size_t)offset >= strlen(line))
+	else if (!line || (size_t)offset >= line->length)
 		fuse_reply_buf(req, NULL, 0);
 	else
-		fuse_reply_buf(req, line + offset,
-		               strlen(line + offset) < size ? strlen(line + offset) : size);
+		fuse_reply_buf(req, line->text + offset,
+		               line->length - (size_t)offset < size ? line->length - (size_t)offset
+		                                                    : size);
 }
 
 /* Answers PARKED if there is something for it now. */
@@ -206,8 +207,9 @@ static void try_again(struct store *store, struct parked *parked)
 		length = content.length < parked->size ? content.length : parked->size;
 		if (r == 0)
 			memcpy(bytes, content.text, length);
-		free(store->snapshots[parked->handle]);
-		store->snapshots[parked->handle] = content.text;
+		snapshot_drop(store->snapshots[parked->handle]);
+		store->snapshots[parked->handle] = r == 0 ? snapshot_take(&content) : NULL;
+		content_clear(&content);
 	} else {
 		r = watch_bytes(store, parked->handle, parked->offset, bytes,
 		                parked->size < sizeof bytes ? parked->size : sizeof bytes, &length);
