@@ -15,7 +15,8 @@
  */
 static const char reading[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA foreign_keys=ON;"
 			      "PRAGMA secure_delete=ON; PRAGMA trusted_schema=OFF;"
-			      "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;";
+			      "PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY;"
+			      "PRAGMA cache_size=-16384;"; /* KiB: 10,000 certificate ids */
 static const char writing[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 			      "PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=4194304;";
 

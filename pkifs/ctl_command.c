@@ -214,7 +214,7 @@ static int option_argument(struct words *words, char *equals, const char *name, 
 static int read_long_option(const struct command *command, struct words *words, char *word,
                             struct arguments *arguments, struct error *err)
 {
-	char name[64], *equals = strchr(word, '='), *argument;
+	char name[64], *equals = strchr(word, '='), *argument = NULL;
 	size_t length = equals ? (size_t)(equals - word) : strlen(word);
 	const struct option *option;
 	const struct key *key;

@@ -296,6 +296,7 @@ static int add_profile_row(struct store *store, const struct object *object,
 struct rows {
 	struct store *store;
 	struct content *content;
+	bool crls; /* some profile has one */
 };
 
 /* Without all that `status` of a certificate id says: there may be very many. */
@@ -308,7 +309,7 @@ static int add_local_row(const struct overview *row, void *user)
 	bool revoked = false;
 	int r = 0;
 
-	if (row->facts_length) {
+	if (row->facts_length && rows->crls) {
 		r = record_decode(row->facts, row->facts_length, &facts);
 		revoked = r == 0 &&
 		          revocation_of(rows->store, row->profile, facts, how, sizeof how) == 1;
@@ -362,6 +363,7 @@ static int make_table(struct store *store, struct table *table, struct content *
 	if (!is_fresh(store, table)) {
 		table->made = store_now(store);
 		r = make(store, &new);
+		table->until = new.until;
 		text = r == 0 ? snapshot_take(&new) : NULL;
 		content_clear(&new);
 		if (!text)
@@ -369,7 +371,6 @@ static int make_table(struct store *store, struct table *table, struct content *
 		snapshot_drop(table->text);
 		table->text = text;
 		table->changes = store->changes;
-		table->until = new.until;
 	}
 	table->text->users++;
 	content->shared = table->text;
@@ -381,7 +382,9 @@ static int make_table(struct store *store, struct table *table, struct content *
 
 static int make_rows(struct store *store, struct content *content)
 {
-	struct rows rows = { .store = store, .content = content };
+	struct rows rows = { .store = store,
+		             .content = content,
+		             .crls = revocation_is_told(store) };
 	int r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", "KIND", "NAME", "STATE",
 	                     "REQUEST", "NOT-AFTER", "LAST-ERROR");
 
