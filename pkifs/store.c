@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -528,8 +529,11 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_DUMPABLE, 0); /* passwords, and keys on their way to readers */
+	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
+	prctl(PR_SET_NAME, "pkifsd-waits"); /* until its predecessor has died */
 	if (frame_receive(control_fd, &store.conf, NULL) < 0)
 		return 1;
+	prctl(PR_SET_NAME, "pkifsd");
 	log_open("store", key_value(&daemon_keys, store.conf, "log"),
 	         log_level(key_value(&daemon_keys, store.conf, "log-level")));
 	if (store_start(&store, control_fd, fuse_fd, shared_fd, folder_fd))

@@ -59,6 +59,8 @@ static struct supervisor {
 	struct record *conf; /* with what the store is told besides */
 	int fuse_fd, shared_fd, folder_fd, lock_fd, self_fd, worker_fd;
 	pid_t store;
+	pid_t successor; /* waits for the store's death; 0: none */
+	int successor_fd;
 	int deaths; /* of stores in a row that were never ready */
 	bool ready, stopping;
 	uint64_t store_started, unready_since, stopping_since;
@@ -388,7 +390,11 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 	record_free(record);
 }
 
-static int start_store(struct error *err)
+/*
+ * A store that waits: started, linked, and behind its walls, it reads its settings when its
+ * predecessor has died, and readers wait for that much less.
+ */
+static int make_successor(struct error *err)
 {
 	static const char *const arguments[] = { "pkifsd", "--store", NULL };
 	struct walls walls = { .user = separated() ? setting("user") : NULL,
@@ -411,10 +417,22 @@ static int start_store(struct error *err)
 		close(sockets[0]);
 		return r;
 	}
-	s.store = r;
+	s.successor = r;
+	s.successor_fd = sockets[0];
+	return 0;
+}
+
+static int start_store(struct error *err)
+{
+	int r = s.successor ? 0 : make_successor(err);
+
+	if (r < 0)
+		return r;
+	s.store = s.successor;
+	s.successor = 0;
 	s.store_started = uv_now(s.loop);
 	channel_close(s.channel);
-	s.channel = channel_open(s.loop, sockets[0], 1u << 20, store_said, NULL);
+	s.channel = channel_open(s.loop, s.successor_fd, 1u << 20, store_said, NULL);
 	if (!s.channel)
 		return error_set(err, -ENOMEM, "out of memory");
 	channel_send(s.channel, s.conf, NULL, 0);
@@ -459,6 +477,11 @@ static void child_ended(uv_signal_t *signal, int number)
 
 		if (pid == s.store) {
 			store_ended(status);
+			continue;
+		}
+		if (pid == s.successor) {
+			close(s.successor_fd);
+			s.successor = 0;
 			continue;
 		}
 		while (*at && (*at)->pid != pid)
@@ -513,6 +536,8 @@ static void tick(uv_timer_t *timer)
 		give_up("the store cannot be started: the mount is taken away");
 	else if (!s.store && !s.stopping && !s.code && start_store(&err) < 0)
 		log_error("%s", err.text);
+	else if (s.ready && !s.successor && !s.stopping && make_successor(&err) < 0)
+		log_debug("%s", err.text); /* it is made when it is needed */
 }
 
 /* The device's serial number, which only root may read. */

@@ -198,7 +198,8 @@ class Mount:
             with contextlib.suppress(OSError):
                 stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                if int(stat[1]) == self.daemon.pid and stat[0] != "Z" and (
+                waits = (entry / "comm").read_text() == "pkifsd-waits\n"  # a store's successor
+                if int(stat[1]) == self.daemon.pid and stat[0] != "Z" and not waits and (
                         b"--" + role.encode() in words or
                         role == "enroll" and words[0] == b"pkifs-enroll"):
                     found.append(int(entry.name))
