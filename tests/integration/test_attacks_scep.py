@@ -263,7 +263,7 @@ class Decisions(Scep):
         self.trusted_profile(m, ca.url, more="enrollment-retry = 2\n")
         self.certificate_id(m)
         m.write("local/www/request", "enroll\n")
-        self.assertTrue(until(lambda: m.status("local/www")["request"] == "failed", 15),
+        self.assertTrue(until(lambda: m.status("local/www")["request"] == "failed"),
                         m.status("local/www"))
         self.assertEqual(m.wait("local/www"),
                          "failed: the CA has still not decided, after 2 retries")

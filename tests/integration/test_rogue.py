@@ -255,16 +255,19 @@ class Attacks(Rogue):
 
 @unittest.skipUnless(SHARE >= 100, "takes minutes: ctest --preset full")
 class Slow(Rogue):
-    """What ends by a limit of time alone; many(1) minute for all of them."""
+    """What ends by a limit of time alone."""
 
     def test_slow_bytes_and_no_answer_at_all(self):
         url = self.rogue()
-        for mode, words in SLOW.items():
+        for mode in SLOW:
             self.fetch(mode, f"{url}/{mode}/scep")
             self.enroll(f"{mode}-2", f"{url}/{mode}/scep")
         for mode, words in SLOW.items():
-            self.assert_failed(f"ca/{mode}", words, "empty", 300)
             self.assert_failed(f"local/{mode}-2", words, "key", 300)
+            if mode == "slow":  # a CA certificate is short enough to come in time
+                self.assertEqual(self.m.wait(f"ca/{mode}"), "ok")
+            else:
+                self.assert_failed(f"ca/{mode}", words, "empty", 300)
 
     def test_a_host_that_takes_no_connection(self):
         with socket.socket() as silent:
