@@ -191,7 +191,7 @@ static bool keep(struct http_answer *answer, const char *bytes, size_t length)
 	return true;
 }
 
-/* libcurl's own size limit needs a Content-Length: the bytes are counted here. The body of an
+/* A length that is promised may be a lie, or missing: the bytes are counted here. The body of an
  * error is kept for its sentence, never written to the descriptor. */
 static size_t body_received(char *bytes, size_t size, size_t count, void *user)
 {
@@ -314,34 +314,88 @@ static int retry_after(const struct http *http)
 	return (int)(seconds > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : seconds);
 }
 
+/* Of libcurl's failures those that a person meets, for behind the URL; others keep its words. */
+static const char *cause_of(CURLcode code)
+{
+	static const struct {
+		CURLcode code;
+		const char *words;
+	} causes[] = {
+		{ CURLE_GOT_NOTHING, "closes the connection without an answer" },
+		{ CURLE_OUT_OF_MEMORY, "sends a header line without end" }, /* its name for it */
+		{ CURLE_PARTIAL_FILE, "breaks off in the middle of its answer" },
+		{ CURLE_UNSUPPORTED_PROTOCOL, "does not speak HTTP" },
+		{ CURLE_WEIRD_SERVER_REPLY, "does not speak HTTP" },
+	};
+
+	for (size_t i = 0; i < COUNT(causes); i++)
+		if (causes[i].code == code)
+			return causes[i].words;
+	return NULL;
+}
+
+/* What libcurl, or the operating system below it, says about a failure without a cause above. */
+static int explain_other(CURLcode code, long system, const char *details, const char *url,
+                         struct error *err)
+{
+	const char *words = *details ? details : curl_easy_strerror(code);
+
+	if (code == CURLE_RECV_ERROR && system == ECONNRESET)
+		return error_set(err, -EIO, "%s resets the connection", url);
+	if (code == CURLE_RECV_ERROR)
+		return error_set(err, -EIO, "%s sends an answer that cannot be read: %s", url,
+		                 words);
+	return error_set(err, -EIO, "the transfer from %s failed: %s", url, words);
+}
+
+/* Why nobody could be spoken to. */
+static int explain_connection(CURLcode code, long system, const char *url, struct error *err)
+{
+	if (code == CURLE_COULDNT_RESOLVE_HOST)
+		return error_set(err, -EHOSTUNREACH, "cannot reach %s: its name is not known", url);
+	if (code == CURLE_COULDNT_CONNECT && system)
+		return error_set(err, -EHOSTUNREACH, "cannot reach %s: %s", url,
+		                 strerror((int)system));
+	return error_set(err, -ETIMEDOUT, "cannot reach %s: Connection timed out", url);
+}
+
+/* Why the transfer was ended from here, with its CODE. */
+static int explain_own(const struct transfer *transfer, const char *url, struct error *err)
+{
+	if (transfer->code != -EFBIG)
+		return error_set(err, transfer->code, "cannot keep what %s sends: %s", url,
+		                 strerror(-transfer->code));
+	if (transfer->headers > HEADERS_MAX)
+		return error_set(err, -EFBIG, "%s sends more than %u bytes of headers", url,
+		                 HEADERS_MAX);
+	return error_set(err, -EFBIG, "%s sends more than %zu bytes", url, transfer->limit);
+}
+
 /* Why the transfer failed, in words. */
 static int explain(const struct http *http, const struct transfer *transfer, CURLcode code,
                    const char *details, const char *url, struct error *err)
 {
 	long system = 0;
 	char *text = http_url_text(url);
-	int r = -EIO;
+	const char *cause = cause_of(code);
+	int r;
 
 	curl_easy_getinfo(http->curl, CURLINFO_OS_ERRNO, &system);
 	if (!text)
 		r = error_set(err, -ENOMEM, "no memory");
-	else if (transfer->code == -EFBIG)
-		r = error_set(err, -EFBIG, "%s sends more than %zu bytes", text, transfer->limit);
 	else if (transfer->code < 0)
-		r = error_set(err, transfer->code, "cannot keep what %s sends: %s", text,
-		              strerror(-transfer->code));
-	else if (code == CURLE_COULDNT_RESOLVE_HOST)
-		r = error_set(err, -EHOSTUNREACH, "cannot reach %s: its name is not known", text);
-	else if (code == CURLE_COULDNT_CONNECT && system)
-		r = error_set(err, -EHOSTUNREACH, "cannot reach %s: %s", text,
-		              strerror((int)system));
+		r = explain_own(transfer, text, err);
+	else if (code == CURLE_OPERATION_TIMEDOUT && transfer->received)
+		r = error_set(err, -ETIMEDOUT, "%s answers too slowly", text);
 	else if (code == CURLE_OPERATION_TIMEDOUT && transfer->answer->sent)
 		r = error_set(err, -ETIMEDOUT, "%s does not answer in time", text);
-	else if (code == CURLE_OPERATION_TIMEDOUT || code == CURLE_COULDNT_CONNECT)
-		r = error_set(err, -ETIMEDOUT, "cannot reach %s: Connection timed out", text);
+	else if (code == CURLE_OPERATION_TIMEDOUT || code == CURLE_COULDNT_CONNECT ||
+	         code == CURLE_COULDNT_RESOLVE_HOST)
+		r = explain_connection(code, system, text, err);
+	else if (cause && transfer->answer->sent)
+		r = error_set(err, -EIO, "%s %s", text, cause);
 	else
-		r = error_set(err, -EIO, "the transfer from %s failed: %s", text,
-		              *details ? details : curl_easy_strerror(code));
+		r = explain_other(code, system, details, text, err);
 	free(text);
 	return r;
 }
@@ -372,7 +426,10 @@ static int transfer_once(struct http *http, const struct http_request *request, 
 	curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &transfer);
 	curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, header_received);
 	curl_easy_setopt(http->curl, CURLOPT_HEADERDATA, &transfer);
+	curl_easy_setopt(http->curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)transfer.limit);
 	code = curl_easy_perform(http->curl);
+	if (code == CURLE_FILESIZE_EXCEEDED) /* its Content-Length says so */
+		transfer.code = -EFBIG;
 	curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, NULL);
 	curl_easy_getinfo(http->curl, CURLINFO_REQUEST_SIZE, &sent);
 	curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &answer->status);
@@ -437,6 +494,16 @@ static bool is_redirect(long status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+static int too_many_redirects(const char *url, struct error *err)
+{
+	char *text = http_url_text(url);
+
+	error_set(err, -ELOOP, "%s leads through more than %d redirects", text ? text : "",
+	          REDIRECTS_MAX);
+	free(text);
+	return -ELOOP;
+}
+
 int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
             struct error *err)
 {
@@ -450,7 +517,7 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 		if (r < 0 || !is_redirect(answer->status))
 			break;
 		if (hops == REDIRECTS_MAX) {
-			r = error_set(err, -ELOOP, "more than %d redirects", REDIRECTS_MAX);
+			r = too_many_redirects(request->url, err);
 			break;
 		}
 		next = follow(http, request, url, err);

@@ -11,8 +11,8 @@
  *                      unsent    `-- CertPoll ----'  '--> SUCCESS, FAILURE
  *                                    unknown: the same bytes again
  *
- * The request, with its challenge, leaves once; only a CA that does not know the transaction
- * gets the same bytes a second time.
+ * The request, with its challenge, leaves once; only a CA that does not know the transaction, or
+ * answers polls with an HTTP error, gets the same bytes a second time.
  */
 #include "common/log.h"
 #include "enroll/crl.h"
@@ -400,8 +400,9 @@ static int make_poll(struct transaction *t, unsigned char **message, size_t *len
 }
 
 /*
- * Asks for the transaction. After a request whose answer was lost, a CA that does not know it,
- * or does not know polling, gets the request again.
+ * Asks for the transaction. After a request whose answer was lost, a CA that says that it does
+ * not know it, or a server that cannot be polled, gets the request again. What is no answer at
+ * all says nothing of that: it may come from anybody, and a challenge may serve once.
  */
 static int poll_request(struct transaction *t, struct error *err)
 {
@@ -420,7 +421,7 @@ static int poll_request(struct transaction *t, struct error *err)
 	reply = exchange_in(t, t->poll_nonce, message, length, &answer, &r, err);
 	if (reply == REPLY_VALID && (pending || answer.status != SCEP_FAILURE)) {
 		r = take_answer(t, &answer, err);
-	} else if (!pending && (reply == REPLY_VALID || reply == REPLY_INVALID)) {
+	} else if (!pending && (reply == REPLY_VALID || reply == REPLY_ERROR)) {
 		log_info("the CA does not know transaction %s: the request is sent again", t->id);
 		r = send_request(t, err);
 	} else {

@@ -247,6 +247,13 @@ out:
 
 /* --- one message --- */
 
+/* A status of the server itself; others are for later, or of somebody between. */
+static bool is_server_error(long status)
+{
+	return status == 500 || status == 501 ||
+	       (status / 100 == 4 && status != 408 && status != 429);
+}
+
 enum reply scep_exchange(struct job *job, const struct authority *authority,
                          const struct scep_expectation *expectation, const unsigned char *message,
                          size_t length, struct scep_answer *answer, int *code, struct error *err)
@@ -258,6 +265,8 @@ enum reply scep_exchange(struct job *job, const struct authority *authority,
 	*code = send_message(job, authority, message, length, &http, err);
 	if (*code < 0 && http.status == 0) {
 		reply = http.sent ? REPLY_LOST : REPLY_UNSENT;
+	} else if (*code == -EREMOTEIO && is_server_error(http.status)) {
+		reply = REPLY_ERROR;
 	} else if (*code == 0) {
 		*code = scep_answer_read(http.body, http.length, expectation, answer, err);
 		if (*code == 0) {

@@ -34,6 +34,7 @@ enum reply {
 	REPLY_LOST,    /* nothing, or no whole answer, came back */
 	REPLY_UNSENT,  /* there was never a connection */
 	REPLY_INVALID, /* something came back that is no answer to it */
+	REPLY_ERROR,   /* an HTTP status says that the server cannot do this */
 	REPLY_VALID,
 };
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +139,8 @@ static int run_daemon(int argc, char **argv)
 
 	if (r)
 		return r;
+	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	r = conf_read(given.conf_path, given.conf_is_default, &given.conf, &err);
 	for (int i = 0; r == 0 && i < given.option_count; i++)
 		r = conf_set(given.conf, given.options[i], &err);

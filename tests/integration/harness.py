@@ -138,6 +138,7 @@ class Mount:
         self.point = self.folder / "pki"
         self.point.mkdir(exist_ok=True)
         self.options = options
+        self.environment = {}  # what is added to the daemon's
         self.daemon = None
         self.log = self.folder / "log"
 
@@ -148,7 +149,9 @@ class Mount:
                  "-o", f"store-key={self.folder / 'store.key'}",
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
-                 self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                 self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**os.environ, **self.environment})
+
 
     def start(self, expect=True):
         self.spawn()

@@ -50,22 +50,53 @@ void attack_certificate(const struct lab_ca *ca, X509 *certificate)
 	X509_NAME_free(name);
 }
 
-/* Fifty certificates that nobody asked for, a root of its own making among them. */
+/* A root of its own making, called like nothing that anybody trusts; *KEY is made. */
+static X509 *make_root(const struct lab_ca *ca, EVP_PKEY **key)
+{
+	X509 *root = make_certificate(ca, "Root of nobody", "EC", key);
+	X509_EXTENSION *extension =
+		X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
+
+	X509_add_ext(root, extension, -1);
+	X509_set_issuer_name(root, X509_get_subject_name(root));
+	X509_sign(root, *key, EVP_sha256());
+	X509_EXTENSION_free(extension);
+	return root;
+}
+
+void sign_certificate(struct lab_ca *ca, X509 *certificate)
+{
+	const EVP_MD *digest = EVP_PKEY_is_a(ca->ca_key, "ED25519") ? NULL : EVP_sha256();
+	EVP_PKEY *key = NULL;
+	X509 *root = NULL;
+
+	if (ca->attack == ATTACK_OTHER_ROOT) {
+		root = make_root(ca, &key);
+		X509_set_issuer_name(certificate, X509_get_subject_name(root));
+		X509_sign(certificate, key, EVP_sha256());
+		X509_free(ca->stranger);
+		ca->stranger = root;
+		EVP_PKEY_free(key);
+	} else {
+		X509_sign(certificate, ca->ca_key, digest);
+	}
+}
+
+/* Fifty certificates that nobody asked for, the CA's own among them and a root of nobody. */
 static void add_strangers(const struct lab_ca *ca, PKCS7 *bundle)
 {
-	EVP_PKEY *key = NULL;
+	EVP_PKEY *key = NULL, *root_key = NULL;
 	X509 *stranger = make_certificate(ca, "Stranger", "EC", &key);
-	X509_NAME *name = name_of("Root of nobody");
+	X509 *root = make_root(ca, &root_key);
 
-	for (int i = 0; i < 49; i++)
+	for (int i = 0; i < 48; i++)
 		PKCS7_add_certificate(bundle, stranger);
-	X509_set_subject_name(stranger, name);
-	X509_set_issuer_name(stranger, name);
-	X509_sign(stranger, key, EVP_sha256());
-	PKCS7_add_certificate(bundle, stranger);
+	PKCS7_add_certificate(bundle, root);
+	PKCS7_add_certificate(bundle, ca->ca);
 	X509_free(stranger);
-	X509_NAME_free(name);
+	X509_free(root);
 	EVP_PKEY_free(key);
+	EVP_PKEY_free(root_key);
 }
 
 BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl)
@@ -78,6 +109,8 @@ BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl)
 	PKCS7_set_detached(bundle, 1);
 	if (certificate && ca->attack == ATTACK_EXTRA)
 		add_strangers(ca, bundle);
+	if (certificate && ca->stranger)
+		PKCS7_add_certificate(bundle, ca->stranger);
 	if (certificate)
 		PKCS7_add_certificate(bundle, certificate);
 	if (crl)
@@ -127,16 +160,20 @@ BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content)
 
 	if (ca->attack == ATTACK_WRONG_KEY || ca->attack == ATTACK_TWO_RECIPIENTS)
 		other = impostor(to);
-	else if (ca->attack == ATTACK_WRONG_RECIPIENT)
+	else if (ca->attack == ATTACK_WRONG_RECIPIENT || ca->attack == ATTACK_STRANGER_SECOND)
 		other = make_certificate(ca, "Other", "RSA", &key);
 	else if (ca->attack == ATTACK_KEY_AGREE)
 		other = make_certificate(ca, "Other", "EC", &key);
 	else if (ca->attack == ATTACK_AUTH_ENVELOPED)
 		cipher = EVP_aes_128_gcm();
-	if (other)
+	if (ca->attack == ATTACK_STRANGER_SECOND) /* recipients are sorted */
+		ASN1_INTEGER_set_int64(X509_get_serialNumber(other), INT64_MAX);
+	if (other && ca->attack != ATTACK_STRANGER_SECOND)
 		sk_X509_push(recipients, other);
-	if (!other || ca->attack == ATTACK_TWO_RECIPIENTS)
+	if (!other || ca->attack == ATTACK_TWO_RECIPIENTS || ca->attack == ATTACK_STRANGER_SECOND)
 		sk_X509_push(recipients, to);
+	if (other && ca->attack == ATTACK_STRANGER_SECOND)
+		sk_X509_push(recipients, other);
 	cms = ca->attack == ATTACK_PASSWORD ? password_envelope(content)
 	                                    : encrypt_for(recipients, content, cipher);
 	i2d_CMS_bio(out, cms);
@@ -160,4 +197,19 @@ BIO *unsigned_answer(BIO *sealed)
 	i2d_PKCS7_bio(out, answer);
 	PKCS7_free(answer);
 	return out;
+}
+
+void unknown_digest(BIO *answer)
+{
+	static const unsigned char sha256[] = {
+		0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01
+	};
+	char *bytes;
+	long length = BIO_get_mem_data(answer, &bytes);
+	char *end = bytes + length, *at;
+
+	while ((at = memmem(bytes, (size_t)(end - bytes), sha256, sizeof sha256))) {
+		at[sizeof sha256 - 1] = 0x7f;
+		bytes = at + sizeof sha256;
+	}
 }

@@ -163,7 +163,7 @@ static void set_serial(X509 *certificate)
 	BN_free(number);
 }
 
-static X509 *issue(const struct lab_ca *ca, X509_REQ *request)
+static X509 *issue(struct lab_ca *ca, X509_REQ *request)
 {
 	X509 *certificate = X509_new();
 
@@ -181,8 +181,11 @@ static X509 *issue(const struct lab_ca *ca, X509_REQ *request)
 	add_extension(ca, certificate, NID_ext_key_usage, "serverAuth,clientAuth");
 	add_extension(ca, certificate, NID_subject_key_identifier, "hash");
 	add_extension(ca, certificate, NID_authority_key_identifier, "keyid");
-	copy_names(certificate, request);
-	X509_sign(certificate, ca->ca_key, signing_digest(ca->ca_key));
+	if (ca->attack == ATTACK_OTHER_NAME)
+		add_extension(ca, certificate, NID_subject_alt_name, "DNS:somebody.else.example");
+	else
+		copy_names(certificate, request);
+	sign_certificate(ca, certificate);
 	return certificate;
 }
 
@@ -292,10 +295,10 @@ static BIO *reply(const struct lab_ca *ca, const struct exchange *exchange, cons
 	BIO *sealed = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
 	CMS_ContentInfo *cms;
 
-	if (content && ca->attack != ATTACK_EMPTY) {
+	if (content && ca->attack != ATTACK_EMPTY && ca->attack != ATTACK_DETACHED) {
 		BIO_free(sealed);
 		sealed = envelope(ca, exchange->to, content);
-	} else if (!content) {
+	} else if (!content || ca->attack == ATTACK_DETACHED) {
 		flags |= CMS_DETACHED;
 	}
 	cms = CMS_sign(NULL, NULL, NULL, NULL, flags);
@@ -310,6 +313,8 @@ static BIO *reply(const struct lab_ca *ca, const struct exchange *exchange, cons
 		BIO_free(out);
 		out = unsigned_answer(sealed);
 	}
+	if (ca->attack == ATTACK_UNKNOWN_DIGEST)
+		unknown_digest(out);
 	CMS_ContentInfo_free(cms);
 	BIO_free(sealed);
 	BIO_free(content);
@@ -494,6 +499,28 @@ static void set_digest(struct exchange *exchange, BIO *message)
 		snprintf(exchange->digest + 2 * i, 3, "%02x", digest[i]);
 }
 
+/* What the message came in, for tests that no worse algorithm left a client. */
+static void print_algorithms(CMS_SignerInfo *asker, const CMS_ContentInfo *sealed)
+{
+	X509_ALGOR *digest, *signature;
+	const ASN1_OBJECT *name;
+	BIO *text = BIO_new(BIO_s_mem());
+	char line[512], *cipher = NULL;
+
+	CMS_SignerInfo_get0_algs(asker, NULL, NULL, &digest, &signature);
+	X509_ALGOR_get0(&name, NULL, NULL, digest);
+	OBJ_obj2txt(line, sizeof line, name, 0);
+	printf("message signed with %s, ", line);
+	if (sealed)
+		CMS_ContentInfo_print_ctx(text, sealed, 0, NULL);
+	while (!cipher && BIO_gets(text, line, sizeof line) > 0)
+		if (strstr(line, "contentEncryptionAlgorithm") &&
+		    BIO_gets(text, line, sizeof line) > 0)
+			cipher = strstr(line, "algorithm: ");
+	printf("sealed with %s", cipher ? cipher + strlen("algorithm: ") : "nothing\n");
+	BIO_free(text);
+}
+
 /* The answer to one pkiMessage; NULL for what is none. */
 static BIO *operation(struct lab_ca *ca, BIO *in)
 {
@@ -518,6 +545,7 @@ static BIO *operation(struct lab_ca *ca, BIO *in)
 	exchange.type = (int)strtol((const char *)ASN1_STRING_get0_data(type), NULL, 10);
 	exchange.id = (const char *)ASN1_STRING_get0_data(id);
 	inner = d2i_CMS_bio(sealed, NULL);
+	print_algorithms(exchange.asker, inner);
 	if (inner &&
 	    CMS_decrypt(inner, ca->encrypt_key, ca->encrypt, NULL, exchange.content, CMS_BINARY))
 		answer = message_received(ca, &exchange);
@@ -555,9 +583,9 @@ static BIO *ca_certificates(const struct lab_ca *ca, struct lab_answer *answer)
 	BIO *out = BIO_new(BIO_s_mem());
 	PKCS7 *bundle;
 
-	if (ca->sign == ca->ca) {
+	if (ca->sign == ca->ca || ca->attack == ATTACK_NEXT_CA) {
 		answer->type = "application/x-x509-ca-cert";
-		i2d_X509_bio(out, ca->ca);
+		i2d_X509_bio(out, ca->attack == ATTACK_NEXT_CA ? ca->next : ca->ca);
 		return out;
 	}
 	answer->type = "application/x-x509-ca-ra-cert";

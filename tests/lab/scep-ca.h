@@ -16,24 +16,30 @@
 	X(ROGUE_SIGNER, "rogue-signer")                                                            \
 	X(TWO_SIGNERS, "two-signers")                                                              \
 	X(MD5, "md5")                                                                              \
+	X(UNKNOWN_DIGEST, "unknown-digest")                                                        \
 	X(NONCE, "nonce")                                                                          \
 	X(TRANSACTION, "transaction")                                                              \
 	X(NO_NONCE, "no-nonce")                                                                    \
 	X(REPLAY, "replay")                                                                        \
 	X(EMPTY, "empty")                                                                          \
+	X(DETACHED, "detached")                                                                    \
 	X(TRAILING, "trailing")                                                                    \
 	X(HTML, "html")                                                                            \
 	X(WRONG_KEY, "wrong-key")                                                                  \
 	X(WRONG_RECIPIENT, "wrong-recipient")                                                      \
 	X(TWO_RECIPIENTS, "two-recipients")                                                        \
+	X(STRANGER_SECOND, "stranger-second")                                                      \
 	X(AUTH_ENVELOPED, "auth-enveloped")                                                        \
 	X(PASSWORD, "password")                                                                    \
 	X(KEY_AGREE, "key-agree")                                                                  \
 	X(EXTRA, "extra")                                                                          \
+	X(OTHER_ROOT, "other-root")                                                                \
 	X(CRL_ONLY, "crl-only")                                                                    \
 	X(OTHER_KEY, "other-key")                                                                  \
 	X(OTHER_SUBJECT, "other-subject")                                                          \
-	X(CA_TRUE, "ca-true")
+	X(OTHER_NAME, "other-name")                                                                \
+	X(CA_TRUE, "ca-true")                                                                      \
+	X(NEXT_CA, "next-ca")
 
 enum attack {
 #define X(name, text) ATTACK_##name,
@@ -58,11 +64,15 @@ struct lab_ca {
 	int drop;    /* answers to lose */
 	bool forget; /* no memory of transactions: CertPoll is refused, as by scepserver */
 	enum attack attack;
-	BIO *kept; /* the first SUCCESS, to be replayed */
+	BIO *kept;      /* the first SUCCESS, to be replayed */
+	X509 *stranger; /* the root that comes along with what it signed */
 };
 
-/* What is wrong with the wishes of REQUEST when they have become a certificate. */
+/* What is wrong with a certificate before it is signed. */
 void attack_certificate(const struct lab_ca *ca, X509 *certificate);
+
+/* Signs CERTIFICATE, or has a root sign it that nobody knows. */
+void sign_certificate(struct lab_ca *ca, X509 *certificate);
 
 /* The certs-only content, with what else the attack puts into it; NULL without memory. */
 BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl);
@@ -72,6 +82,9 @@ BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content);
 
 /* SEALED in a SignedData that nobody signed. */
 BIO *unsigned_answer(BIO *sealed);
+
+/* Makes the digest of ANSWER one that nobody knows. */
+void unknown_digest(BIO *answer);
 
 /* A certificate that CA signed for a new key of TYPE ("RSA" 2048, "EC" P-256); *KEY is made. */
 X509 *make_certificate(const struct lab_ca *ca, const char *name, const char *type, EVP_PKEY **key);
