@@ -1,4 +1,4 @@
-"""A daemon's whole life, and the unit tests, under valgrind: it has nothing to say."""
+"""A daemon's whole life under valgrind, which has nothing to say."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from unittest import mock
 os.environ.setdefault("PATIENCE", "600")  # valgrind is slow, a busy machine makes it slower
 
 import harness
-from harness import BIN, RSA_KEY, SHARE, Test, main, many, run, until
+from harness import BIN, RSA_KEY, Test, main, many, run, until
 from scep import Ca, assert_valid
 
 SUPPRESSIONS = pathlib.Path(__file__).resolve().parent.parent / "valgrind.supp"
@@ -76,7 +76,7 @@ class Valgrind(Test):
                 if name not in ("watch", "wait", "confirm"):
                     (pathlib.Path(folder) / name).read_bytes()
 
-    @unittest.skipIf(SHARE < 100, "minutes: in the full runs")
+    @unittest.skipIf(many(100) < 100, "minutes: in the full runs")
     def test_a_whole_life(self):
         ca = Ca(self)
         m = self.watched_mount()
@@ -135,13 +135,6 @@ class Valgrind(Test):
             self.assertIn("cannot reach", m.request(f"ca/{name}", "enroll"))
         self.assertEqual(m.stop(), 0)
         self.assert_silent()
-
-    def test_unit_tests(self):
-        programs = sorted((BIN.parent / "tests").glob("test_*"))
-        for program in programs[:many(len(programs))]:
-            done = run(*self.words(), program, timeout=7200)
-            self.assertEqual(done.returncode, 0, f"{program.name}: {done.stdout}{done.stderr}")
-            self.assert_silent()
 
 
 if __name__ == "__main__":
