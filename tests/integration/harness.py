@@ -152,7 +152,6 @@ class Mount:
                  self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, **self.environment})
 
-
     def start(self, expect=True):
         self.spawn()
         ready = until(lambda: self.daemon.poll() is not None or self.is_mounted())
