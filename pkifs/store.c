@@ -468,19 +468,24 @@ static void serve_requests(struct store *store)
 	store->applied_count = 0;
 }
 
+static void tell_supervisor(struct store *store, const char *frame)
+{
+	struct record *record = record_new();
+
+	if (!record)
+		return;
+	record_add(record, "frame", frame);
+	channel_send(store->supervisor, record, NULL, 0);
+	record_free(record);
+}
+
 void store_serve(struct store *store)
 {
-	struct record *ready = record_new();
-
 	serve_requests(store);
 	jobs_start(store);
 	on_change_resume(store);
 	store_commit(store);
-	if (!ready)
-		return;
-	record_add(ready, "frame", "ready");
-	channel_send(store->supervisor, ready, NULL, 0);
-	record_free(ready);
+	tell_supervisor(store, "ready");
 }
 
 int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
@@ -512,8 +517,10 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 	open_file_count(&store);
 	crl_sweep(&store);
 	secrets_check(&store);
-	if (store.shared->init_length)
+	if (store.shared->init_length) {
 		serve_requests(&store);
+		tell_supervisor(&store, "serves");
+	}
 	uv_run(store.loop, UV_RUN_DEFAULT);
 	db_close(store.db);
 	return 0;
