@@ -471,8 +471,21 @@ static void serve_requests(struct store *store)
 	store->applied_count = 0;
 }
 
-/* Nothing is written before the store key is known to be the right one, and a full disk is no
- * reason not to serve: the first change clears these as well. */
+static void tell_supervisor(struct store *store, const char *frame)
+{
+	struct record *record = record_new();
+
+	if (!record)
+		return;
+	record_add(record, "frame", frame);
+	channel_send(store->supervisor, record, NULL, 0);
+	record_free(record);
+}
+
+/*
+ * Nothing is written before the store key is known to be the right one, and a full disk is no
+ * reason not to serve: the first change clears these as well.
+ */
 static void forget_applied(struct store *store)
 {
 	int r = store->shared->init_length ? 0 : db_applied_clear(store->db);
@@ -483,18 +496,12 @@ static void forget_applied(struct store *store)
 
 void store_serve(struct store *store)
 {
-	struct record *ready = record_new();
-
 	forget_applied(store);
 	serve_requests(store);
 	jobs_start(store);
 	on_change_resume(store);
 	store_commit(store);
-	if (!ready)
-		return;
-	record_add(ready, "frame", "ready");
-	channel_send(store->supervisor, ready, NULL, 0);
-	record_free(ready);
+	tell_supervisor(store, "ready");
 }
 
 int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd, int folder_fd)
@@ -515,8 +522,10 @@ int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd,
 	open_file_count(store);
 	crl_sweep(store);
 	secrets_check(store);
-	if (store->shared->init_length)
+	if (store->shared->init_length) {
 		serve_requests(store);
+		tell_supervisor(store, "serves");
+	}
 	return 0;
 }
 

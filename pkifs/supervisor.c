@@ -380,6 +380,10 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		start_child(record);
 	} else if (frame && strcmp(frame, "stop") == 0) {
 		stop_child(record_number(record, "id", 0));
+	} else if (frame && strcmp(frame, "serves") == 0) {
+		/* nobody hangs: what may have to be given up is this store, and from here on */
+		if (s.unready_since)
+			s.unready_since = uv_now(s.loop);
 	} else if (frame && strcmp(frame, "ready") == 0) {
 		s.ready = true;
 		s.unready_since = 0;

@@ -17,6 +17,7 @@ import unittest
 LIBC = ctypes.CDLL(None, use_errno=True)
 BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
+SANITIZED = "asan" in BIN.parts  # such programs reserve terabytes of addresses
 KILLER = BIN.parent / "tests/killer"
 # Sanitized programs are slower; nothing here measures, so limits are wide.
 PATIENCE = float(os.environ.get("PATIENCE", 30))

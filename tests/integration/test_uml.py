@@ -6,7 +6,7 @@ import subprocess
 import unittest
 
 import harness
-from harness import BIN, LAB, many
+from harness import BIN, LAB, SANITIZED, many
 
 HERE = LAB.parent / "integration"
 # A process takes ten times as long there as here: the check does little of it.
@@ -16,7 +16,7 @@ LIMIT = 7000 if ALL else 280
 
 
 @unittest.skipUnless(os.geteuid() == 0 and shutil.which("linux.uml"), "needs user-mode-linux, root")
-@unittest.skipIf("asan" in BIN.parts, "sanitizers need more address space than a guest has")
+@unittest.skipIf(SANITIZED, "a guest has not the address space")
 class Uml(unittest.TestCase):
     def in_guest(self, file, *tests):
         """Runs TESTS of FILE, which must pass. Readers pause there: its one CPU is a slow one."""
