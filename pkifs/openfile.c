@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define TEMPORARIES_A_FOLDER 8
+#define TEMPORARIES_KEPT     8 /* for root and the starter */
 #define TEMPORARY_SECONDS    600
 
 /*
@@ -155,7 +156,7 @@ struct temporary *temporary_add(struct store *store, uint64_t folder, const char
                                 const struct fuse_ctx *by, mode_t mode)
 {
 	struct temporary *free_one = NULL;
-	int in_folder = 0;
+	int in_folder = 0, left = 0;
 
 	if (strlen(name) >= sizeof free_one->name)
 		return NULL;
@@ -163,12 +164,15 @@ struct temporary *temporary_add(struct store *store, uint64_t folder, const char
 	for (size_t i = 0; i < TEMPORARIES; i++) {
 		struct temporary *temporary = &store->shared->temporaries[i];
 
-		if (!temporary->ino)
+		if (!temporary->ino) {
 			free_one = temporary;
-		else if (temporary->folder == folder)
+			left++;
+		} else if (temporary->folder == folder) {
 			in_folder++;
+		}
 	}
-	if (!free_one || in_folder >= TEMPORARIES_A_FOLDER)
+	if (!free_one || in_folder >= TEMPORARIES_A_FOLDER ||
+	    (left <= TEMPORARIES_KEPT && !is_trusted(store, by->uid)))
 		return NULL;
 	*free_one = (struct temporary){ .folder = folder,
 		                        .touched = store_now(store),

@@ -34,15 +34,17 @@ struct shared *shared_map(int fd)
 int16_t shared_buffer_take(struct shared *shared, uint32_t uid, bool limited)
 {
 	int16_t free_one = -1;
-	int count = 0;
+	int own = 0, left = 0;
 
 	for (int16_t i = 0; i < BUFFERS; i++) {
-		if (!shared->buffer_taken[i])
+		if (!shared->buffer_taken[i]) {
 			free_one = free_one < 0 ? i : free_one;
-		else if (shared->buffer_uid[i] == uid)
-			count++;
+			left++;
+		} else if (shared->buffer_uid[i] == uid) {
+			own++;
+		}
 	}
-	if (free_one < 0 || (limited && count >= BUFFERS / 4))
+	if (free_one < 0 || (limited && (own >= BUFFERS / 4 || left <= BUFFERS / 8)))
 		return -1;
 	shared->buffer_taken[free_one] = true;
 	shared->buffer_uid[free_one] = uid;

@@ -84,7 +84,8 @@ int shared_make(int *fd);
 struct shared *shared_map(int fd);
 
 /*
- * A free buffer's index, or -1; where it is LIMITED, a user has no more than a quarter of them.
+ * A free buffer's index, or -1. A user who is LIMITED has no more than a quarter of them, and
+ * leaves an eighth to those who are not.
  * shared_buffer_free wipes it and gives its memory back.
  */
 int16_t shared_buffer_take(struct shared *shared, uint32_t uid, bool limited);
