@@ -1,11 +1,10 @@
 """The worst days of a store: no room on its disk, bytes that changed, another key, another clock,
-a worker that is killed, stopped or taken over."""
+a worker that was taken over."""
 
 import contextlib
 import errno
 import os
 import shutil
-import signal
 import sqlite3
 import struct
 import time
@@ -320,48 +319,6 @@ class Clock(Test):
 
 class Worker(Test):
     """The store has trusted the worker with a job, and it does something else."""
-
-    def test_attack_69_a_worker_that_is_killed_or_stopped_is_replaced(self):
-        ca = Ca(self)
-        m = self.mount()
-        self.trusted_profile(m, ca.url)
-        for how in (signal.SIGKILL, signal.SIGSEGV):
-            self.certificate_id(m, how.name)
-            os.kill(int((ca.folder / "pid").read_text()), signal.SIGSTOP)
-            try:
-                m.write(f"local/{how.name}/request", "enroll\n")
-                self.assertTrue(until(lambda: m.children("enroll") and m.status(
-                    f"local/{how.name}")["request"] == "running"))
-                before = m.children("enroll")
-                m.kill("enroll", how)
-                self.assertTrue(until(lambda: m.status(f"local/{how.name}")["last-error"] != ""))
-                self.assertIn("the enrollment worker ended",
-                              m.status(f"local/{how.name}")["last-error"])
-            finally:
-                os.kill(int((ca.folder / "pid").read_text()), signal.SIGCONT)
-            self.assertTrue(m.ends(f"local/{how.name}"))
-            assert_valid(self, m, how.name, version=1)
-            self.assertNotEqual(m.children("enroll"), before)
-
-    def test_attack_69_a_stopped_worker_stops_no_one_else(self):
-        ca = Ca(self)
-        m = self.mount()
-        self.trusted_profile(m, ca.url)
-        self.certificate_id(m, "stopped")
-        self.certificate_id(m, "other")
-        os.kill(int((ca.folder / "pid").read_text()), signal.SIGSTOP)
-        try:
-            m.write("local/stopped/request", "enroll\n")
-            self.assertTrue(until(lambda: m.children("enroll") and m.status(
-                "local/stopped")["request"] == "running"))
-            m.kill("enroll", signal.SIGSTOP)
-        finally:
-            os.kill(int((ca.folder / "pid").read_text()), signal.SIGCONT)
-        self.assertEqual(m.request("local/other", "enroll"), "ok")
-        self.assertEqual(m.status("local/stopped")["request"], "running")
-        m.write("local/stopped/request", "cancel\n")
-        self.assertTrue(m.ends("local/stopped"))
-        self.assertEqual(m.request("local/stopped", "enroll"), "ok")
 
     def test_attack_69_what_a_worker_must_not_send_ends_it(self):
         for manner, words in (("nonsense", "what it must not send"),
