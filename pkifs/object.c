@@ -129,6 +129,7 @@ static int keep_config(struct store *store, const struct object *object, const c
 		r = check_references(store, object, config, true, err);
 	if (r == 0)
 		r = db_object_set_error(store->db, object->id, "");
+	row_fades(store, ROW_CONFIG, object->config, object->id);
 	if (r == 0)
 		r = db_prune(store->db, object->id, store_setting(store, "keep-versions"),
 		             row_is_open, store);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define TEMPORARIES_A_FOLDER 8
 #define TEMPORARIES_KEPT     8 /* for root and the starter */
@@ -47,15 +48,25 @@ static bool may_open(const struct store *store, uid_t uid)
 	       (open_files[uid % USERS] < FILES_A_USER && open_by_others < OPEN_FILES - FILES_KEPT);
 }
 
-struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node)
+struct open_file *open_file_again(struct store *store)
 {
 	struct shared *shared = store->shared;
 	uint64_t unique = session_unique(store->session);
-	struct open_file *file;
 
 	for (size_t i = 0; session_replays(store->session) && i < shared->files_top; i++)
 		if (shared->files[i].ino && shared->files[i].unique == unique)
 			return &shared->files[i];
+	return NULL;
+}
+
+struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node)
+{
+	struct shared *shared = store->shared;
+	uint64_t unique = session_unique(store->session);
+	struct open_file *file = open_file_again(store);
+
+	if (file)
+		return file;
 	if (!may_open(store, fuse_req_ctx(req)->uid))
 		return NULL;
 	/* the lowest: what looks at all that are open looks at few */
@@ -133,20 +144,89 @@ void open_file_in_vain(uint64_t unique, void *user)
 	}
 }
 
-bool row_is_open(enum row_kind kind, int64_t row, void *user)
+#define FADES_A_TURN 50
+#define RECENT       10 /* seconds: longer than a store that dies takes to be another */
+
+uint32_t this_second(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint32_t)now.tv_sec + 1;
+}
+
+bool is_recent(uint32_t second)
+{
+	return second && this_second() - second <= RECENT;
+}
+
+void row_fades(struct store *store, enum row_kind kind, int64_t row, int64_t object)
+{
+	struct shared *shared = store->shared;
+
+	shared->fading[shared->next_fading++ % FADING] = (struct fading){
+		.row = row, .object = object, .kind = kind, .second = this_second()
+	};
+}
+
+/* The object of one that is no longer recent; they are all forgotten. 0: there is none. */
+static int64_t faded(struct shared *shared)
+{
+	int64_t object = 0;
+
+	for (size_t i = 0; i < FADING; i++) {
+		struct fading *fading = &shared->fading[i];
+
+		if (!fading->second || is_recent(fading->second) ||
+		    (object && fading->object != object))
+			continue;
+		object = fading->object;
+		fading->second = 0;
+	}
+	return object;
+}
+
+void rows_fade(struct store *store)
+{
+	int64_t object;
+
+	for (int i = 0; i < FADES_A_TURN && (object = faded(store->shared)); i++) {
+		int r = store_begin(store);
+
+		if (r == 0)
+			store_end(store,
+			          db_prune(store->db, object, store_setting(store, "keep-versions"),
+			                   row_is_open, store));
+	}
+}
+
+static bool is_of_row(uint64_t ino, enum row_kind kind, int64_t row)
 {
 	static const enum number numbers[] = {
 		[ROW_CONFIG] = NUMBER_CONFIG,
 		[ROW_EDITION] = NUMBER_EDITION,
 		[ROW_VERSION] = NUMBER_VERSION,
 	};
-	const struct store *store = user;
 
-	for (size_t i = 0; i < store->shared->files_top; i++) {
-		uint64_t ino = store->shared->files[i].ino;
+	return ino && inode_number(ino) == row &&
+	       file_rows[inode_file(ino)].number == numbers[kind];
+}
 
-		if (ino && inode_number(ino) == row &&
-		    file_rows[inode_file(ino)].number == numbers[kind])
+bool row_is_open(enum row_kind kind, int64_t row, void *user)
+{
+	const struct shared *shared = ((const struct store *)user)->shared;
+
+	for (size_t i = 0; i < shared->files_top; i++) {
+		const struct open_file *file = &shared->files[i];
+
+		if (file->ino &&
+		    (is_of_row(file->ino, kind, row) || is_of_row(file->shown, kind, row)))
+			return true;
+	}
+	for (size_t i = 0; i < FADING; i++) {
+		const struct fading *fading = &shared->fading[i];
+
+		if (fading->row == row && fading->kind == kind && is_recent(fading->second))
 			return true;
 	}
 	return false;

@@ -72,6 +72,7 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = db_object_set_state(store->db, object->id, state, edition->created);
 	if (r == 0)
 		r = db_object_set_error(store->db, object->id, "");
+	row_fades(store, ROW_EDITION, old.id, object->id);
 	if (r == 0)
 		r = db_prune(store->db, object->id, store_setting(store, "keep-versions"),
 		             row_is_open, store);

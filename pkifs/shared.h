@@ -28,6 +28,7 @@
 struct open_file {
 	uint64_t unique; /* of the request that opened it: replayed, it opens once */
 	uint64_t ino;
+	uint64_t shown;                 /* what its reader sees instead of INO, or 0 */
 	uint64_t start;                 /* watch: offset in the endless text of events */
 	uint64_t poll;                  /* the kernel's handle of a poll that waits, if polled */
 	uint64_t length;                /* bytes in the buffer */
@@ -58,6 +59,27 @@ struct temporary {
 };
 #define TEMPORARIES 64
 
+/* A thread whose OPEN was answered ESTALE, and will come again (pkifs/tree.c). */
+struct refusal {
+	uint64_t ino;    /* what it asked for */
+	int64_t object;  /* whose it is, or 0: its row is gone */
+	uint32_t second; /* of CLOCK_MONOTONIC; 0: free */
+	int32_t thread;  /* 0 where it is in another PID namespace */
+	bool looked;     /* it has looked something up since */
+};
+#define REFUSALS 64
+
+/*
+ * A row that was replaced a moment ago. Somebody may have found it and not opened it yet: until
+ * then it stays, lest the kernel's next question about it be answered ESTALE.
+ */
+struct fading {
+	int64_t row, object;
+	uint32_t second; /* of CLOCK_MONOTONIC; 0: free */
+	uint32_t kind;   /* enum row_kind */
+};
+#define FADING 1024
+
 struct shared {
 	uint32_t init_length; /* the kernel's INIT, replayed to each successor */
 	char init[4096];
@@ -68,6 +90,9 @@ struct shared {
 	uint64_t answering; /* the request whose answer is, or was last, on its way to the kernel */
 	uint64_t suspect;
 	uint32_t suspicions;
+	uint32_t next_refusal, next_fading;
+	struct fading fading[FADING];
+	struct refusal refusals[REFUSALS];
 	uint32_t files_top; /* above the highest open file ever used */
 	struct open_file files[OPEN_FILES];
 	struct temporary temporaries[TEMPORARIES];

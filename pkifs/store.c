@@ -362,8 +362,10 @@ static void second(uv_timer_t *timer)
 	secrets_tick(store);
 	workers_tick(store);
 	temporary_expire(store);
-	if (store->serving)
+	if (store->serving) {
+		rows_fade(store);
 		jobs_run(store);
+	}
 	store_commit(store);
 }
 

@@ -39,11 +39,14 @@ static bool is_command(enum file file)
 static int preload(struct store *store, const struct node *node, struct open_file *file)
 {
 	struct content content = { 0 };
+	struct node now;
 	int r;
 
 	if (file_rows[node->file].flags & (FILE_PRIVATE | FILE_LARGE))
 		return 0;
-	r = node_content(store, node, &content);
+	r = node_of(store, &node->object, node->file, &now);
+	if (r == 0)
+		r = node_content(store, &now, &content);
 	if (r == -ENOENT)
 		return 0;
 	if (is_command(node->file)) /* said anew each time: an offset counts from here */

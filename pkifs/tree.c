@@ -51,49 +51,55 @@ pid_t process_of(pid_t thread)
 }
 
 /*
- * Threads whose OPEN was answered ESTALE. The kernel looks the name up again and tries once more,
- * within the same open(2): what it found then is current enough, however soon it is replaced; a
- * second ESTALE would be the caller's error. Without a LOOKUP in between (/dev/fd/N) the thread
- * means this very version.
+ * A thread whose OPEN was answered ESTALE comes again, within the same open(2), with what the name
+ * led to meanwhile; a second ESTALE would be the caller's error. If that has been replaced as well
+ * (or was found by another thread, who looked for the same name before), it is shown what is
+ * current. Without a LOOKUP in between (/dev/fd/N) it means this very version. A store may die in
+ * between: all of it stands in the shared memory.
  */
-#define REFUSALS 64
-static struct {
-	bool used;
-	pid_t thread; /* 0 where it is in another PID namespace */
-	uint64_t ino; /* what it may open */
-} refusals[REFUSALS];
-static unsigned next_refusal;
-
-static bool may_open(pid_t thread, uint64_t ino)
+static struct refusal *refusal_of(struct shared *shared, pid_t thread)
 {
 	for (size_t i = 0; i < REFUSALS; i++)
-		if (refusals[i].used && refusals[i].thread == thread && refusals[i].ino == ino)
-			return true;
-	return false;
+		if (shared->refusals[i].second && shared->refusals[i].thread == thread)
+			return &shared->refusals[i];
+	return NULL;
 }
 
-static void forget_refusals(pid_t thread)
+static void remember_refusal(struct shared *shared, pid_t thread, const struct node *node)
 {
-	for (size_t i = 0; i < REFUSALS; i++)
-		if (refusals[i].thread == thread)
-			refusals[i].used = false;
+	struct refusal *refusal = refusal_of(shared, thread);
+
+	if (!refusal)
+		refusal = &shared->refusals[shared->next_refusal++ % REFUSALS];
+	*refusal = (struct refusal){ .thread = thread,
+		                     .ino = node_inode(node),
+		                     .object = node->object.id,
+		                     .second = this_second() };
 }
 
-static void remember_refusal(pid_t thread, uint64_t ino)
+/* Whether NODE is what came of the refused one. */
+static bool is_successor(const struct refusal *refusal, const struct node *node)
 {
-	forget_refusals(thread);
-	refusals[next_refusal].used = true;
-	refusals[next_refusal].thread = thread;
-	refusals[next_refusal++].ino = ino;
-	next_refusal %= REFUSALS;
+	return node->file == inode_file(refusal->ino) &&
+	       node->number > inode_number(refusal->ino) &&
+	       (!refusal->object || refusal->object == node->object.id);
 }
 
-/* THREAD found INO instead (0: nothing). */
-static void found_after_refusal(pid_t thread, uint64_t ino)
+/* Whether THREAD may open NODE, which is no longer current. *SHOWN: what it sees instead, or 0. */
+static bool may_open(struct store *store, pid_t thread, const struct node *node, uint64_t *shown)
 {
-	for (size_t i = 0; i < REFUSALS; i++)
-		if (refusals[i].thread == thread)
-			refusals[i].ino = ino;
+	const struct refusal *refusal = refusal_of(store->shared, thread);
+	struct node now;
+
+	*shown = 0;
+	if (!refusal || !is_recent(refusal->second))
+		return false;
+	if (!refusal->looked)
+		return refusal->ino == node_inode(node);
+	if (!is_successor(refusal, node) || node_of(store, &node->object, node->file, &now) < 0)
+		return false;
+	*shown = node_inode(&now);
+	return true;
 }
 
 /* A node below FOLDER that is an object or a version: named by the store, not by a row. */
@@ -210,6 +216,7 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct store *store = req_store(req);
 	struct fuse_entry_param entry;
+	struct refusal *refusal;
 	struct node folder, node;
 	int r;
 
@@ -220,7 +227,9 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = node_entry(store, &node, &entry);
 	if (r == 0 && name[0] != '.')
 		show_replaced(fuse_req_ctx(req)->pid, &node, &entry);
-	found_after_refusal(fuse_req_ctx(req)->pid, r == 0 ? entry.ino : 0);
+	refusal = refusal_of(store->shared, fuse_req_ctx(req)->pid);
+	if (refusal)
+		refusal->looked = true;
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -484,6 +493,27 @@ static bool key_is_gone(struct store *store, const struct node *node)
 	return gone;
 }
 
+/* The node that OPEN of INO is for; -ESTALE: the kernel is to look its name up again. */
+static int node_to_open(struct store *store, fuse_req_t req, uint64_t ino, struct node *node,
+                        uint64_t *shown)
+{
+	const struct open_file *again = open_file_again(store);
+	pid_t thread = fuse_req_ctx(req)->pid;
+	struct refusal *refusal;
+	int r = node_get(store, ino, node);
+
+	*shown = again ? again->shown : 0;
+	if (r == 0 && !again &&
+	    (key_is_gone(store, node) || (!node->current && !may_open(store, thread, node, shown))))
+		r = -ESTALE;
+	refusal = refusal_of(store->shared, thread);
+	if (r == -ESTALE)
+		remember_refusal(store->shared, thread, node);
+	else if (refusal)
+		refusal->second = 0;
+	return r;
+}
+
 static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
@@ -491,21 +521,15 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct content content = { 0 };
 	struct open_file *file;
 	struct node node;
+	uint64_t shown;
 	int r;
 
-	r = node_get(store, ino, &node);
-	if (r == 0 && (key_is_gone(store, &node) ||
-	               (!node.current && !may_open(fuse_req_ctx(req)->pid, ino))))
-		r = -ESTALE;
-	if (r == -ESTALE)
-		remember_refusal(fuse_req_ctx(req)->pid, ino);
-	else
-		forget_refusals(fuse_req_ctx(req)->pid);
+	r = node_to_open(store, req, ino, &node, &shown);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}
-	fi->direct_io = !!(file_rows[node.file].flags & FILE_DIRECT);
+	fi->direct_io = shown || (file_rows[node.file].flags & FILE_DIRECT);
 	fi->keep_cache = !fi->direct_io;
 	fi->noflush = !write;
 	if (write || node.file == FILE_TEMPORARY) {
@@ -520,6 +544,7 @@ static void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, r < 0 ? -r : ENFILE);
 		return;
 	}
+	file->shown = shown;
 	if (node.file == FILE_WATCH && !file->start)
 		db_event_end(store->db, (int64_t *)&file->start);
 	fi->fh = open_file_handle(store, file);
@@ -598,7 +623,7 @@ static void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct store *store = req_store(req);
 	const struct open_file *file = open_file_get(store, fi->fh);
 	struct node node;
-	int r = node_get(store, ino, &node);
+	int r = node_get(store, file && file->shown ? file->shown : ino, &node);
 
 	if (r < 0)
 		fuse_reply_err(req, -r);

@@ -26,6 +26,16 @@ double node_timeout(enum file file);
 int node_entry(struct store *store, const struct node *node, struct fuse_entry_param *entry);
 
 /* Open files. fi->fh is the index + 1. */
+/* The second it is now, for what is forgotten soon; and whether SECOND was a moment ago. */
+uint32_t this_second(void);
+bool is_recent(uint32_t second);
+
+/* ROW of OBJECT is being replaced: db_prune is not to take it at once, but rows_fade after all. */
+void row_fades(struct store *store, enum row_kind kind, int64_t row, int64_t object);
+void rows_fade(struct store *store);
+
+/* What a predecessor opened for the request that is run again; else NULL. */
+struct open_file *open_file_again(struct store *store);
 struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node);
 struct open_file *open_file_get(struct store *store, uint64_t handle);
 uint64_t open_file_handle(struct store *store, const struct open_file *file);

@@ -391,23 +391,25 @@ class Writers(Test):
         texts = {URL + f"# {c * 48}\n" * 400 for c in "abcdefgh"}
         seen, end = set(), threading.Event()
 
-        def open_again(mode):
-            """What is replaced twice within one open(2) is ESTALE."""
-            while True:
-                with contextlib.suppress(OSError):
-                    return open(self.config, mode, buffering=0)
+        wrong = []
 
         def write(text):
-            for _ in range(5):
-                with open_again("r+b") as file:
-                    os.ftruncate(file.fileno(), 0)
-                    for at in range(0, len(text), 4000):
-                        file.write(text[at:at + 4000].encode())
+            try:
+                for _ in range(5):
+                    with open(self.config, "r+b", buffering=0) as file:
+                        os.ftruncate(file.fileno(), 0)
+                        for at in range(0, len(text), 4000):
+                            file.write(text[at:at + 4000].encode())
+            except OSError as error:
+                wrong.append(error)
 
         def look():
-            while not end.is_set():
-                with open_again("rb") as file:
-                    seen.add(file.read().decode())
+            while not end.is_set() and not wrong:
+                try:
+                    with open(self.config, "rb", buffering=0) as file:
+                        seen.add(file.read().decode())
+                except OSError as error:
+                    wrong.append(error)
 
         writers = [threading.Thread(target=write, args=(text,)) for text in texts]
         reader = threading.Thread(target=look)
@@ -417,6 +419,7 @@ class Writers(Test):
             thread.join()
         end.set()
         reader.join()
+        self.assertEqual(wrong, [])
         self.assertLessEqual(seen, texts | {URL})
         self.assertIn(self.config.read_text(), texts)
 

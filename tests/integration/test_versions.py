@@ -1,5 +1,6 @@
 """A thousand new versions under readers: each sees one whole version, and never an older one."""
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
@@ -138,6 +139,22 @@ class Versions(Test):
         for name in ("key.pem", "bundle.pem"):
             with self.assertRaises(FileNotFoundError):
                 (old / name).read_text()
+
+    def test_a_name_that_is_replaced_all_the_time_is_always_there(self):
+        config = self.m.point / "local/www/config"
+
+        def write(number):
+            for turn in range(many(2000)):
+                config.write_text(f"subject = CN=x{number}-{turn}\n")
+
+        def read():
+            for _ in range(many(20000)):
+                config.read_text()
+
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            done = [pool.submit(write, number) for number in range(8)]
+            done += [pool.submit(read) for _ in range(4)]
+        self.assertEqual([one.exception() for one in done if one.exception()], [])
 
     def test_watchers_see_a_renewal(self):
         self.m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
