@@ -71,6 +71,7 @@ int db_open(const char *path, bool checked, struct db **db, struct error *err)
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
+	new->events = -1;
 	r = sql_errno(sqlite3_open_v2(path, &new->sqlite,
 	                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
 	                                      SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
@@ -132,6 +133,7 @@ int db_commit(struct db *db)
 
 void db_rollback(struct db *db)
 {
+	db->events = -1;
 	if (!sqlite3_get_autocommit(db->sqlite))
 		sql_run(db, "ROLLBACK", "");
 	db->begun = false;
@@ -154,6 +156,7 @@ int db_release(struct db *db)
 
 void db_undo(struct db *db)
 {
+	db->events = -1;
 	if (!sqlite3_get_autocommit(db->sqlite)) {
 		sql_run(db, "ROLLBACK TO change", "");
 		sql_run(db, "RELEASE change", "");
@@ -250,13 +253,16 @@ int db_event_add(struct db *db, const char *line, size_t length, int64_t keep)
 	int r;
 
 	r = db_event_end(db, &end);
+	if (r == 0 && db->events < 0)
+		r = sql_number(db, &db->events, "SELECT count(*) FROM event", "");
 	if (r == 0)
 		r = sql_run(db, "INSERT INTO event VALUES (?,?)", "ib", end, line, length);
 	if (r == 0)
-		r = sql_run(db,
-		            "DELETE FROM event WHERE start < (SELECT start FROM event"
-		            " ORDER BY start DESC LIMIT 1 OFFSET ?)",
-		            "i", keep - 1);
+		db->events++;
+	while (r == 0 && db->events > keep) {
+		r = sql_run(db, "DELETE FROM event WHERE start=(SELECT min(start) FROM event)", "");
+		db->events--;
+	}
 	return r;
 }
 

@@ -11,7 +11,8 @@
 
 struct db {
 	sqlite3 *sqlite;
-	bool begun; /* a transaction, whose end has not been asked for */
+	bool begun;     /* a transaction, whose end has not been asked for */
+	int64_t events; /* rows of the table, or -1: to be counted */
 	struct {
 		const char *sql; /* the literal itself is the key */
 		sqlite3_stmt *statement;

@@ -191,7 +191,7 @@ static int do_action(struct job *job, struct error *err)
 	return error_set(err, -EINVAL, "action %.40s is none", name ? name : "(none)");
 }
 
-/* Does one job and says so. 0, or a negative errno when the store cannot be told. */
+/* Does one job and says so. 0, or a negative errno when this worker can go on no more. */
 static int do_job(struct worker *worker, const struct record *settings, const int *fds)
 {
 	struct job job = { .worker = worker, .settings = settings, .result = record_new() };
@@ -210,7 +210,10 @@ static int do_job(struct worker *worker, const struct record *settings, const in
 		record_add(job.result, "reason", err.text);
 	log_debug("job %lld: %s%s%s", record_number(settings, "job", -1), outcome(r),
 	          r < 0 ? ": " : "", r < 0 ? err.text : "");
-	r = frame_send(worker->store, job.result, NULL, 0);
+	if (r < 0 && signer_is_lost(worker->signer)) /* another worker takes the job up again */
+		r = -EPIPE;
+	else
+		r = frame_send(worker->store, job.result, NULL, 0);
 	record_free(job.result);
 	return r;
 }

@@ -28,6 +28,7 @@ struct signer {
 	struct grant grants[COUNT(grant_names)];
 	RSA_METHOD *rsa;
 	EC_KEY_METHOD *ec;
+	bool lost;        /* the keys process is gone, or does not speak our language */
 	struct error err; /* of the last operation */
 };
 
@@ -49,9 +50,11 @@ static int ask(struct signer *signer, struct record *question, struct record **a
 	record_free(question);
 	if (r == 0)
 		r = frame_receive(signer->fd, answer, NULL);
-	if (r < 0)
+	if (r < 0) {
+		signer->lost = true;
 		return error_set(&signer->err, r, "the keys process does not answer: %s",
 		                 strerror(-r));
+	}
 	refused = record_get(*answer, "error");
 	*data = record_find(*answer, "data");
 	if (!refused && *data)
@@ -406,4 +409,9 @@ int signer_sign_certificate(struct signer *signer, EVP_PKEY *key, X509 *certific
 	if (EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519)
 		return ed25519_sign_certificate(key, certificate, err);
 	return signed_by_openssl(signer, X509_sign(certificate, key, digest), err);
+}
+
+bool signer_is_lost(const struct signer *signer)
+{
+	return signer->lost;
 }

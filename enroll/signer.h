@@ -9,6 +9,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <stdbool.h>
 
 struct signer;
 
@@ -30,5 +31,8 @@ int signer_sign_request(struct signer *signer, EVP_PKEY *key, X509_REQ *request,
                         const EVP_MD *digest, struct error *err);
 int signer_sign_certificate(struct signer *signer, EVP_PKEY *key, X509 *certificate,
                             const EVP_MD *digest, struct error *err);
+
+/* Whether the keys process has gone away: nothing can be signed any more. */
+bool signer_is_lost(const struct signer *signer);
 
 #endif

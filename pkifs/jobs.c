@@ -162,6 +162,44 @@ static void failed(struct job *job, const char *reason)
 	store_end(store, r);
 }
 
+/*
+ * A process of ours died with the job: it is taken up again at once. Where that happens again and
+ * again, the job itself may be the cause.
+ */
+#define ACCIDENTS 3
+static void had_accident(struct job *job, const char *reason)
+{
+	static struct {
+		int64_t request;
+		int count;
+	} accidents[64];
+	struct store *store = job->store;
+	struct standing standing;
+	size_t slot = (size_t)job->request % COUNT(accidents);
+	int r;
+
+	if (accidents[slot].request != job->request)
+		accidents[slot].count = 0;
+	accidents[slot].request = job->request;
+	if (++accidents[slot].count > ACCIDENTS) {
+		failed(job, reason);
+		return;
+	}
+	r = store_begin(store);
+	if (r < 0)
+		return;
+	r = standing_get(store, job->object, &standing);
+	if (r == 0) {
+		if (standing.request.id == job->request) {
+			standing.request.pending = false;
+			standing.request.next_attempt = 0;
+			r = standing_set(store, &standing, REQUEST_WAITING, NULL);
+		}
+		standing_clear(&standing);
+	}
+	store_end(store, r);
+}
+
 static void checkpoint_done(void *user, int code)
 {
 	struct job *job = job_numbered(user);
@@ -211,7 +249,7 @@ static void received(void *user, struct record *record, const char *reason)
 	}
 	job->worker = NULL;
 	if (!record) {
-		failed(job, reason);
+		had_accident(job, reason);
 	} else {
 		r = store_begin(store);
 		if (r == 0)

@@ -390,6 +390,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		tell_starter(READY);
 	} else if (frame && strcmp(frame, "fatal") == 0) {
 		give_up(record_get(record, "reason") ? record_get(record, "reason") : "");
+	} else {
+		kill(s.store, SIGKILL); /* it says what is none */
 	}
 	record_free(record);
 }

@@ -60,8 +60,8 @@ static void park(fuse_req_t req, const struct node *node, size_t size, off_t off
 	struct store *store = req_store(req);
 	struct parked *parked;
 
-	if (fi->flags & O_NONBLOCK) {
-		fuse_reply_err(req, EAGAIN);
+	if ((fi->flags & O_NONBLOCK) || fuse_req_interrupted(req)) {
+		fuse_reply_err(req, fi->flags & O_NONBLOCK ? EAGAIN : EINTR);
 		return;
 	}
 	parked = may_park(store, fuse_req_ctx(req)->uid) ? calloc(1, sizeof *parked) : NULL;

@@ -206,11 +206,7 @@ static void received(struct child *child, struct record *record, void *user)
 	struct worker_job job = worker->job;
 
 	(void)child;
-	if (!worker->sent) { /* nobody asked */
-		record_free(record);
-		return;
-	}
-	if (!is_expected(worker, record)) {
+	if (!worker->sent || !is_expected(worker, record)) {
 		record_free(record);
 		dismiss(worker, "the enrollment worker sent what it must not send");
 		return;

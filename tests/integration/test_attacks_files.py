@@ -72,10 +72,9 @@ class Places(Test):
         m = self.mount(start=False)
         os.chown(m.point, NOBODY, NOBODY)
         self.fails_to_start(m, "belongs to somebody else")
-        os.chown(m.point, 0, 0)
-        os.chown(m.folder, NOBODY, NOBODY)
+        m = self.mount(start=False)
+        os.chown(m.folder, NOBODY, NOBODY)  # else the store would be the reason
         m.under = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
-        m.log.touch()
         self.fails_to_start(m, "belongs to somebody else")
 
     def test_attack_53_a_second_daemon_on_the_store_or_the_mount_point(self):

@@ -145,8 +145,8 @@ class Offers(Scep):
         self.certificate_id(m, more=more)
         self.assertEqual(m.request("local/www", "enroll"), "ok")
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
-        self.assertEqual(set(ca.said("message")),
-                         {f"message signed with {digest}, sealed with {cipher}"})
+        self.assertEqual(set(ca.said("algorithms")),
+                         {f"algorithms: signed with {digest}, sealed with {cipher}"})
         self.assertEqual(len(ca.said("message")), 2)
 
     def nothing_leaves(self, capabilities, *more):

@@ -510,7 +510,7 @@ static void print_algorithms(CMS_SignerInfo *asker, const CMS_ContentInfo *seale
 	CMS_SignerInfo_get0_algs(asker, NULL, NULL, &digest, &signature);
 	X509_ALGOR_get0(&name, NULL, NULL, digest);
 	OBJ_obj2txt(line, sizeof line, name, 0);
-	printf("message signed with %s, ", line);
+	printf("algorithms: signed with %s, ", line);
 	if (sealed)
 		CMS_ContentInfo_print_ctx(text, sealed, 0, NULL);
 	while (!cipher && BIO_gets(text, line, sizeof line) > 0)
