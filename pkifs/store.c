@@ -541,10 +541,9 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_DUMPABLE, 0); /* passwords, and keys on their way to readers */
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
-	prctl(PR_SET_NAME, "pkifsd-waits"); /* until its predecessor has died */
-	if (frame_receive(control_fd, &store.conf, NULL) < 0)
+	if (frame_receive(control_fd, &store.conf, NULL) < 0) /* its predecessor lives till then */
 		return 1;
-	prctl(PR_SET_NAME, "pkifsd");
+	prctl(PR_SET_NAME, "pkifsd-store"); /* so that one sees which of two it is */
 	log_open("store", key_value(&daemon_keys, store.conf, "log"),
 	         log_level(key_value(&daemon_keys, store.conf, "log-level")));
 	if (store_start(&store, control_fd, fuse_fd, shared_fd, folder_fd))

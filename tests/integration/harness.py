@@ -193,16 +193,17 @@ class Mount:
         return code
 
     def children(self, role):
-        """Pids of the daemon's processes of ROLE, one of ROLES."""
+        """Pids of the daemon's processes: store (not its successor, which waits), keys, ..."""
         found = []
         for entry in pathlib.Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                name, stat = (entry / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+                if int(stat.split()[1]) != self.daemon.pid or stat.split()[0] == "Z":
+                    continue
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                waits = (entry / "comm").read_text() == "pkifsd-waits\n"  # a store's successor
-                if int(stat[1]) == self.daemon.pid and stat[0] != "Z" and not waits and (
+                if (name == "pkifsd-store" if role == "store" else
                         b"--" + role.encode() in words or
                         role == "enroll" and words[0] == b"pkifs-enroll"):
                     found.append(int(entry.name))
