@@ -158,7 +158,7 @@ class Store(Test):
 
     def test_attack_66_a_flipped_byte_is_refused_or_changes_no_key_and_harms_nobody(self):
         whole = self.store.read_bytes()
-        places = some_of(range(0, len(whole), 251), 100)
+        places = [0, *some_of(range(1, len(whole), 251), 100)]  # the first one is SQLite's name
         refused = same = other = 0
         for place in places:
             self.store.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
