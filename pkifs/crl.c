@@ -172,6 +172,11 @@ static void sweep_after_commit(void *user, int code)
 	crl_sweep(user);
 }
 
+int crl_sweep_after(struct store *store)
+{
+	return store_after(store, sweep_after_commit, store);
+}
+
 /* CRL numbers as hex, as long as 20 octets: the longer, else the later in order, is higher. */
 static bool is_lower(const char *number, const char *than)
 {
@@ -230,7 +235,7 @@ int crl_publish(struct store *store, const struct object *object, struct crl_fil
 	if (r == 0)
 		r = store_event(store, object, "crl", NULL);
 	if (r == 0)
-		r = store_after(store, sweep_after_commit, store);
+		r = crl_sweep_after(store);
 	edition_clear(&edition);
 	return r;
 }

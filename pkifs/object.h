@@ -96,6 +96,8 @@ int crl_incoming(struct store *store, uint64_t handle, int flags);
 void crl_incoming_remove(struct store *store, uint64_t handle);
 /* Removes the files that no row and no open file has. */
 void crl_sweep(struct store *store);
+/* The same after the commit. */
+int crl_sweep_after(struct store *store);
 /* A descriptor (the caller's) of the index of CRL, which is as long as its row says. */
 #define CRL_ENTRY 32 /* bytes; pkifs/revocation.c says what is in them */
 int crl_open_index(struct store *store, const struct crl *crl);

@@ -193,10 +193,12 @@ void rows_fade(struct store *store)
 	for (int i = 0; i < FADES_A_TURN && (object = faded(store->shared)); i++) {
 		int r = store_begin(store);
 
-		if (r == 0)
-			store_end(store,
-			          db_prune(store->db, object, store_setting(store, "keep-versions"),
-			                   row_is_open, store));
+		if (r == 0) {
+			r = db_prune(store->db, object, store_setting(store, "keep-versions"),
+			             row_is_open, store);
+			if (store_end(store, r) == 0)
+				crl_sweep_after(store); /* one of theirs may be nobody's now */
+		}
 	}
 }
 

@@ -93,6 +93,11 @@ class Enrollments(Test):
     def is_done(self, name):
         """Whether nothing is under way; a request that is done has brought its version."""
         status = self.m.status(f"local/{name}")
+        if self.profiles[name] == "debian" and "badRequest" in status["last-error"]:
+            # scepserver, sent the same message while it is still at it, now and then says so
+            self.versions[name] -= 1
+            self.ask(name)
+            return False
         self.assertIn(status["request"], ("queued", "running", "waiting", "done"), status)
         if status["request"] == "done":
             self.assertEqual(status["version"], str(self.versions[name]), status)

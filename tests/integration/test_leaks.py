@@ -14,6 +14,7 @@ from scep import Ca, assert_valid
 ROLES = ("store", "keys", "publisher", "enroll")
 # Growth of memory that is no leak: what malloc and SQLite keep, in steps of pages.
 BYTES_EACH, BYTES_ANYWAY = 100, 512 << 10
+CACHE = 16 << 20  # of SQLite's
 WORKERS = 4
 # Certificate ids that are asked for at the same time.
 TOGETHER = 8
@@ -132,12 +133,17 @@ class Leaks(Test):
             if not set(after.pids[role]) & set(before.pids[role]):
                 continue  # others than before, which begin anew
             if not sanitized(self.m.daemon.pid):
-                self.assertLess(after.bytes[role] - before.bytes[role],
+                # SQLite keeps some of a file that grows
+                cached = min(max(0, after.size - before.size), CACHE) if role == "store" else 0
+                self.assertLess(after.bytes[role] - before.bytes[role] - cached,
                                 max(BYTES_EACH * done, BYTES_ANYWAY), f"memory of {role}")
             self.assertLessEqual(after.descriptors[role], before.descriptors[role] + WORKERS,
                                  f"descriptors of {role}")
-        self.assertLessEqual(after.children, 3 + WORKERS, "children")
-        self.assertEqual(after.beside, before.beside, "files beside the store")
+        # the store and its successor, keys, publisher
+        self.assertLessEqual(after.children, 4 + WORKERS, "children")
+        # those of a CRL that was just replaced stay for some seconds
+        self.assertTrue(until(lambda: Figures(self.m).beside <= before.beside),
+                        f"{before.beside} files beside the store, now {after.beside}")
         self.assertLess(after.log, 8 << 20, "the write-ahead log")
         # what is kept besides: the last 10,000 events
         self.assertLess(after.size - before.size, (grows + 800) * done + (1 << 20), "the store")

@@ -5,11 +5,9 @@ import pathlib
 import shutil
 import signal
 import unittest
-from unittest import mock
 
 os.environ.setdefault("PATIENCE", "600")  # valgrind is slow, a busy machine makes it slower
 
-import harness
 from harness import BIN, RSA_KEY, Test, main, many, run, until
 from scep import Ca, assert_valid
 
@@ -55,8 +53,8 @@ class Valgrind(Test):
                            f"{BIN.parent}/tests/pkifsd-patient \"$@\"\n")
         wrapper.chmod(0o755)
         m = self.mount(start=False)
-        with mock.patch.object(harness, "BIN", folder):
-            return m.start()
+        m.programs = folder
+        return m.start()
 
     def end(self, mount):
         """Ends the daemon. What its processes have lost is asked before: one that is killed has no
