@@ -259,6 +259,7 @@ int record_parse_line(const char *line, size_t length, unsigned number, char **k
 {
 	const char *equals, *text;
 	size_t left;
+	int r;
 
 	trim(&line, &length);
 	if (!length || *line == '#')
@@ -278,20 +279,19 @@ int record_parse_line(const char *line, size_t length, unsigned number, char **k
 		return error_set(err, -EINVAL, "line %u is not \"key = value\"", number);
 	*key = copy(line, length);
 	*value = copy(text, left);
-	if (!*key || !*value) {
-		free(*key);
-		free(*value);
-		return error_set(err, -ENOMEM, "out of memory");
-	}
-	if (**value == '"' && !unquote(*value)) {
-		error_set(err, -EINVAL, "line %u: the value of %s lacks its closing quote", number,
-		          *key);
+	if (*key && *value && (**value != '"' || unquote(*value)))
+		return 1;
+	if (!*key || !*value)
+		r = error_set(err, -ENOMEM, "out of memory");
+	else
+		r = error_set(err, -EINVAL, "line %u: the value of %s lacks its closing quote",
+		              number, *key);
+	if (*value)
 		OPENSSL_cleanse(*value, left);
-		free(*key);
-		free(*value);
-		return -EINVAL;
-	}
-	return 1;
+	free(*key);
+	free(*value);
+	*key = *value = NULL;
+	return r;
 }
 
 /* The single word of a text such as "enroll\n", or a length of 0. */

@@ -81,7 +81,8 @@ int record_parse(const char *text, size_t length, const char *bare, struct recor
 
 /*
  * One text line as record_parse takes it, without its newline. 1 and the field's parts (which
- * the caller frees with free) for a setting, 0 for an empty or comment line, -EINVAL, -ENOMEM.
+ * the caller frees with free) for a setting, 0 for an empty or comment line, -EINVAL, -ENOMEM with
+ * the parts NULL.
  */
 int record_parse_line(const char *line, size_t length, unsigned number, char **key, char **value,
                       struct error *err);

@@ -173,6 +173,16 @@ static void quotes_must_pair_up(void **state)
 	refused("a = \"b\n\"", sentence);
 }
 
+static void a_refused_line_leaves_nothing_to_free(void **state)
+{
+	char *key = NULL, *value = NULL;
+
+	(void)state;
+	assert_int_equal(record_parse_line("a = \"b", 6, 1, &key, &value, NULL), -EINVAL);
+	assert_null(key);
+	assert_null(value);
+}
+
 static void control_characters_are_refused(void **state)
 {
 	static const char sentence[] = "line 2 has a control character";
@@ -604,6 +614,7 @@ int main(void)
 		cmocka_unit_test(only_one_short_word_is_bare),
 		cmocka_unit_test(what_is_no_setting_is_refused_with_its_line),
 		cmocka_unit_test(quotes_must_pair_up),
+		cmocka_unit_test(a_refused_line_leaves_nothing_to_free),
 		cmocka_unit_test(control_characters_are_refused),
 		cmocka_unit_test(a_secret_is_not_in_the_sentence),
 		cmocka_unit_test(numbers_are_numbers_or_what_is_said_otherwise),
