@@ -9,7 +9,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define SUSPICIONS 3
+/* More than what kills by chance; less than what takes the mount away (START_SECONDS). */
+#define SUSPICIONS 6
 
 struct answer {
 	struct answer *next;
@@ -323,7 +324,7 @@ int session_open(uv_loop_t *loop, int fd, struct shared *shared,
 }
 
 /*
- * A request that ends each store that runs it would take the mount down: the third time it is
+ * A request that ends each store that runs it would take the mount down: the sixth time it is
  * answered EIO unread.
  */
 static bool ends_stores(struct session *session)

@@ -19,8 +19,8 @@ import threading
 import time
 import unittest
 
-from harness import (BIN, LIBC, NEW_MOUNTS, NEW_USERS, PATIENCE, Test, as_user, attempt, main,
-                     make_pairs, many, run, shell, until)
+from harness import (BIN, LIBC, NEW_MOUNTS, NEW_USERS, PATIENCE, SANITIZED, Test, as_user,
+                     attempt, main, make_pairs, many, run, shell, until)
 from scep import Ca
 
 NOBODY, DAEMON, GAMES = 65534, 1, 5
@@ -45,12 +45,6 @@ def rss(pid):
     """Memory in use, in KiB."""
     return int(re.search(r"VmRSS:\s+(\d+)",
                          pathlib.Path(f"/proc/{pid}/status").read_text()).group(1))
-
-
-def is_sanitized(pid):
-    """AddressSanitizer keeps what is freed for a while, and reserves terabytes."""
-    size = re.search(r"VmSize:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())
-    return int(size.group(1)) > 1 << 32
 
 
 class Places(Test):
@@ -533,7 +527,7 @@ print(len(threads), len(seen), flush=True)
         seconds, more = time.monotonic() - begin, rss(self.store) - before
         print(f"{self.COUNT} watchers have the last event after {seconds * 1000:.0f} ms; the store "
               f"grew by {more} KiB")
-        if not is_sanitized(self.store):
+        if not SANITIZED:
             self.assertLess(more, 64 << 10)
         self.assertEqual(os.read(lazy, 1 << 20).count(b"\n"), 11)
         os.close(lazy)
@@ -605,7 +599,7 @@ class Held(Test):
         more = rss(store) - small
         print(f"{renewals} renewals: the store grew by {more} KiB")
         self.assertEqual([os.pread(file, 1 << 16, 0) for file in held], before)
-        if not is_sanitized(store):
+        if not SANITIZED:
             self.assertLess(more, 16 << 10)
         self.assertFalse((www / "versions/1/key.pem").exists() and
                          os.path.exists(www / "versions/2/key.pem"))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import urllib.request
 
-from harness import EC_KEY, RSA_KEY, Test, free_port, main, many, run, until
+from harness import EC_KEY, RSA_KEY, SANITIZED, Test, free_port, main, many, run, until
 from scep import Ca, assert_valid
 
 ROLES = ("store", "keys", "publisher", "enroll")
@@ -18,11 +18,6 @@ CACHE = 16 << 20  # of SQLite's
 WORKERS = 4
 # Certificate ids that are asked for at the same time.
 TOGETHER = 8
-
-
-def sanitized(pid):
-    """A sanitizer's shadow is terabytes, and its quarantine is no leak: LeakSanitizer tells."""
-    return memory(pid, "VmSize") > 1 << 40
 
 
 def memory(pid, field):
@@ -132,7 +127,7 @@ class Leaks(Test):
         for role in after.pids:
             if not set(after.pids[role]) & set(before.pids[role]):
                 continue  # others than before, which begin anew
-            if not sanitized(self.m.daemon.pid):
+            if not SANITIZED:
                 # SQLite keeps some of a file that grows
                 cached = min(max(0, after.size - before.size), CACHE) if role == "store" else 0
                 self.assertLess(after.bytes[role] - before.bytes[role] - cached,

@@ -5,7 +5,7 @@ import shutil
 import sys
 import unittest
 
-from harness import LAB, Mount, Test, main, some_of
+from harness import LAB, SANITIZED, Mount, Test, main, some_of
 from life import Life, Stock, wrong
 
 sys.path.insert(0, str(LAB))
@@ -15,6 +15,7 @@ RANDOM = 3  # disks of any part of what was not synced, at each write
 
 
 @unittest.skipUnless(shutil.which("strace"), "strace is not installed")
+@unittest.skipIf(SANITIZED, "LeakSanitizer does not work under strace")
 class PowerCut(Test):
     def recorded(self):
         """(changes, history) of a life that nothing disturbs."""

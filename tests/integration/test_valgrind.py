@@ -8,7 +8,7 @@ import unittest
 
 os.environ.setdefault("PATIENCE", "600")  # valgrind is slow, a busy machine makes it slower
 
-from harness import BIN, RSA_KEY, Test, main, many, run, until
+from harness import BIN, RSA_KEY, SANITIZED, Test, main, many, run, until
 from scep import Ca, assert_valid
 
 SUPPRESSIONS = pathlib.Path(__file__).resolve().parent.parent / "valgrind.supp"
@@ -22,12 +22,8 @@ UNKNOWN_CALL = ("WARNING: unhandled", "You may be able to write", "Read the file
                 "Nevertheless we consider", "it at http://valgrind.org")
 
 
-def sanitized(program):
-    return b"__asan_init" in pathlib.Path(program).read_bytes()
-
-
 @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
-@unittest.skipIf(sanitized(BIN / "pkifsd"), "the sanitizers watch already")
+@unittest.skipIf(SANITIZED, "the sanitizers watch already")
 class Valgrind(Test):
     def setUp(self):
         super().setUp()
