@@ -13,7 +13,7 @@
 
 #define GENERATORS   2
 #define PROCESSES    (1 + GENERATORS) /* the first one uses keys, the others make them */
-#define TRIES        3
+#define TRIES        6                /* more than what kills by chance */
 #define IDLE_SECONDS 60
 /* A process that takes longer is taken for dead: the largest RSA keys need a minute or two. */
 #define USE_SECONDS  30

@@ -1,6 +1,6 @@
 /*
  * The store's side of the keys process: what it is asked, and the tree's use of it. Questions
- * survive the death of a keys process; a question that kills it three times is given up.
+ * survive the death of a keys process; a question that kills it six times is given up.
  */
 #ifndef PKIFS_SECRETS_H
 #define PKIFS_SECRETS_H

@@ -226,13 +226,16 @@ class Mount:
             raise unittest.SkipTest("only root can trace a store, on x86_64")
         if not until(lambda: self.children(role) and self.children("store")):
             raise AssertionError(f"there is no process {role}")
-        with subprocess.Popen([KILLER, str(self.children("store")[0]), str(self.children(role)[0]),
-                               str(caller), str(opcode)], stdout=subprocess.PIPE) as killer:
+        store, victim = self.children("store")[0], self.children(role)[0]
+        with subprocess.Popen([KILLER, str(store), str(victim), str(caller), str(opcode)],
+                              stdout=subprocess.PIPE) as killer:
             try:
                 if killer.stdout.readline() != b"ready\n":
                     raise AssertionError(f"{role} cannot be killed")
                 yield
-                if killer.wait(PATIENCE) != 0:
+                # a process that is being taken apart is still there for a while
+                if killer.wait(PATIENCE) != 0 or not until(
+                        lambda: victim not in self.children(role)):
                     raise AssertionError(f"{role} was not killed")
             finally:
                 killer.kill()

@@ -98,12 +98,14 @@ class Restart(Test):
     def test_pending(self):
         def check(how):
             ca = Ca(self, "-w", 2)
-            self.trusted_profile(self.m, ca.url)
+            self.trusted_profile(self.m, ca.url, more="enrollment-retry-interval = 3600\n")
             self.asked("waiting")
             self.assertEqual(self.m.status("local/www")["next-action"], "poll the CA")
             key = self.m.read("local/www/key.pem")
             self.again(how)
             self.assertEqual(self.m.status("local/www")["next-action"], "poll the CA")
+            self.m.write("ca/corp/config",
+                         f"enrollment-url = {ca.url}\nenrollment-retry-interval = 0\n")
             self.ends_valid()
             self.assertEqual(self.m.read("local/www/key.pem"), key)
             self.assertEqual(len(ca.said("received PKCSReq")), 1)
