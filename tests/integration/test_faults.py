@@ -44,6 +44,12 @@ class Dying(Test):
             self.assertEqual((done.returncode, done.stderr), (0, ""), text)
             self.assertEqual(self.m.read("ca/corp/config"), text)
 
+    def test_a_folder_is_made_and_removed_once(self):
+        for number, (call, count) in enumerate((("pwrite64", 1), ("fdatasync", 1))):
+            for command in (f"mkdir ca/new{number}", f"rmdir ca/new{number}"):
+                done = self.kill_at(call, count, command)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), f"{command}, {call}")
+
     def test_a_text_that_its_opener_does_not_close_last(self):
         for call, count in (("pwrite64", 1), ("pwrite64", 3), ("fdatasync", 1)):
             text = f"ca-identity = last-{call}{count}\n"
