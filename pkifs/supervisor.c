@@ -359,43 +359,6 @@ static void command_ended(struct command *command, int status)
 	command_done(command, text);
 }
 
-static void store_said(struct channel *channel, struct record *record, int *fds, int code,
-                       void *user)
-{
-	const char *frame = record ? record_get(record, "frame") : NULL;
-
-	(void)channel;
-	(void)fds;
-	(void)user;
-	if (!record) { /* its end is seen by SIGCHLD */
-		if (code == -EBADMSG)
-			kill(s.store, SIGKILL);
-		return;
-	}
-	if (frame && strcmp(frame, "on-change") == 0) {
-		command_new(record);
-		return;
-	}
-	if (frame && strcmp(frame, "start") == 0) {
-		start_child(record);
-	} else if (frame && strcmp(frame, "stop") == 0) {
-		stop_child(record_number(record, "id", 0));
-	} else if (frame && strcmp(frame, "serves") == 0) {
-		/* nobody hangs: what may have to be given up is this store, and from here on */
-		if (s.unready_since)
-			s.unready_since = uv_now(s.loop);
-	} else if (frame && strcmp(frame, "ready") == 0) {
-		s.ready = true;
-		s.unready_since = 0;
-		tell_starter(READY);
-	} else if (frame && strcmp(frame, "fatal") == 0) {
-		give_up(record_get(record, "reason") ? record_get(record, "reason") : "");
-	} else {
-		kill(s.store, SIGKILL); /* it says what is none */
-	}
-	record_free(record);
-}
-
 /*
  * A store that waits: started, linked, and behind its walls, it reads its settings when its
  * predecessor has died, and readers wait for that much less.
@@ -426,6 +389,52 @@ static int make_successor(struct error *err)
 	s.successor = r;
 	s.successor_fd = sockets[0];
 	return 0;
+}
+
+static void have_successor(void)
+{
+	struct error err = { 0 };
+
+	if (s.ready && !s.successor && !s.stopping && make_successor(&err) < 0)
+		log_debug("%s", err.text); /* it is made when it is needed */
+}
+
+static void store_said(struct channel *channel, struct record *record, int *fds, int code,
+                       void *user)
+{
+	const char *frame = record ? record_get(record, "frame") : NULL;
+
+	(void)channel;
+	(void)fds;
+	(void)user;
+	if (!record) { /* its end is seen by SIGCHLD */
+		if (code == -EBADMSG)
+			kill(s.store, SIGKILL);
+		return;
+	}
+	if (frame && strcmp(frame, "on-change") == 0) {
+		command_new(record);
+		return;
+	}
+	if (frame && strcmp(frame, "start") == 0) {
+		start_child(record);
+	} else if (frame && strcmp(frame, "stop") == 0) {
+		stop_child(record_number(record, "id", 0));
+	} else if (frame && strcmp(frame, "serves") == 0) {
+		/* nobody hangs: what may have to be given up is this store, and from here on */
+		if (s.unready_since)
+			s.unready_since = uv_now(s.loop);
+	} else if (frame && strcmp(frame, "ready") == 0) {
+		s.ready = true;
+		s.unready_since = 0;
+		tell_starter(READY);
+		have_successor();
+	} else if (frame && strcmp(frame, "fatal") == 0) {
+		give_up(record_get(record, "reason") ? record_get(record, "reason") : "");
+	} else {
+		kill(s.store, SIGKILL); /* it says what is none */
+	}
+	record_free(record);
 }
 
 static int start_store(struct error *err)
@@ -542,8 +551,8 @@ static void tick(uv_timer_t *timer)
 		give_up("the store cannot be started: the mount is taken away");
 	else if (!s.store && !s.stopping && !s.code && start_store(&err) < 0)
 		log_error("%s", err.text);
-	else if (s.ready && !s.successor && !s.stopping && make_successor(&err) < 0)
-		log_debug("%s", err.text); /* it is made when it is needed */
+	else
+		have_successor();
 }
 
 /* The device's serial number, which only root may read. */
