@@ -15,7 +15,10 @@ HANG = 120  # seconds: no life takes that long, however loaded the machine
 # than any request needs.
 GAP = 60
 # What fails without a process noticing, or is no call to the outside.
-HARMLESS = {"brk", "madvise", "getpid", "getrandom", "restart_syscall", "rt_sigreturn"}
+# Of memory and the like: a new process makes them all as it starts, so a kill at each is a kill of
+# each.
+HARMLESS = {"brk", "madvise", "mmap", "mprotect", "munmap", "getpid", "getrandom", "restart_syscall",
+            "rt_sigreturn"}
 BAD = 5  # seconds that a bad disk stays bad, at most
 # What reaches the disk.
 DISK = {"openat", "pwrite64", "pread64", "write", "fdatasync", "fsync", "ftruncate", "renameat",
