@@ -89,6 +89,13 @@ int db_object_find(struct db *db, enum kind kind, const char *name, struct objec
 int db_object_get(struct db *db, int64_t id, struct object *object);
 /* The first object of KIND with a row above AFTER; -ENOENT behind the last. */
 int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *object);
+/*
+ * Calls EACH for the objects of KIND with a row above AFTER, by their rows, until it gives other
+ * than 0, and gives that; NAME lives for the call.
+ */
+int db_object_names(struct db *db, enum kind kind, int64_t after,
+                    int (*each)(int64_t id, const char *name, void *user), void *user);
+
 /* What the table of all objects shows of a certificate id. Texts and FACTS live for the call. */
 struct overview {
 	int64_t id;

@@ -60,6 +60,25 @@ int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *
 	return r < 0 ? r : read_object(statement, object);
 }
 
+int db_object_names(struct db *db, enum kind kind, int64_t after,
+                    int (*each)(int64_t id, const char *name, void *user), void *user)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement, "SELECT id,name FROM object WHERE kind=? AND id>? ORDER BY id",
+	             "ii", (int64_t)kind, after);
+	if (r < 0)
+		return r;
+	while (r == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+		const char *name = (const char *)sqlite3_column_text(statement, 1);
+
+		r = name ? each(sqlite3_column_int64(statement, 0), name, user) : -ENOMEM;
+	}
+	result = sql_done(statement, r == 0 ? result : SQLITE_DONE);
+	return r ? r : result;
+}
+
 int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user)
 {
 	sqlite3_stmt *statement;

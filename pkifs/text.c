@@ -510,6 +510,12 @@ static bool is_to_judge(const struct store *store, const struct open_file *file)
 	return file->written || file->judged == session_unique(store->session);
 }
 
+/* Whether THREAD is one of PROCESS. */
+static bool is_process(pid_t thread, pid_t process)
+{
+	return thread == process || process_of(thread) == process;
+}
+
 void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
@@ -518,7 +524,7 @@ void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int r;
 
 	if (!file || !is_to_judge(store, file) || inode_file(ino) == FILE_TEMPORARY ||
-	    process_of(fuse_req_ctx(req)->pid) != file->tgid) {
+	    !is_process(fuse_req_ctx(req)->pid, file->tgid)) {
 		fuse_reply_err(req, 0);
 		return;
 	}
@@ -564,14 +570,14 @@ void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
  */
 static struct open_file *truncating(struct store *store, fuse_req_t req, const struct node *node)
 {
-	pid_t process = process_of(fuse_req_ctx(req)->pid);
+	pid_t thread = fuse_req_ctx(req)->pid;
 	struct open_file *newest = NULL;
 
 	for (size_t i = 0; i < store->shared->files_top; i++) {
 		struct open_file *file = &store->shared->files[i];
 
 		if (file->ino == node_inode(node) && file->writable && !file->written &&
-		    file->tgid == process && (!newest || file->unique > newest->unique))
+		    (!newest || file->unique > newest->unique) && is_process(thread, file->tgid))
 			newest = file;
 	}
 	return newest;

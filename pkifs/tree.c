@@ -408,22 +408,35 @@ static bool list_files(fuse_req_t req, const struct node *folder, off_t offset, 
 	return some;
 }
 
+/* A listing under way. */
+struct listing {
+	fuse_req_t req;
+	enum file file;
+	char *bytes;
+	size_t size, *used;
+};
+
+static int list_object(int64_t id, const char *name, void *user)
+{
+	const struct listing *listing = user;
+
+	return !add_entry(listing->req, listing->bytes, listing->size, listing->used, name,
+	                  inode_make(listing->file, id), true, 3 + id);
+}
+
 /* Offsets: 3 + the object's row, so that a listing goes on where it was. */
 static void list_objects(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
                          size_t size, size_t *used)
 {
-	struct store *store = req_store(req);
 	bool ca = folder->file == FILE_CA_FOLDER;
-	int64_t after = offset > 3 ? offset - 3 : 0;
-	struct object object;
+	struct listing listing = { .req = req,
+		                   .file = ca ? FILE_CA : FILE_LOCAL,
+		                   .bytes = bytes,
+		                   .size = size,
+		                   .used = used };
 
-	while (db_object_next(store->db, ca ? KIND_CA : KIND_LOCAL, after, &object) == 0) {
-		after = object.id;
-		if (!add_entry(req, bytes, size, used, object.name,
-		               inode_make(ca ? FILE_CA : FILE_LOCAL, object.id), true,
-		               3 + object.id))
-			return;
-	}
+	db_object_names(req_store(req)->db, ca ? KIND_CA : KIND_LOCAL, offset > 3 ? offset - 3 : 0,
+	                list_object, &listing);
 }
 
 static void list_versions(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
