@@ -206,10 +206,15 @@ class Mount:
                     continue
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 if (name == "pkifsd-store" if role == "store" else
-                        b"--" + role.encode() in words or
+                        role.encode() in words or b"--" + role.encode() in words or
                         role == "enroll" and words[0] == b"pkifs-enroll"):
                     found.append(int(entry.name))
         return found
+
+    def successors(self):
+        """Pids of stores that wait for the death of the one that serves."""
+        serving = self.children("store")
+        return [pid for pid in self.children("--store") if pid not in serving]
 
     def kill(self, role, how=signal.SIGKILL):
         for pid in self.children(role):

@@ -223,7 +223,9 @@ class Gone(Test):
     @unittest.skipIf(SANITIZED, "the limit of addresses ends all of it")
     def test_a_store_that_dies_as_it_starts(self):
         def starve(m):  # no room for the memory that it shares with the supervisor
-            resource.prlimit(m.daemon.pid, resource.RLIMIT_AS, (1 << 26, 1 << 26))
+            self.assertTrue(until(m.successors))
+            for pid in (m.daemon.pid, *m.successors()):
+                resource.prlimit(pid, resource.RLIMIT_AS, (1 << 26, 1 << 26))
             m.kill("store")
         seconds = self.gone(self.with_an_object(), starve,
                             "the store cannot be started: the mount is taken away")
