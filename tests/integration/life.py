@@ -118,7 +118,9 @@ class Life:
                   {path: text.replace(f"= {secret}", "= ***")})
 
     def chmod(self, path, mode):
-        self.step(lambda: os.chmod(self.m.point / path, mode), {f"{path}#mode": mode})
+        kept = f"{path}#mode"
+        self.note({kept: (value(self.m.point, kept),)})  # until it is acknowledged
+        self.step(lambda: os.chmod(self.m.point / path, mode), {kept: mode})
 
     def ask(self, path, text, comes):
         def asked():
