@@ -17,16 +17,15 @@ import unittest
 LIBC = ctypes.CDLL(None, use_errno=True)
 BIN = pathlib.Path(os.environ["PKIFS_BIN"])
 LAB = pathlib.Path(__file__).resolve().parent.parent / "lab"
-SANITIZED = "asan" in BIN.parts  # such programs reserve terabytes of addresses
 KILLER = BIN.parent / "tests/killer"
+# Memory is no measure under sanitizers, and LeakSanitizer does not work under a tracer.
+SANITIZED = b"__asan_init" in (BIN / "pkifsd").read_bytes()
 # Sanitized programs are slower; nothing here measures, so limits are wide.
-PATIENCE = float(os.environ.get("PATIENCE", 30))
+PATIENCE = float(os.environ.get("PATIENCE", 120 if SANITIZED else 30))
 # The long runs: percent of what the tests with label `full` do.
 SHARE = float(os.environ.get("SHARE", 10))
 # Seconds that readers in a loop leave between two rounds: a slow machine is for others too.
 PAUSE = float(os.environ.get("PAUSE", 0))
-# Memory is no measure then, and LeakSanitizer does not work under a tracer.
-SANITIZED = b"__asan_init" in (BIN / "pkifsd").read_bytes()
 LOOKUP, OPEN, READ, WRITE = 1, 14, 15, 16  # FUSE's requests, as linux/fuse.h numbers them
 # The daemon's processes beside the supervisor.
 ROLES = ("store", "keys", "publisher", "enroll")

@@ -76,11 +76,17 @@ static void step(pid_t store)
 	} while (WSTOPSIG(status) != AT_CALL);
 }
 
+/*
+ * The publisher may wait for an answer of the store's, and cannot die before it has it: the store
+ * does not stand still for ever.
+ */
+#define STANDSTILL 200 /* ms */
+
 static void end(pid_t victim)
 {
 	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, victim, 0), .events = POLLIN };
 
-	if (gone.fd < 0 || kill(victim, SIGKILL) < 0 || poll(&gone, 1, -1) < 0)
+	if (gone.fd < 0 || kill(victim, SIGKILL) < 0 || poll(&gone, 1, STANDSTILL) < 0)
 		fail("the victim");
 }
 
