@@ -25,7 +25,6 @@ struct issuer {
 	char *subject;                    /* NULL: no CA certificate */
 	bool checks;
 	struct crl crl; /* id 0: none */
-	int index;      /* -1: not opened yet */
 };
 
 /* Of all profiles, by their rows. */
@@ -38,9 +37,7 @@ struct issuers {
 static void issuer_clear(struct issuer *issuer)
 {
 	free(issuer->subject);
-	if (issuer->index >= 0)
-		close(issuer->index);
-	*issuer = (struct issuer){ .index = -1 };
+	*issuer = (struct issuer){ 0 };
 }
 
 static int read_subject(const struct edition *edition, char **subject)
@@ -65,8 +62,7 @@ static int issuer_read(struct store *store, const struct object *profile, struct
 
 	*issuer = (struct issuer){ .profile = profile->id,
 		                   .edition = profile->edition,
-		                   .config = profile->config,
-		                   .index = -1 };
+		                   .config = profile->config };
 	if (r == 0)
 		r = read_subject(&edition, &issuer->subject);
 	if (r == 0)
@@ -102,7 +98,7 @@ static int gather(struct store *store, struct issuers *old, struct issuers *new)
 			kept++;
 		if (kept < old->count && is_same(&old->list[kept], &profile)) {
 			list[new->count] = old->list[kept];
-			old->list[kept] = (struct issuer){ .profile = profile.id, .index = -1 };
+			old->list[kept] = (struct issuer){ .profile = profile.id };
 		} else {
 			r = issuer_read(store, &profile, &list[new->count]);
 			if (r < 0) {
@@ -124,7 +120,7 @@ static void issuers_clear(struct issuers *issuers)
 }
 
 /* All profiles as they are now; NULL where they cannot be read. */
-static struct issuers *issuers_now(struct store *store)
+static const struct issuers *issuers_now(struct store *store)
 {
 	static struct issuers issuers;
 	struct issuers new = { .changes = store->changes };
@@ -155,10 +151,11 @@ static bool is_same_name(const char *one, const char *other)
 	}
 }
 
-static struct issuer *issuer_of(struct issuers *issuers, int64_t profile, const char *name)
+static const struct issuer *issuer_of(const struct issuers *issuers, int64_t profile,
+                                      const char *name)
 {
 	for (size_t i = 0; i < issuers->count; i++) {
-		struct issuer *issuer = &issuers->list[i];
+		const struct issuer *issuer = &issuers->list[i];
 
 		if ((!profile || issuer->profile == profile) && issuer->subject &&
 		    is_same_name(issuer->subject, name))
@@ -185,39 +182,49 @@ static int serial_key(const char *serial, unsigned char key[1 + SERIAL_MAX])
 	return 0;
 }
 
-/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
-static int look_up(struct store *store, struct issuer *issuer, const char *serial, int64_t *time,
-                   int *reason)
+/* Finds the entry that begins with WANTED among COUNT of INDEX: 1, 0, or a negative errno. */
+static int find(int index, off_t count, const unsigned char wanted[1 + SERIAL_MAX],
+                unsigned char entry[CRL_ENTRY])
 {
-	unsigned char wanted[1 + SERIAL_MAX], entry[CRL_ENTRY];
-	off_t low = 0, high = issuer->crl.entries;
-	uint64_t seconds = 0; /* the worker's, whatever they are */
-	int r = serial_key(serial, wanted);
+	off_t low = 0, high = count;
 
-	if (r == 0 && issuer->index < 0)
-		r = issuer->index = crl_open_index(store, &issuer->crl);
-	if (r < 0)
-		return r;
 	while (low < high) {
 		off_t middle = low + (high - low) / 2;
 		int order;
 
-		if (pread(issuer->index, entry, CRL_ENTRY, middle * CRL_ENTRY) != CRL_ENTRY)
+		if (pread(index, entry, CRL_ENTRY, middle * CRL_ENTRY) != CRL_ENTRY)
 			return -EIO;
-		order = memcmp(wanted, entry, sizeof wanted);
-		if (order == 0) {
-			for (size_t i = 24; i < CRL_ENTRY; i++)
-				seconds = seconds << 8 | entry[i];
-			*time = (int64_t)seconds;
-			*reason = entry[21];
+		order = memcmp(wanted, entry, 1 + SERIAL_MAX);
+		if (order == 0)
 			return 1;
-		}
 		if (order < 0)
 			high = middle;
 		else
 			low = middle + 1;
 	}
 	return 0;
+}
+
+/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
+static int look_up(struct store *store, const struct crl *crl, const char *serial, int64_t *time,
+                   int *reason)
+{
+	unsigned char wanted[1 + SERIAL_MAX], entry[CRL_ENTRY];
+	uint64_t seconds = 0; /* the worker's, whatever they are */
+	int index, r = serial_key(serial, wanted);
+
+	if (r < 0)
+		return r;
+	index = crl_open_index(store, crl);
+	if (index < 0)
+		return index;
+	r = find(index, crl->entries, wanted, entry);
+	close(index);
+	for (size_t i = 24; r == 1 && i < CRL_ENTRY; i++)
+		seconds = seconds << 8 | entry[i];
+	*time = (int64_t)seconds;
+	*reason = r == 1 ? entry[21] : 255;
+	return r;
 }
 
 /* RFC 5280 §5.3.1 */
@@ -235,15 +242,14 @@ static const char *reason_name(int reason)
 	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
 }
 
-static int describe_lookup(struct store *store, struct issuer *issuer, const char *serial,
+static int describe_lookup(struct store *store, const struct crl *crl, const char *serial,
                            char *text, size_t size)
 {
-	const struct crl *crl = &issuer->crl;
 	char when[RFC3339_MAX], expiry[RFC3339_MAX];
 	int64_t time;
 	int reason, r;
 
-	r = look_up(store, issuer, serial, &time, &reason);
+	r = look_up(store, crl, serial, &time, &reason);
 	if (r < 0) {
 		snprintf(text, size, "unknown (the CRL cannot be read)");
 		return 0;
@@ -266,8 +272,8 @@ int revocation_of(struct store *store, int64_t profile, const struct record *fac
                   size_t size)
 {
 	const char *name = record_get(facts, "issuer"), *serial = record_get(facts, "serial");
-	struct issuers *issuers = issuers_now(store);
-	struct issuer *issuer =
+	const struct issuers *issuers = issuers_now(store);
+	const struct issuer *issuer =
 		issuers && name && serial ? issuer_of(issuers, profile, name) : NULL;
 
 	if (!issuer)
@@ -277,7 +283,7 @@ int revocation_of(struct store *store, int64_t profile, const struct record *fac
 	else if (!issuer->crl.id)
 		snprintf(text, size, "unknown (no CRL)");
 	else
-		return describe_lookup(store, issuer, serial, text, size);
+		return describe_lookup(store, &issuer->crl, serial, text, size);
 	return 0;
 }
 
