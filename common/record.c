@@ -246,6 +246,27 @@ static bool unquote(char *value)
 	return true;
 }
 
+char *record_quote(const char *value)
+{
+	size_t length = strlen(value);
+	char *quoted = malloc(2 * length + 3), *to = quoted;
+
+	if (!quoted)
+		return NULL;
+	if (length && *value != '"' && !isspace((unsigned char)*value) &&
+	    !isspace((unsigned char)value[length - 1]))
+		return memcpy(quoted, value, length + 1);
+	*to++ = '"';
+	for (; *value; value++) {
+		if (*value == '"' || *value == '\\')
+			*to++ = '\\';
+		*to++ = *value;
+	}
+	*to++ = '"';
+	*to = 0;
+	return quoted;
+}
+
 static bool key_is_word(const char *key, size_t length)
 {
 	for (size_t i = 0; i < length; i++)

@@ -88,6 +88,12 @@ int record_parse_line(const char *line, size_t length, unsigned number, char **k
                       struct error *err);
 
 /*
+ * VALUE (one line) as record_parse reads it back: in quotes where it needs them. The caller frees
+ * it with free; NULL when memory is out.
+ */
+char *record_quote(const char *value);
+
+/*
  * The frame's body (common/frame.h): for each field a 16-bit key length, the key, a 32-bit value
  * length, the value; numbers in network order. The caller frees *BYTES (OPENSSL_clear_free).
  * Encoding: -ENOMEM, or -EMSGSIZE for a key or value that these lengths cannot tell. Decoding:

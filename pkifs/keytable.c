@@ -230,23 +230,18 @@ static int text_take(struct text *text, char **out, size_t *length)
 	return 0;
 }
 
-/* VALUE so that record_parse reads it as it is: in quotes where it needs them. */
+/* VALUE may be a secret. */
 static void text_add_value(struct text *text, const char *value)
 {
-	size_t length = strlen(value);
+	char *quoted = record_quote(value);
 
-	if (length && *value != '"' && !strchr(" \t", *value) &&
-	    !strchr(" \t", value[length - 1])) {
-		text_add(text, value, length);
+	if (!quoted) {
+		text->failed = true;
 		return;
 	}
-	text_add(text, "\"", 1);
-	for (; *value; value++) {
-		if (*value == '"' || *value == '\\')
-			text_add(text, "\\", 1);
-		text_add(text, value, 1);
-	}
-	text_add(text, "\"", 1);
+	text_add(text, quoted, strlen(quoted));
+	OPENSSL_cleanse(quoted, strlen(quoted));
+	free(quoted);
 }
 
 /* A line of a text, newline included, and the parts of a setting in it. */

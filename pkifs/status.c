@@ -236,13 +236,16 @@ static int describe(struct store *store, const struct object *object, struct rec
 /* One line, whatever is in the value: some of it came from a CA. */
 static int add_line(struct content *content, const struct field *field)
 {
-	char *value = strdup(field->value);
+	char *value = strdup(field->value), *quoted;
 	int r = -ENOMEM;
 
-	if (value) {
+	if (value)
 		text_printable(value);
-		r = content_addf(content, "%s =%s%s\n", field->key, *value ? " " : "", value);
-	}
+	quoted = value && *value ? record_quote(value) : value;
+	if (quoted)
+		r = content_addf(content, "%s =%s%s\n", field->key, *quoted ? " " : "", quoted);
+	if (quoted != value)
+		free(quoted);
 	free(value);
 	return r;
 }

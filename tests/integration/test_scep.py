@@ -73,6 +73,7 @@ class Trust(Scep):
         right = self.ca.fingerprint("sha1")
         wrong = ("0" if right[0] != "0" else "1") + right[1:]
         self.refused(self.m, "ca/corp/confirm", wrong + "\n", "fingerprint")
+        self.assertIn(f'last-error = "\\"{wrong}', self.m.read("ca/corp/status"))
         self.assertEqual(self.m.status("ca/corp")["state"], "unconfirmed")
         self.m.write("ca/corp/confirm", right.replace(":", "").lower() + "\n")
         status = self.m.status("ca/corp")

@@ -173,6 +173,27 @@ static void quotes_must_pair_up(void **state)
 	refused("a = \"b\n\"", sentence);
 }
 
+static void what_is_quoted_is_read_as_it_was(void **state)
+{
+	static const char *const values[] = {
+		"", "plain", "two words", "\"so\" it says", "\"", "\\", " blank before", "behind\t",
+		"in\\side\"", "\"\\",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+		char line[64], *quoted = record_quote(values[i]);
+		struct record *record = NULL;
+
+		assert_non_null(quoted);
+		snprintf(line, sizeof line, "a = %s", quoted);
+		assert_int_equal(record_parse(line, strlen(line), NULL, &record, NULL), 0);
+		assert_string_equal(record_get(record, "a"), values[i]);
+		record_free(record);
+		free(quoted);
+	}
+}
+
 static void a_refused_line_leaves_nothing_to_free(void **state)
 {
 	char *key = NULL, *value = NULL;
@@ -614,6 +635,7 @@ int main(void)
 		cmocka_unit_test(only_one_short_word_is_bare),
 		cmocka_unit_test(what_is_no_setting_is_refused_with_its_line),
 		cmocka_unit_test(quotes_must_pair_up),
+		cmocka_unit_test(what_is_quoted_is_read_as_it_was),
 		cmocka_unit_test(a_refused_line_leaves_nothing_to_free),
 		cmocka_unit_test(control_characters_are_refused),
 		cmocka_unit_test(a_secret_is_not_in_the_sentence),
