@@ -100,11 +100,14 @@ uint64_t open_file_handle(struct store *store, const struct open_file *file)
 
 void open_file_drop(struct store *store, struct open_file *file)
 {
-	uint64_t handle = open_file_handle(store, file);
+	uint64_t handle = open_file_handle(store, file), ino = file->ino;
+	struct temporary *temporary = NULL;
 
-	if (inode_file(file->ino) != FILE_TEMPORARY)
+	if (inode_file(ino) == FILE_TEMPORARY)
+		temporary = temporary_get(store, ino);
+	else
 		shared_buffer_free(store->shared, file->buffer);
-	if (inode_file(file->ino) == FILE_CRL_PEM && file->writable)
+	if (inode_file(ino) == FILE_CRL_PEM && file->writable)
 		crl_incoming_remove(store, handle);
 	count_open(store, file->uid, -1);
 	snapshot_drop(store->snapshots[handle]);
@@ -115,6 +118,8 @@ void open_file_drop(struct store *store, struct open_file *file)
 		lowest_free = handle - 1;
 	while (store->shared->files_top && !store->shared->files[store->shared->files_top - 1].ino)
 		store->shared->files_top--;
+	if (temporary && !*temporary->name)
+		temporary_drop(store, temporary);
 }
 
 bool request_is_open(const struct store *store, int64_t request)

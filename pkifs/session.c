@@ -85,6 +85,7 @@ static int slot_of(const struct session *session, uint64_t unique)
 static ssize_t send_now(struct session *session, const struct iovec *iov, int count, int slot)
 {
 	const struct fuse_in_header *header = slot < 0 ? NULL : shared_slot(session->shared, slot);
+	const struct fuse_out_header *answer = iov[0].iov_base;
 	ssize_t sent;
 	int error;
 
@@ -92,7 +93,7 @@ static ssize_t send_now(struct session *session, const struct iovec *iov, int co
 	sent = writev(session->fd, iov, count);
 	error = errno;
 	if (slot >= 0) {
-		if (sent < 0 && header->unique != session->doubtful &&
+		if ((sent < 0 || answer->error) && header->unique != session->doubtful &&
 		    (header->opcode == FUSE_OPEN || header->opcode == FUSE_CREATE))
 			session->hooks->opened_in_vain(header->unique, session->user);
 		slot_free(session, slot);

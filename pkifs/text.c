@@ -547,7 +547,6 @@ void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct store *store = req_store(req);
 	struct open_file *file = open_file_get(store, fi->fh);
-	struct temporary *temporary;
 	struct node node;
 
 	if (file && file->ino == ino) {
@@ -557,9 +556,6 @@ void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 			return;
 		}
 		open_file_drop(store, file);
-		temporary = temporary_get(store, ino);
-		if (temporary && !*temporary->name)
-			temporary_drop(store, temporary);
 	}
 	fuse_reply_err(req, 0);
 }

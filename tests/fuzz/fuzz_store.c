@@ -481,8 +481,8 @@ static void ask_release(struct open_one *open, struct who who)
 {
 	struct fuse_release_in in = { .fh = open->fh, .flags = open->flags };
 
-	ask(FUSE_RELEASE, open->node, who, &in, sizeof in);
-	*open = kernel.opens[--kernel.open_count];
+	if (ask(FUSE_RELEASE, open->node, who, &in, sizeof in)) /* else it is closed at the end */
+		*open = kernel.opens[--kernel.open_count];
 }
 
 static void ask_interrupt(size_t index)
@@ -865,6 +865,17 @@ static void step_start_fails(struct input *input)
 	world->start_fails = take(input, 1) & 1;
 }
 
+static int fails(void *user)
+{
+	return *(bool *)user;
+}
+
+static void step_disk_fails(struct input *input)
+{
+	turns();
+	world->disk_fails = take(input, 1) & 1;
+}
+
 static void step_tick(struct input *input)
 {
 	struct store *store = &world->store;
@@ -883,7 +894,7 @@ static void (*const steps[])(struct input *input) = {
 	step_create,  step_unlink,    step_rename,        step_rmdir,  step_setattr,
 	step_getattr, step_readdir,   step_poll,          step_fsync,  step_interrupt,
 	step_keys,    step_attribute, step_set_attribute, step_statfs, step_other,
-	step_forget,  step_tick,      step_start_fails,
+	step_forget,  step_tick,      step_start_fails,   step_disk_fails,
 };
 
 /* --- begin and end --- */
@@ -910,6 +921,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		uv_run(world->store.loop, UV_RUN_ONCE);
 	must(world->store.serving);
 	ask_init();
+	sqlite3_commit_hook(world->store.db->sqlite, fails, &world->disk_fails);
 	return 0;
 }
 
@@ -961,6 +973,7 @@ static void close_all(void)
 			          NULL);
 	}
 	turns();
+	temporary_expire(&world->store); /* those in folders that never came to be */
 }
 
 static uint64_t folder_of(const struct object *object)
@@ -1044,7 +1057,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	turns();
 	world->mood = KEYS_GOOD;
-	world->start_fails = false;
+	world->start_fails = world->disk_fails = false;
 	peers_end(); /* who waited for one of them is answered */
 	turns();
 	close_all();

@@ -29,6 +29,7 @@ struct world {
 	bool moved; /* a frame came since this was cleared */
 	enum keys_mood mood;
 	bool start_fails; /* the next process cannot be started */
+	bool disk_fails;  /* no commit succeeds */
 	size_t next_key;  /* which one the next `generate` gives */
 	/* PEM: of each key, its certificate, one that it signed itself; the CA's and its CRL */
 	char *key[WORLD_KEYS], *leaf[WORLD_KEYS], *own[WORLD_KEYS], *ca, *crl;
