@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/rand.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -134,30 +133,6 @@ static void close_all(int *fds, size_t count)
 			close(fds[i]);
 }
 
-/* The store key: a file of root's, of which the keys process gets a descriptor. -1: none. */
-static int open_store_key(struct error *err)
-{
-	const char *path = setting("store-key"), *folder = getenv("CREDENTIALS_DIRECTORY");
-	char name[4096];
-	int fd;
-
-	if (strcmp(path, "none") == 0)
-		return -1;
-	if (strncmp(path, "credential:", 11) == 0) {
-		if (!folder)
-			return error_set(err, -ENOENT,
-			                 "store-key = %s, but systemd gave no "
-			                 "credentials",
-			                 path);
-		snprintf(name, sizeof name, "%s/%s", folder, path + 11);
-		path = name;
-	}
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return error_set(err, -errno, "store-key %s: %s", path, strerror(errno));
-	return fd;
-}
-
 static int start_keys(int socket, struct error *err)
 {
 	static const char *const arguments[] = { "pkifsd", "--keys", NULL, NULL };
@@ -166,10 +141,10 @@ static int start_keys(int socket, struct error *err)
 		               .quiet = quiet(),
 		               .program = s.self_fd,
 		               .fds = { socket, -1, -1, -1 } };
-	int key = open_store_key(err), pid;
+	int key, pid, r = store_key_file(setting("store-key"), &key, err);
 
-	if (key < -1)
-		return key;
+	if (r < 0)
+		return r;
 	walls.user = separated() ? setting("user") : NULL;
 	walls.arguments = key < 0 ? unsealed : arguments;
 	walls.fds[1] = key;
@@ -710,53 +685,6 @@ static int open_folder(struct error *err)
 	return r;
 }
 
-/* Makes the store key together with a new store; never for an old one. */
-static int make_store_key(struct error *err)
-{
-	const char *path = setting("store-key");
-	unsigned char key[32];
-	char text[65];
-	struct stat file;
-	int fd, r = 0;
-
-	if (strcmp(path, "none") == 0) {
-		log_warning("store-key = none: private keys are stored unsealed");
-		return 0;
-	}
-	if (strncmp(path, "credential:", 11) == 0)
-		return 0;
-	if (lstat(path, &file) == 0) {
-		if (!S_ISREG(file.st_mode))
-			return error_set(err, -EINVAL, "store-key %s is no plain file", path);
-		if (file.st_mode & 077)
-			return error_set(err, -EPERM,
-			                 "store-key %s can be read by others: chmod 600 %s", path,
-			                 path);
-		return 0;
-	}
-	if (lstat(setting("store"), &file) == 0)
-		return error_set(err, -ENOENT,
-		                 "store-key %s is not there, but the store %s is: without its key "
-		                 "the private keys in it are lost; put the file back",
-		                 path, setting("store"));
-	if (RAND_priv_bytes(key, sizeof key) != 1)
-		return error_set(err, -EIO, "no random numbers");
-	for (size_t i = 0; i < sizeof key; i++)
-		snprintf(text + 2 * i, 3, "%02x", key[i]);
-	text[64] = '\n';
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, text, sizeof text) != sizeof text || fsync(fd) < 0)
-		r = error_set(err, -errno,
-		              "store-key %s cannot be made: %s; set store-key to a "
-		              "path where it can, or to none",
-		              path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	OPENSSL_cleanse(key, sizeof key);
-	OPENSSL_cleanse(text, sizeof text);
-	return r;
-}
-
 /* The other programs: beside this one in a build tree, under libexec where installed. */
 static int open_programs(struct error *err)
 {
@@ -790,7 +718,7 @@ static int prepare(struct error *err)
 	if (r == 0)
 		r = open_folder(err);
 	if (r == 0)
-		r = make_store_key(err);
+		r = store_key_make(setting("store-key"), setting("store"), err);
 	if (r == 0)
 		r = shared_make(&s.shared_fd);
 	if (r < 0 && !err->code)

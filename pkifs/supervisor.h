@@ -30,6 +30,14 @@ int mount_make(const char *path, bool allow_other, struct mount **mount, int *fd
                struct error *err);
 void mount_remove(struct mount *mount);
 
+/*
+ * storekey.c. PATH is the setting store-key: a file, `credential:NAME` (systemd's), or `none`.
+ * The file: *FD is the caller's, -1 for `none`. Making: together with a new STORE, never for an old
+ * one. Both 0, or a negative errno with ERR.
+ */
+int store_key_file(const char *path, int *fd, struct error *err);
+int store_key_make(const char *path, const char *store, struct error *err);
+
 /* process.c: a child's walls. */
 struct walls {
 	const char *user;     /* NULL: stays who it is */
