@@ -144,7 +144,20 @@ static int apply(struct job *job, const struct record *result)
 	return r < 0 ? r : 0;
 }
 
-/* The job has no result: its process ended, or the store could not take what it brought. */
+/* At once, or with a REASON after the retry interval. */
+static int try_again(struct store *store, struct standing *standing, const char *reason)
+{
+	if (reason)
+		return standing_later(store, standing, false, reason, -1);
+	standing->request.pending = false;
+	standing->request.next_attempt = 0;
+	return standing_set(store, standing, REQUEST_WAITING, NULL);
+}
+
+/*
+ * The job has no result: its process ended, or the store could not take what it brought. REASON as
+ * in try_again.
+ */
 static void failed(struct job *job, const char *reason)
 {
 	struct store *store = job->store;
@@ -156,7 +169,7 @@ static void failed(struct job *job, const char *reason)
 	r = standing_get(store, job->object, &standing);
 	if (r == 0) {
 		if (standing.request.id == job->request)
-			r = standing_later(store, &standing, false, reason, -1);
+			r = try_again(store, &standing, reason);
 		standing_clear(&standing);
 	}
 	store_end(store, r);
@@ -173,31 +186,12 @@ static void had_accident(struct job *job, const char *reason)
 		int64_t request;
 		int count;
 	} accidents[64];
-	struct store *store = job->store;
-	struct standing standing;
 	size_t slot = (size_t)job->request % COUNT(accidents);
-	int r;
 
 	if (accidents[slot].request != job->request)
 		accidents[slot].count = 0;
 	accidents[slot].request = job->request;
-	if (++accidents[slot].count > ACCIDENTS) {
-		failed(job, reason);
-		return;
-	}
-	r = store_begin(store);
-	if (r < 0)
-		return;
-	r = standing_get(store, job->object, &standing);
-	if (r == 0) {
-		if (standing.request.id == job->request) {
-			standing.request.pending = false;
-			standing.request.next_attempt = 0;
-			r = standing_set(store, &standing, REQUEST_WAITING, NULL);
-		}
-		standing_clear(&standing);
-	}
-	store_end(store, r);
+	failed(job, ++accidents[slot].count > ACCIDENTS ? reason : NULL);
 }
 
 static void checkpoint_done(void *user, int code)

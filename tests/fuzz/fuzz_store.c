@@ -889,11 +889,11 @@ static void step_tick(struct input *input)
 }
 
 static void (*const steps[])(struct input *input) = {
-	step_put,     step_get,       step_worker,        step_mkdir,  step_lookup,
-	step_open,    step_read,      step_write,         step_flush,  step_release,
-	step_create,  step_unlink,    step_rename,        step_rmdir,  step_setattr,
-	step_getattr, step_readdir,   step_poll,          step_fsync,  step_interrupt,
-	step_keys,    step_attribute, step_set_attribute, step_statfs, step_other,
+	step_put,     step_get,       step_worker,        step_mkdir,      step_lookup,
+	step_open,    step_read,      step_write,         step_flush,      step_release,
+	step_create,  step_unlink,    step_rename,        step_rmdir,      step_setattr,
+	step_getattr, step_readdir,   step_poll,          step_fsync,      step_interrupt,
+	step_keys,    step_attribute, step_set_attribute, step_statfs,     step_other,
 	step_forget,  step_tick,      step_start_fails,   step_disk_fails,
 };
 
