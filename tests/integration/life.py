@@ -8,6 +8,7 @@ import errno
 import os
 import pathlib
 import ssl
+import tempfile
 import stat
 import time
 
@@ -67,8 +68,11 @@ def wrong(point, may):
         for name in ("", *(f"versions/{n}/" for n in sorted(os.listdir(folder / "versions")))):
             bundle = folder / f"{name}bundle.pem"
             if bundle.exists():
-                try:
-                    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(bundle)
+                try:  # a copy: load_cert_chain opens it twice, and a renewal may lie between
+                    with tempfile.NamedTemporaryFile() as copy:
+                        copy.write(bundle.read_bytes())
+                        copy.flush()
+                        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(copy.name)
                 except (ssl.SSLError, OSError) as error:
                     found.append(f"{bundle}: {error}")
     return found
