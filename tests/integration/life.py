@@ -8,8 +8,8 @@ import errno
 import os
 import pathlib
 import ssl
-import tempfile
 import stat
+import tempfile
 import time
 
 from harness import run, shell
