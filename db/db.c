@@ -171,17 +171,9 @@ const char *db_reason(const struct db *db)
 int db_meta_get(struct db *db, const char *name, struct blob *value)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r = sql_bind(db, &statement, "SELECT value FROM meta WHERE name=?", "t", name);
 
-	r = sql_bind(db, &statement, "SELECT value FROM meta WHERE name=?", "t", name);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : 0;
-	if (result == SQLITE_ROW)
-		r = sql_blob(statement, 0, value);
-	result = sql_done(statement, result);
-	return result < 0 ? result : r;
+	return r < 0 ? r : sql_take(statement, "b", value);
 }
 
 int db_meta_set(struct db *db, const char *name, const void *value, size_t length)
@@ -199,38 +191,28 @@ int db_meta_next(struct db *db, const char *after, const char *before, const cha
                  char *name, size_t size)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	r = sql_bind(db, &statement,
 	             "SELECT name FROM meta WHERE name>? AND name<? AND value=CAST(? AS BLOB)"
 	             " ORDER BY name LIMIT 1",
 	             "ttt", after, before, value);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	if (result == SQLITE_ROW)
-		sql_text(statement, 0, name, size);
-	r = sql_done(statement, result);
-	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+	return r < 0 ? r : sql_take(statement, "t", name, size);
 }
 
 int db_mode_get(struct db *db, int64_t object, unsigned file, struct file_mode *mode)
 {
+	int64_t uid, gid, bits;
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	r = sql_bind(db, &statement, "SELECT uid,gid,mode FROM file_mode WHERE object=? AND file=?",
 	             "ii", object, (int64_t)file);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	if (result == SQLITE_ROW) {
-		mode->uid = (uint32_t)sqlite3_column_int64(statement, 0);
-		mode->gid = (uint32_t)sqlite3_column_int64(statement, 1);
-		mode->mode = (uint32_t)sqlite3_column_int64(statement, 2);
-	}
-	r = sql_done(statement, result);
-	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+	if (r == 0)
+		r = sql_take(statement, "iii", &uid, &gid, &bits);
+	if (r == 0)
+		*mode = (struct file_mode){ (uint32_t)uid, (uint32_t)gid, (uint32_t)bits };
+	return r;
 }
 
 int db_mode_set(struct db *db, int64_t object, unsigned file, const struct file_mode *mode)
@@ -279,23 +261,14 @@ int db_event_back(struct db *db, int64_t lines, int64_t *offset)
 int db_event_at(struct db *db, int64_t offset, int64_t *start, struct blob *line)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	r = sql_bind(db, &statement,
 	             "SELECT start, line FROM event WHERE start >= ifnull((SELECT start FROM event"
 	             " WHERE start <= ?1 ORDER BY start DESC LIMIT 1), ?1)"
 	             " AND start+length(line) > ?1 ORDER BY start LIMIT 1",
 	             "i", offset);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : 0;
-	if (result == SQLITE_ROW) {
-		*start = sqlite3_column_int64(statement, 0);
-		r = sql_blob(statement, 1, line);
-	}
-	result = sql_done(statement, result);
-	return result < 0 ? result : r;
+	return r < 0 ? r : sql_take(statement, "ib", start, line);
 }
 
 int db_applied_add(struct db *db, uint64_t unique)

@@ -18,26 +18,15 @@ int db_key_add(struct db *db, const struct key_pair *key, int64_t *id)
 int db_key_get(struct db *db, int64_t id, struct key_pair *key)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	*key = (struct key_pair){ .id = id };
 	r = sql_bind(db, &statement,
 	             "SELECT object,type,sealed,public,pem_size,created FROM key_pair WHERE id=?",
 	             "i", id);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
-	if (result == SQLITE_ROW) {
-		key->object = sqlite3_column_int64(statement, 0);
-		sql_text(statement, 1, key->type, sizeof key->type);
-		r = sql_blob(statement, 2, &key->sealed);
-		if (r == 0)
-			r = sql_blob(statement, 3, &key->public);
-		key->pem_size = sqlite3_column_int64(statement, 4);
-		key->created = sqlite3_column_int64(statement, 5);
-	}
-	sql_done(statement, result);
+	if (r == 0)
+		r = sql_take(statement, "itbbii", &key->object, key->type, sizeof key->type,
+		             &key->sealed, &key->public, &key->pem_size, &key->created);
 	if (r < 0)
 		key_pair_clear(key);
 	return r;
@@ -68,31 +57,18 @@ int db_version_add(struct db *db, const struct version *version, int64_t *id)
 int db_version_get(struct db *db, int64_t id, struct version *version)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	*version = (struct version){ .id = id };
 	r = sql_bind(db, &statement,
 	             "SELECT object,number,key_pair,certificate,chain,facts,not_after,created,"
 	             "anchor FROM version WHERE id=?",
 	             "i", id);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
-	if (result == SQLITE_ROW) {
-		version->object = sqlite3_column_int64(statement, 0);
-		version->number = sqlite3_column_int64(statement, 1);
-		version->key_pair = sqlite3_column_int64(statement, 2);
-		r = sql_blob(statement, 3, &version->certificate);
-		if (r == 0)
-			r = sql_blob(statement, 4, &version->chain);
-		if (r == 0)
-			r = sql_blob(statement, 5, &version->facts);
-		version->not_after = sqlite3_column_int64(statement, 6);
-		version->created = sqlite3_column_int64(statement, 7);
-		sql_text(statement, 8, version->anchor, sizeof version->anchor);
-	}
-	sql_done(statement, result);
+	if (r == 0)
+		r = sql_take(statement, "iiibbbiit", &version->object, &version->number,
+		             &version->key_pair, &version->certificate, &version->chain,
+		             &version->facts, &version->not_after, &version->created,
+		             version->anchor, sizeof version->anchor);
 	if (r < 0)
 		version_clear(version);
 	return r;
@@ -137,28 +113,17 @@ int db_crl_add(struct db *db, const struct crl *crl, int64_t *id)
 int db_crl_get(struct db *db, int64_t id, struct crl *crl)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	r = sql_bind(db, &statement,
-	             "SELECT object,size,number,this_update,next_update,entries,source,created"
+	             "SELECT id,object,size,number,this_update,next_update,entries,source,created"
 	             " FROM crl WHERE id=?",
 	             "i", id);
 	if (r < 0)
 		return r;
-	result = sqlite3_step(statement);
-	if (result == SQLITE_ROW) {
-		crl->id = id;
-		crl->object = sqlite3_column_int64(statement, 0);
-		crl->size = sqlite3_column_int64(statement, 1);
-		sql_text(statement, 2, crl->number, sizeof crl->number);
-		crl->this_update = sqlite3_column_int64(statement, 3);
-		crl->next_update = sqlite3_column_int64(statement, 4);
-		crl->entries = sqlite3_column_int64(statement, 5);
-		sql_text(statement, 6, crl->source, sizeof crl->source);
-		crl->created = sqlite3_column_int64(statement, 7);
-	}
-	r = sql_done(statement, result);
-	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+	return sql_take(statement, "iiitiiiti", &crl->id, &crl->object, &crl->size, crl->number,
+	                sizeof crl->number, &crl->this_update, &crl->next_update, &crl->entries,
+	                crl->source, sizeof crl->source, &crl->created);
 }
 
 int db_crl_next(struct db *db, int64_t after, int64_t *id)
@@ -187,37 +152,20 @@ int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
 
 int db_edition_get(struct db *db, int64_t id, struct edition *edition)
 {
-	static const size_t blobs[] = {
-		offsetof(struct edition, csr),     offsetof(struct edition, certificate),
-		offsetof(struct edition, chain),   offsetof(struct edition, ra),
-		offsetof(struct edition, pending),
-	};
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	*edition = (struct edition){ .id = id };
 	r = sql_bind(db, &statement,
 	             "SELECT object,created,key_pair,next_key,version,csr,certificate,chain,ra,"
 	             "pending,trusted_by,capabilities,crl FROM edition WHERE id=?",
 	             "i", id);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
-	if (result == SQLITE_ROW) {
-		edition->object = sqlite3_column_int64(statement, 0);
-		edition->created = sqlite3_column_int64(statement, 1);
-		edition->key_pair = sqlite3_column_int64(statement, 2);
-		edition->next_key = sqlite3_column_int64(statement, 3);
-		edition->version = sqlite3_column_int64(statement, 4);
-		for (size_t i = 0; r == 0 && i < COUNT(blobs); i++)
-			r = sql_blob(statement, 5 + (int)i,
-			             (struct blob *)(void *)((char *)edition + blobs[i]));
-		sql_text(statement, 10, edition->trusted_by, sizeof edition->trusted_by);
-		sql_text(statement, 11, edition->capabilities, sizeof edition->capabilities);
-		edition->crl = sqlite3_column_int64(statement, 12);
-	}
-	sql_done(statement, result);
+	if (r == 0)
+		r = sql_take(statement, "iiiiibbbbbtti", &edition->object, &edition->created,
+		             &edition->key_pair, &edition->next_key, &edition->version,
+		             &edition->csr, &edition->certificate, &edition->chain, &edition->ra,
+		             &edition->pending, edition->trusted_by, sizeof edition->trusted_by,
+		             edition->capabilities, sizeof edition->capabilities, &edition->crl);
 	if (r < 0)
 		edition_clear(edition);
 	return r;

@@ -17,21 +17,15 @@ int db_object_add(struct db *db, enum kind kind, const char *name, int64_t now, 
 /* Steps STATEMENT, which has OBJECT's columns. */
 static int read_object(sqlite3_stmt *statement, struct object *object)
 {
-	int result = sqlite3_step(statement), r;
+	int64_t kind;
+	int r = sql_take(statement, "iitiiitit", &object->id, &kind, object->name,
+	                 sizeof object->name, &object->created, &object->config, &object->edition,
+	                 object->state, sizeof object->state, &object->since, object->last_error,
+	                 sizeof object->last_error);
 
-	if (result == SQLITE_ROW) {
-		object->id = sqlite3_column_int64(statement, 0);
-		object->kind = (enum kind)sqlite3_column_int(statement, 1);
-		sql_text(statement, 2, object->name, sizeof object->name);
-		object->created = sqlite3_column_int64(statement, 3);
-		object->config = sqlite3_column_int64(statement, 4);
-		object->edition = sqlite3_column_int64(statement, 5);
-		sql_text(statement, 6, object->state, sizeof object->state);
-		object->since = sqlite3_column_int64(statement, 7);
-		sql_text(statement, 8, object->last_error, sizeof object->last_error);
-	}
-	r = sql_done(statement, result);
-	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
+	if (r == 0)
+		object->kind = (enum kind)kind;
+	return r;
 }
 
 int db_object_find(struct db *db, enum kind kind, const char *name, struct object *object)
@@ -153,20 +147,10 @@ int db_config_set(struct db *db, int64_t object, const char *text, size_t length
 int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created, struct blob *text)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
 	r = sql_bind(db, &statement, "SELECT object,created,text FROM config WHERE id=?", "i", row);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_DONE ? -ENOENT : 0;
-	if (result == SQLITE_ROW) {
-		*object = sqlite3_column_int64(statement, 0);
-		*created = sqlite3_column_int64(statement, 1);
-		r = sql_blob(statement, 2, text);
-	}
-	result = sql_done(statement, result);
-	return result < 0 ? result : r;
+	return r < 0 ? r : sql_take(statement, "iib", object, created, text);
 }
 
 int db_reference_clear(struct db *db, int64_t object)
@@ -216,34 +200,23 @@ int db_request_add(struct db *db, const struct request *request, int64_t *id)
 
 static int read_request(sqlite3_stmt *statement, struct request *request)
 {
-	int result = sqlite3_step(statement), r = 0;
+	int64_t state, answered, pending;
+	int r;
 
 	*request = (struct request){ 0 };
-	if (result == SQLITE_ROW) {
-		request->id = sqlite3_column_int64(statement, 0);
-		request->object = sqlite3_column_int64(statement, 1);
-		sql_text(statement, 2, request->action, sizeof request->action);
-		request->state = (enum request_state)sqlite3_column_int(statement, 3);
-		r = sql_blob(statement, 4, &request->text);
-		if (r == 0)
-			r = sql_blob(statement, 5, &request->fields);
-		if (r == 0)
-			r = sql_blob(statement, 6, &request->resume);
-		request->attempts = sqlite3_column_int64(statement, 7);
-		request->next_attempt = sqlite3_column_int64(statement, 8);
-		request->created = sqlite3_column_int64(statement, 9);
-		request->changed = sqlite3_column_int64(statement, 10);
-		request->answered = sqlite3_column_int(statement, 11);
-		request->pending = sqlite3_column_int(statement, 12);
-		sql_text(statement, 13, request->error, sizeof request->error);
-		request->profile = sqlite3_column_int64(statement, 14);
-	}
-	if (r == 0)
-		r = result == SQLITE_DONE ? -ENOENT : sql_errno(result);
-	sql_done(statement, result);
-	if (r < 0)
+	r = sql_take(statement, "iitibbbiiiiiiti", &request->id, &request->object, request->action,
+	             sizeof request->action, &state, &request->text, &request->fields,
+	             &request->resume, &request->attempts, &request->next_attempt,
+	             &request->created, &request->changed, &answered, &pending, request->error,
+	             sizeof request->error, &request->profile);
+	if (r < 0) {
 		request_clear(request);
-	return r;
+		return r;
+	}
+	request->state = (enum request_state)state;
+	request->answered = answered;
+	request->pending = pending;
+	return 0;
 }
 
 int db_request_get(struct db *db, int64_t object, struct request *request)

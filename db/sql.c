@@ -133,7 +133,7 @@ int sql_number(struct db *db, int64_t *number, const char *sql, const char *form
 	return r == 0 && result == SQLITE_DONE ? -ENOENT : r;
 }
 
-int sql_blob(sqlite3_stmt *statement, int column, struct blob *blob)
+static int copy_blob(sqlite3_stmt *statement, int column, struct blob *blob)
 {
 	const void *bytes = sqlite3_column_blob(statement, column);
 	int length = sqlite3_column_bytes(statement, column);
@@ -150,7 +150,7 @@ int sql_blob(sqlite3_stmt *statement, int column, struct blob *blob)
 	return 0;
 }
 
-void sql_text(sqlite3_stmt *statement, int column, char *text, size_t size)
+static void copy_text(sqlite3_stmt *statement, int column, char *text, size_t size)
 {
 	const unsigned char *value = sqlite3_column_text(statement, column);
 	size_t length = value ? strnlen((const char *)value, size - 1) : 0;
@@ -158,6 +158,30 @@ void sql_text(sqlite3_stmt *statement, int column, char *text, size_t size)
 	if (length)
 		memcpy(text, value, length);
 	text[length] = 0;
+}
+
+int sql_take(sqlite3_stmt *statement, const char *format, ...)
+{
+	int result = sqlite3_step(statement), r = 0;
+	va_list args;
+
+	va_start(args, format);
+	for (int i = 0; result == SQLITE_ROW && r == 0 && format[i]; i++) {
+		if (format[i] == 'i') {
+			*va_arg(args, int64_t *) = sqlite3_column_int64(statement, i);
+		} else if (format[i] == 't') {
+			char *text = va_arg(args, char *);
+
+			copy_text(statement, i, text, va_arg(args, size_t));
+		} else {
+			r = copy_blob(statement, i, va_arg(args, struct blob *));
+		}
+	}
+	va_end(args);
+	if (r == 0 && result == SQLITE_DONE)
+		r = -ENOENT;
+	result = sql_done(statement, result);
+	return result < 0 ? result : r;
 }
 
 void blob_clear(struct blob *blob)

@@ -44,9 +44,12 @@ int sql_run(struct db *db, const char *sql, const char *format, ...);
 /* A question with one number for an answer; -ENOENT without a row. */
 int sql_number(struct db *db, int64_t *number, const char *sql, const char *format, ...);
 
-/* A column as a copy. */
-int sql_blob(sqlite3_stmt *statement, int column, struct blob *blob);
-void sql_text(sqlite3_stmt *statement, int column, char *text, size_t size);
+/*
+ * Steps STATEMENT once, copies its columns and resets it. FORMAT, a letter a column, says where to:
+ * `i` int64_t *, `t` char * and size_t, `b` struct blob * (the caller clears it, also after an
+ * error). -ENOENT without a row: nothing is copied.
+ */
+int sql_take(sqlite3_stmt *statement, const char *format, ...);
 
 /* SQLite's result code as a negative errno. */
 int sql_errno(int result);
