@@ -85,6 +85,7 @@ struct shared {
 	char init[4096];
 	uint64_t next_temporary;
 	uint32_t generation; /* how many stores there were */
+	bool older;          /* the store is an older copy of what was in use here */
 	/* the request that runs now; a store that finds one here again and again gives it up */
 	uint64_t running;
 	uint64_t answering; /* the request whose answer is, or was last, on its way to the kernel */

@@ -393,7 +393,9 @@ static int make_rows(struct store *store, struct content *content)
 
 	if (r == 0)
 		r = for_all(store, content, KIND_CA, add_profile_row);
-	return r == 0 ? db_overview(store->db, add_local_row, &rows) : r;
+	if (r == 0)
+		r = db_overview(store->db, add_local_row, &rows);
+	return r == 0 && store->shared->older ? content_addf(content, "# " OLDER "\n") : r;
 }
 
 int make_status_all(struct store *store, const struct node *node, struct content *content)
@@ -459,7 +461,8 @@ static int make_objects(struct store *store, struct content *content)
 	if (r == 0)
 		r = for_all(store, content, KIND_LOCAL, add_json);
 	if (r == 0)
-		r = content_addf(content, "]}\n");
+		r = content_addf(content, "]%s}\n",
+		                 store->shared->older ? ",\n\"notice\":\"" OLDER "\"" : "");
 	return r;
 }
 

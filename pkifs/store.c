@@ -318,6 +318,7 @@ static void stop(struct store *store)
 {
 	store->stopping = true;
 	store_commit(store);
+	older_note(store);
 	session_stop(store->session);
 	uv_stop(store->loop);
 }
@@ -367,6 +368,7 @@ static void second(uv_timer_t *timer)
 		jobs_run(store);
 	}
 	store_commit(store);
+	older_note(store);
 }
 
 static void hook_before(void *user)
@@ -499,6 +501,8 @@ static void forget_applied(struct store *store)
 void store_serve(struct store *store)
 {
 	forget_applied(store);
+	if (!store->shared->init_length)
+		older_check(store);
 	serve_requests(store);
 	jobs_start(store);
 	on_change_resume(store);

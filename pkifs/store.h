@@ -99,6 +99,17 @@ const struct key_table *config_table(enum kind kind);
 const struct key_table *request_table(enum kind kind);
 const char *kind_name(enum kind kind);
 
+/*
+ * older.c: tells whether the store is an older copy of the one that was in use here, once, before
+ * it serves; and keeps, every second, how new it is. `status` says OLDER as long as the mount
+ * lives.
+ */
+#define OLDER                                                                                      \
+	"this store is an older copy of the one that was last in use here: what was renewed or "   \
+	"revoked since is not known in it"
+void older_check(struct store *store);
+void older_note(struct store *store);
+
 /* A value of pkifs.conf as number. */
 long store_setting(const struct store *store, const char *name);
 

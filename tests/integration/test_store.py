@@ -3,6 +3,7 @@ a worker that was taken over."""
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import sqlite3
@@ -182,6 +183,30 @@ class Store(Test):
                 self.assertEqual(self.m.stop(), 0)
         print(f"{len(places)} bytes flipped: {refused} refused, {same} seen by nobody, {other} seen")
         self.assertGreater(refused, 0)
+
+    def test_attack_66_an_old_backup_put_back_is_found_out(self):
+        self.serves()
+        backup = self.store.read_bytes()
+        self.serves()  # the same once more: nothing was put back
+        self.m.start()
+        os.mkdir(self.m.point / "local/later")
+        newest = self.store.parent / "store.db.d/.newest"
+        before = newest.read_bytes()
+        self.assertTrue(until(lambda: newest.read_bytes() != before))
+        self.assertNotIn("older copy", self.m.read("status"))
+        self.m.stop()
+        self.store.write_bytes(backup)
+        self.m.start()
+        self.m.kill("store")  # its successor knows it too
+        self.assertIn("# this store is an older copy", self.m.read("status"))
+        self.assertIn("older copy", json.loads(self.m.read("status.json"))["notice"])
+        self.assertIn('"older-store"', self.m.read("events"))
+        self.assertIn("older copy", self.m.log.read_text())
+        self.assertTrue(until(lambda: newest.read_bytes() != before))
+        self.m.stop()
+        self.m.start()
+        self.assertNotIn("older copy", self.m.read("status"))
+        self.assertEqual(self.m.stop(), 0)
 
     def test_attack_66_a_sealed_key_in_another_row_is_found_out(self):
         rows = self.sql("SELECT id, object FROM key_pair ORDER BY id")
