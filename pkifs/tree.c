@@ -50,58 +50,6 @@ pid_t process_of(pid_t thread)
 	return process ? process : thread;
 }
 
-/*
- * A thread whose OPEN was answered ESTALE comes again, within the same open(2), with what the name
- * led to meanwhile; a second ESTALE would be the caller's error. If that has been replaced as well
- * (or was found by another thread, who looked for the same name before), it is shown what is
- * current. Without a LOOKUP in between (/dev/fd/N) it means this very version. A store may die in
- * between: all of it stands in the shared memory.
- */
-static struct refusal *refusal_of(struct shared *shared, pid_t thread)
-{
-	for (size_t i = 0; i < REFUSALS; i++)
-		if (shared->refusals[i].second && shared->refusals[i].thread == thread)
-			return &shared->refusals[i];
-	return NULL;
-}
-
-static void remember_refusal(struct shared *shared, pid_t thread, const struct node *node)
-{
-	struct refusal *refusal = refusal_of(shared, thread);
-
-	if (!refusal)
-		refusal = &shared->refusals[shared->next_refusal++ % REFUSALS];
-	*refusal = (struct refusal){ .thread = thread,
-		                     .ino = node_inode(node),
-		                     .object = node->object.id,
-		                     .second = this_second() };
-}
-
-/* Whether NODE is what came of the refused one. */
-static bool is_successor(const struct refusal *refusal, const struct node *node)
-{
-	return node->file == inode_file(refusal->ino) &&
-	       node->number > inode_number(refusal->ino) &&
-	       (!refusal->object || refusal->object == node->object.id);
-}
-
-/* Whether THREAD may open NODE, which is no longer current. *SHOWN: what it sees instead, or 0. */
-static bool may_open(struct store *store, pid_t thread, const struct node *node, uint64_t *shown)
-{
-	const struct refusal *refusal = refusal_of(store->shared, thread);
-	struct node now;
-
-	*shown = 0;
-	if (!refusal || !is_recent(refusal->second))
-		return false;
-	if (!refusal->looked)
-		return refusal->ino == node_inode(node);
-	if (!is_successor(refusal, node) || node_of(store, &node->object, node->file, &now) < 0)
-		return false;
-	*shown = node_inode(&now);
-	return true;
-}
-
 /* A node below FOLDER that is an object or a version: named by the store, not by a row. */
 static int lookup_row(struct store *store, const struct node *folder, const char *name,
                       struct node *node)
@@ -216,7 +164,6 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct store *store = req_store(req);
 	struct fuse_entry_param entry;
-	struct refusal *refusal;
 	struct node folder, node;
 	int r;
 
@@ -227,9 +174,7 @@ static void tree_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = node_entry(store, &node, &entry);
 	if (r == 0 && name[0] != '.')
 		show_replaced(fuse_req_ctx(req)->pid, &node, &entry);
-	refusal = refusal_of(store->shared, fuse_req_ctx(req)->pid);
-	if (refusal)
-		refusal->looked = true;
+	refusal_looked(store, fuse_req_ctx(req)->pid);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -512,18 +457,14 @@ static int node_to_open(struct store *store, fuse_req_t req, uint64_t ino, struc
 {
 	const struct open_file *again = open_file_again(store);
 	pid_t thread = fuse_req_ctx(req)->pid;
-	struct refusal *refusal;
 	int r = node_get(store, ino, node);
 
 	*shown = again ? again->shown : 0;
 	if (r == 0 && !again &&
-	    (key_is_gone(store, node) || (!node->current && !may_open(store, thread, node, shown))))
+	    (key_is_gone(store, node) ||
+	     (!node->current && !refusal_is_over(store, thread, node, shown))))
 		r = -ESTALE;
-	refusal = refusal_of(store->shared, thread);
-	if (r == -ESTALE)
-		remember_refusal(store->shared, thread, node);
-	else if (refusal)
-		refusal->second = 0;
+	refusal_note(store, thread, r == -ESTALE ? node : NULL);
 	return r;
 }
 

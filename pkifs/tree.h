@@ -25,7 +25,15 @@ double node_timeout(enum file file);
 /* The entry that LOOKUP, MKDIR and CREATE give. */
 int node_entry(struct store *store, const struct node *node, struct fuse_entry_param *entry);
 
-/* Open files. fi->fh is the index + 1. */
+/*
+ * refusal.c. NODE, which THREAD wants to open, was answered ESTALE, or (NULL) nothing was; the
+ * thread looked some name up; and whether it may open NODE, which is no longer current, because it
+ * came again: *SHOWN is what it sees instead, or 0.
+ */
+void refusal_note(struct store *store, pid_t thread, const struct node *node);
+void refusal_looked(struct store *store, pid_t thread);
+bool refusal_is_over(struct store *store, pid_t thread, const struct node *node, uint64_t *shown);
+
 /* The second it is now, for what is forgotten soon; and whether SECOND was a moment ago. */
 uint32_t this_second(void);
 bool is_recent(uint32_t second);
@@ -34,6 +42,7 @@ bool is_recent(uint32_t second);
 void row_fades(struct store *store, enum row_kind kind, int64_t row, int64_t object);
 void rows_fade(struct store *store);
 
+/* Open files: fi->fh is the index + 1. */
 /* What a predecessor opened for the request that is run again; else NULL. */
 struct open_file *open_file_again(struct store *store);
 struct open_file *open_file_add(struct store *store, fuse_req_t req, const struct node *node);
@@ -50,7 +59,7 @@ bool is_trusted(const struct store *store, uid_t uid);
 void open_file_count(struct store *store);
 /* Files that a predecessor had judged and did not come to drop. */
 void open_file_sweep(struct store *store);
-/* Of OPENs whose answer nobody got. */
+/* Of OPENs whose answer nobody got, or was an error. */
 void open_file_in_vain(uint64_t unique, void *store);
 
 /* The process that a thread id of a request belongs to. */
