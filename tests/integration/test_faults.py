@@ -8,27 +8,29 @@ import subprocess
 import unittest
 
 from harness import PATIENCE, Test, main, run, shell, until
+from scep import Ca
 
 
+@unittest.skipUnless(shutil.which("strace"), "strace is not installed")
 class Dying(Test):
     """What a close(2) has acknowledged is there after a kill at any write to the store's file."""
 
     def setUp(self):
         super().setUp()
-        if not shutil.which("strace"):
-            self.skipTest("strace is not installed")
         self.m = self.mount()
         os.mkdir(self.m.point / "ca/corp")
 
-    def kill_at(self, call, count, command):
-        """The command's result; the store dies at its COUNTth CALL meanwhile."""
-        store = self.m.children("store")[0]
+    def kill_at(self, call, count, command, role="store"):
+        """The command's result; each store (or ROLE) dies at its COUNTth CALL meanwhile."""
+        victims = [str(pid) for pid in self.m.children(role)]
         trace = subprocess.Popen(
-            ["strace", "-qq", "-p", str(store), "-o", "/dev/null", "-e", f"trace={call}", "-e",
-             f"inject={call}:signal=SIGKILL:when={count}"], stderr=subprocess.DEVNULL)
+            ["strace", "-qq", *(f"-p{pid}" for pid in victims), "-o", "/dev/null",
+             "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={count}"],
+            stderr=subprocess.DEVNULL)
         try:
-            status = pathlib.Path(f"/proc/{store}/status")
-            self.assertTrue(until(lambda: "TracerPid:\t0" not in status.read_text()))
+            for pid in victims:
+                status = pathlib.Path(f"/proc/{pid}/status")
+                self.assertTrue(until(lambda s=status: "TracerPid:\t0" not in s.read_text()))
             done = shell(command, cwd=self.m.point)
         finally:
             trace.terminate()
@@ -65,6 +67,21 @@ class Dying(Test):
             self.assertEqual((done.returncode, done.stderr), (0, ""), name)
             self.assertEqual(self.m.read("ca/corp/config"), name + "\n")
             self.assertFalse((self.m.point / "ca/corp/new").exists())
+
+    def test_a_signature_under_way(self):
+        """Another keys process makes it, and nobody is told that anything failed."""
+        os.rmdir(self.m.point / "ca/corp")
+        self.trusted_profile(self.m, Ca(self).url)
+        self.certificate_id(self.m)
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        died = 0
+        for count in range(1, 13):
+            keys = self.m.children("keys")
+            done = self.kill_at("recvmsg", count, "echo re-enroll > local/www/request; "
+                                "cat local/www/wait", "keys")
+            self.assertEqual((done.stdout, done.stderr), ("ok\n", ""), count)
+            died += self.m.children("keys") != keys
+        self.assertGreater(died, 5)
 
 
 class Renaming(Test):
