@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
 
@@ -81,6 +82,9 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version &&
 	    edition->version)
 		r = on_change_run(store, object, edition->version);
+	if (r == 0 && object->kind == KIND_CA && edition->certificate.length &&
+	    differs(&old.certificate, &edition->certificate))
+		r = auto_enroll_trusted(store, object->id);
 	edition_clear(&old);
 	return r;
 }

@@ -140,6 +140,7 @@ class Mount:
         self.point = self.folder / "pki"
         self.point.mkdir(exist_ok=True)
         self.options = options
+        self.conf = None  # its configuration: a file, or a folder with conf.d in it
         self.environment = {}  # what is added to the daemon's
         self.daemon = None
         self.log = self.folder / "log"
@@ -149,6 +150,7 @@ class Mount:
             self.daemon = subprocess.Popen(
                 [*self.under, self.programs / "pkifsd", "-f", "-s", self.folder / "store.db",
                  "-o", f"store-key={self.folder / 'store.key'}",
+                 *(["-c", self.conf] if self.conf else []),
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
                  self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
