@@ -126,14 +126,13 @@ static int ask(struct store *store, const struct object *object)
 	return r < 0 ? r : store_refusal(store, object, &err);
 }
 
-static int look_at_profile(struct store *store, const struct object *profile)
+/* One whose CA is another than the config knows fetches the right one beside it. */
+static int look_at_profile(struct store *store, const struct object *profile,
+                           const struct record *settings, const struct edition *edition)
 {
-	int trusted = is_trusted_profile(store, profile);
-
-	if (trusted < 0)
-		return trusted;
-	return trusted ? db_auto_enroll_set(store->db, profile->id, AUTO_ENROLL_TRIED)
-	               : ask(store, profile);
+	if (!edition->certificate.length || ca_expected(settings, edition) == -EINVAL)
+		return ask(store, profile);
+	return db_auto_enroll_set(store->db, profile->id, AUTO_ENROLL_TRIED);
 }
 
 static int look_at_local(struct store *store, const struct object *object,
@@ -155,6 +154,15 @@ static int look_at_local(struct store *store, const struct object *object,
 	return r < 0 ? r : db_auto_enroll_set(store->db, object->id, state);
 }
 
+/* What failed for a time may be mended: it is tried at once. What the CA is to decide waits. */
+static int hurry(struct store *store, struct request *request)
+{
+	if (request->state != REQUEST_WAITING || request->pending)
+		return 0;
+	request->next_attempt = 0;
+	return db_request_update(store->db, request);
+}
+
 static int look(struct store *store, const struct object *object)
 {
 	struct record *settings = NULL;
@@ -164,13 +172,15 @@ static int look(struct store *store, const struct object *object)
 
 	if (r == 0 && request_active(&request)) {
 		r = db_auto_enroll_set(store->db, object->id, AUTO_ENROLL_AFTER);
+		if (r == 0)
+			r = hurry(store, &request);
 	} else if (r == 0 || r == -ENOENT) {
 		r = store_settings(store, object, &settings);
 		if (r == 0)
 			r = db_edition_get(store->db, object->edition, &edition);
 		if (r == 0)
 			r = object->kind == KIND_CA
-			            ? look_at_profile(store, object)
+			            ? look_at_profile(store, object, settings, &edition)
 			            : look_at_local(store, object, settings, &edition);
 	}
 	record_free(settings);

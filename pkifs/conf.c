@@ -53,13 +53,17 @@ static int out_of_memory(struct error *err)
 /* Reads up to LIMIT bytes of PATH into BYTES (room for one more, a NUL). -EFBIG: there is more. */
 static int slurp(const char *path, char *bytes, size_t limit, size_t *length, bool *for_all)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r = 0; /* a FIFO blocks nobody */
 	struct stat file;
 	ssize_t got = 1;
 
 	if (fd < 0)
 		return -errno;
-	*for_all = fstat(fd, &file) == 0 && file.st_mode & S_IROTH;
+	if (fstat(fd, &file) < 0 || (!S_ISREG(file.st_mode) && !S_ISCHR(file.st_mode))) {
+		close(fd);
+		return -EINVAL;
+	}
+	*for_all = file.st_mode & S_IROTH;
 	for (*length = 0; got > 0 && *length <= limit; *length += got > 0 ? (size_t)got : 0)
 		got = read(fd, bytes + *length, limit + 1 - *length);
 	if (got < 0)

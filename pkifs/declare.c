@@ -143,7 +143,7 @@ int declare_take(struct store *store)
 const struct record *declared_defaults(const char *protocol)
 {
 	for (size_t i = 0; i < PROTOCOLS && d.defaults[i].keys; i++)
-		if (strcmp(d.defaults[i].protocol, protocol) == 0)
+		if (!protocol || strcmp(d.defaults[i].protocol, protocol) == 0)
 			return d.defaults[i].keys;
 	return NULL;
 }

@@ -32,7 +32,7 @@ int declared_hold(struct store *store, const struct object *object, const struct
 int declared_hold_line(struct store *store, const struct object *object, const struct key *key,
                        const char *value, struct error *err);
 
-/* What [auto-re-enrollment PROTOCOL] says; NULL: nothing. */
+/* What [auto-re-enrollment PROTOCOL] says (NULL: of any protocol); NULL: nothing. */
 const struct record *declared_defaults(const char *protocol);
 
 #endif

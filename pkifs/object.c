@@ -288,7 +288,7 @@ size_t key_readers_acl(struct store *store, const struct object *object, mode_t 
 	unsigned char *at = acl;
 	bool some = false;
 
-	if (store_config(store, object, &config) < 0)
+	if (store_settings(store, object, &config) < 0)
 		return 0;
 	at = put_entry(put16(put16(at, 2), 0), USER_OBJ, mode >> 6 & 7, nobody);
 	for (int groups = 0; groups < 2; groups++) { /* users first, as acl(5) wants them */

@@ -345,6 +345,18 @@ static int check_expected(const struct record *settings, X509 *ca, struct error 
 	return r;
 }
 
+int ca_expected(const struct record *settings, const struct edition *edition)
+{
+	STACK_OF(X509) *certificates = NULL;
+	int r = certificates_read(edition->certificate.data, edition->certificate.length, 1,
+	                          &certificates, NULL);
+
+	if (r == 0)
+		r = check_expected(settings, sk_X509_value(certificates, 0), NULL);
+	sk_X509_pop_free(certificates, X509_free);
+	return r;
+}
+
 /* What waits for confirmation: the CA first, then its RA certificates and issuers. */
 static int pending_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuers,
                           struct edition *edition)

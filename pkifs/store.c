@@ -114,6 +114,8 @@ static int add_defaults(struct store *store, const struct record *config, struct
 	struct object profile;
 	int r = 0;
 
+	if (!declared_defaults(NULL))
+		return 0;
 	if (!protocol && object_profile(store, config, &profile) == 0) {
 		r = store_config(store, &profile, &settings);
 		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;

@@ -95,7 +95,8 @@ int store_clock_floor(struct store *store, int64_t seconds);
 
 /* The object's config as a record (secrets in clear); the caller owns it. */
 int store_config(struct store *store, const struct object *object, struct record **config);
-/* The same with the default of each key that is not in it. */
+/* The same with the default of each key that is not in it, also of its protocol's
+ * [auto-re-enrollment]. */
 int store_settings(struct store *store, const struct object *object, struct record **settings);
 /* The same of a CONFIG that is not (yet) the object's. */
 int store_effective(struct store *store, const struct object *object, const struct record *config,
