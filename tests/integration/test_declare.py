@@ -294,6 +294,7 @@ class Reload(Declared):
         self.assertIn(reason, self.events(m, "conf-refused")[0]["reason"])
         self.assertEqual(m.read("local/www/config"), "key-size = 3072\n")
         self.assertFalse((m.point / "local/mail").exists())
+        self.assertEqual(m.status("local/www")["declared"], "key-size")
         m.kill("store")
         self.assertEqual(m.read("local/www/config"), "key-size = 3072\n")
 
