@@ -142,7 +142,7 @@ static int run_daemon(int argc, char **argv)
 	int r = read_arguments(argc, argv, &given);
 
 	if (r)
-		return r;
+		goto out;
 	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	r = conf_read(given.conf_path, given.conf_is_default, &given.conf, &err);
@@ -150,11 +150,13 @@ static int run_daemon(int argc, char **argv)
 		r = conf_set(given.conf, given.options[i], &err);
 	if (r < 0) {
 		fprintf(stderr, "pkifsd: %s\n", err.text);
-		return 1;
+		r = 1;
+		goto out;
 	}
 	if (!given.foreground)
 		go_background(&given);
 	r = supervise(&given);
+out:
 	record_free(given.conf);
 	for (int i = 0; i < given.option_count; i++)
 		free(given.options[i]);

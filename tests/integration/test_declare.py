@@ -219,8 +219,8 @@ class Precedence(Declared):
         for line in self.DECLARED.splitlines():
             self.assertEqual(line in text, not line.startswith(("#", "ca-p", "valid")), text)
         self.m.write("local/www/config", "")
-        self.assertEqual(sorted(self.m.read("local/www/config").splitlines()),
-                         sorted(set(text.splitlines()) - {"digest = sha384"}))
+        self.assertTrue(until(lambda: sorted(self.m.read("local/www/config").splitlines()) ==
+                              sorted(set(text.splitlines()) - {"digest = sha384"})))
 
     def test_it_is_not_removed(self):
         with self.assertRaises(OSError) as caught:
