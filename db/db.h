@@ -118,6 +118,29 @@ int db_config_set(struct db *db, int64_t object, const char *text, size_t length
                   int64_t *row);
 int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created, struct blob *text);
 
+/* What the files of the daemon declare of an object: lines of a config text. -ENOENT: nothing. */
+int db_declared_set(struct db *db, int64_t object, const char *text, size_t length);
+int db_declared_get(struct db *db, int64_t object, struct blob *text);
+int db_declared_remove(struct db *db, int64_t object);
+/* The first object above AFTER that is declared; -ENOENT behind the last. */
+int db_declared_next(struct db *db, int64_t after, int64_t *object);
+
+/* How far an object is with enrolling by itself. */
+enum auto_enroll {
+	AUTO_ENROLL_OFF,
+	AUTO_ENROLL_TRIED, /* with its config and its profile's as they are */
+	AUTO_ENROLL_DUE,   /* to be looked at */
+	AUTO_ENROLL_AFTER, /* to be looked at when the request under way has ended */
+};
+int db_auto_enroll_set(struct db *db, int64_t object, enum auto_enroll state);
+/* From one state to another; another one stays. */
+int db_auto_enroll_move(struct db *db, int64_t object, enum auto_enroll from, enum auto_enroll to);
+/* Those that name PROFILE and were tried are due; all certificate ids are. */
+int db_auto_enroll_profile(struct db *db, int64_t profile);
+int db_auto_enroll_all(struct db *db);
+/* The first object above AFTER that is due; -ENOENT behind the last. */
+int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object);
+
 /* Who names whom (`ca-profile`, `tls-ca`, …): what is named can't be removed. */
 int db_reference_clear(struct db *db, int64_t object);
 int db_reference_add(struct db *db, int64_t object, int64_t target);

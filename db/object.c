@@ -153,6 +153,70 @@ int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created,
 	return r < 0 ? r : sql_take(statement, "iib", object, created, text);
 }
 
+int db_declared_set(struct db *db, int64_t object, const char *text, size_t length)
+{
+	return sql_run(db, "INSERT OR REPLACE INTO declared VALUES (?,?)", "ib", object, text,
+	               length);
+}
+
+int db_declared_get(struct db *db, int64_t object, struct blob *text)
+{
+	sqlite3_stmt *statement;
+	int result, r;
+
+	r = sql_bind(db, &statement, "SELECT text FROM declared WHERE object=?", "i", object);
+	if (r < 0)
+		return r;
+	result = sqlite3_step(statement);
+	r = result == SQLITE_ROW ? sql_blob(statement, 0, text) : -ENOENT;
+	result = sql_done(statement, result);
+	return result < 0 ? result : r;
+}
+
+int db_declared_remove(struct db *db, int64_t object)
+{
+	return sql_run(db, "DELETE FROM declared WHERE object=?", "i", object);
+}
+
+int db_declared_next(struct db *db, int64_t after, int64_t *object)
+{
+	return sql_number(db, object,
+	                  "SELECT object FROM declared WHERE object>? ORDER BY object LIMIT 1", "i",
+	                  after);
+}
+
+int db_auto_enroll_set(struct db *db, int64_t object, enum auto_enroll state)
+{
+	return sql_run(db, "UPDATE object SET auto_enroll=?1 WHERE id=?2 AND auto_enroll<>?1", "ii",
+	               (int64_t)state, object);
+}
+
+int db_auto_enroll_move(struct db *db, int64_t object, enum auto_enroll from, enum auto_enroll to)
+{
+	return sql_run(db, "UPDATE object SET auto_enroll=? WHERE id=? AND auto_enroll=?", "iii",
+	               (int64_t)to, object, (int64_t)from);
+}
+
+int db_auto_enroll_profile(struct db *db, int64_t profile)
+{
+	return sql_run(db,
+	               "UPDATE object SET auto_enroll=2 WHERE auto_enroll=1 AND kind=2 AND id IN"
+	               " (SELECT object FROM reference WHERE target=?)",
+	               "i", profile);
+}
+
+int db_auto_enroll_all(struct db *db)
+{
+	return sql_run(db, "UPDATE object SET auto_enroll=2 WHERE kind=2", "");
+}
+
+int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object)
+{
+	return sql_number(db, object,
+	                  "SELECT id FROM object WHERE auto_enroll=2 AND id>? ORDER BY id LIMIT 1",
+	                  "i", after);
+}
+
 int db_reference_clear(struct db *db, int64_t object)
 {
 	return sql_run(db, "DELETE FROM reference WHERE object=?", "i", object);

@@ -66,6 +66,12 @@ static const char *const steps[] = {
 	"  WHERE state BETWEEN 1 AND 3;",
 	/* 3: versions stay for ever, their keys do not: what prunes must not look at them all */
 	"CREATE INDEX version_with_key ON version (object, number, key_pair) WHERE key_pair<>0;",
+	/* 4: what files declare of an object; which objects enroll by themselves */
+	"CREATE TABLE declared (object INTEGER PRIMARY KEY REFERENCES object ON DELETE CASCADE,"
+	"  text BLOB NOT NULL) STRICT;"
+	"ALTER TABLE object ADD COLUMN auto_enroll INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE object SET auto_enroll=2 WHERE kind=2;"
+	"CREATE INDEX object_to_enroll ON object (id) WHERE auto_enroll=2;",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)

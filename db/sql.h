@@ -7,7 +7,7 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 
-#define STATEMENTS 64
+#define STATEMENTS 128
 
 struct db {
 	sqlite3 *sqlite;

@@ -105,7 +105,7 @@ static int gather(struct store *store, const struct object *object,
 
 	r = db_edition_get(store->db, object->edition, &file->edition);
 	if (r == 0)
-		r = store_config(store, object, &file->config);
+		r = store_settings(store, object, &file->config);
 	if (r == 0)
 		r = gather_anchors(store, file, err);
 	if (r < 0 || !candidates->requested || !file->edition.version)

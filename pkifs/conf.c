@@ -1,33 +1,77 @@
 #include "pkifs/conf.h"
 
+#include "pkifs/keycheck.h"
 #include "pkifs/keytable.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
-#include <glob.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#define CONF_MAX  65536 /* bytes of a file */
-#define VALUE_MAX 4096  /* bytes of a value that stands in a file of its own */
+#define CONF_MAX     (1u << 20)  /* bytes of a file */
+#define VALUE_MAX    4096        /* bytes of a file that holds a value */
+#define SECTION_MAX  (64u << 10) /* bytes of a section: it becomes a config */
+#define DECLARED_MAX (4u << 20)  /* bytes of all: it is one message to the store */
+
+/* What a section declares. */
+static const struct section_kind {
+	const char *word;
+	const struct key_table *table;
+} kinds[] = {
+	{ "ca", &ca_config_keys },
+	{ "local", &local_config_keys },
+	{ CONF_DEFAULTS, &local_config_keys },
+};
+
+struct section {
+	struct section *next;
+	const struct section_kind *kind;
+	char *head; /* "local www" */
+	struct record *keys;
+};
+
+/* What was read so far. */
+struct reading {
+	struct record *conf;
+	struct section *sections, **last, *section; /* the one that goes on; NULL: the daemon's */
+	const char *path;
+	bool for_all; /* others may read the file */
+};
+
+static int out_of_memory(struct error *err)
+{
+	return error_set(err, -ENOMEM, "out of memory");
+}
 
 /* Reads up to LIMIT bytes of PATH into BYTES (room for one more, a NUL). -EFBIG: there is more. */
-static int slurp(const char *path, char *bytes, size_t limit, size_t *length)
+static int slurp(const char *path, char *bytes, size_t limit, size_t *length, bool *for_all)
 {
-	FILE *file = fopen(path, "re");
-	int r = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r = 0; /* a FIFO blocks nobody */
+	struct stat file;
+	ssize_t got = 1;
 
-	if (!file)
+	if (fd < 0)
 		return -errno;
-	*length = fread(bytes, 1, limit, file);
-	if (ferror(file))
-		r = errno ? -errno : -EIO;
-	else if (fgetc(file) != EOF)
+	if (fstat(fd, &file) < 0 || (!S_ISREG(file.st_mode) && !S_ISCHR(file.st_mode))) {
+		close(fd);
+		return -EINVAL;
+	}
+	*for_all = file.st_mode & S_IROTH;
+	for (*length = 0; got > 0 && *length <= limit; *length += got > 0 ? (size_t)got : 0)
+		got = read(fd, bytes + *length, limit + 1 - *length);
+	if (got < 0)
+		r = -errno;
+	else if (*length > limit)
 		r = -EFBIG;
-	bytes[*length] = 0;
-	fclose(file);
+	close(fd);
+	bytes[*length <= limit ? *length : limit] = 0;
 	return r;
 }
 
@@ -49,57 +93,76 @@ static int credential_path(const char *name, char *path, struct error *err)
 	return 0;
 }
 
+static bool begins(const char *value, const char *word)
+{
+	return strncmp(value, word, strlen(word)) == 0;
+}
+
+static bool is_reference(const char *value)
+{
+	return begins(value, "@file:") || begins(value, "@credential:");
+}
+
 /* Puts the first line of the file that VALUE names into TEXT (room for VALUE_MAX + 1). */
-static int read_reference(const char *value, char *text, struct error *err)
+static int read_reference(struct record *conf, const struct key *key, const char *value, char *text,
+                          struct error *err)
 {
 	char credential[PATH_MAX];
 	const char *path = value + strlen("@file:");
+	bool for_all = false;
 	size_t length;
 	int r;
 
-	if (strncmp(value, "@credential:", strlen("@credential:")) == 0) {
+	if (begins(value, "@credential:")) {
 		r = credential_path(value + strlen("@credential:"), credential, err);
 		if (r < 0)
 			return r;
 		path = credential;
 	}
-	r = slurp(path, text, VALUE_MAX, &length);
+	if (*path != '/') /* the daemon's own folder is another one than its starter's */
+		return error_set(err, -EINVAL, "%s does not begin with a /", value);
+	r = slurp(path, text, VALUE_MAX, &length, &for_all);
+	if (r == -EFBIG)
+		return error_set(err, r, "%s has more than %d bytes", value, VALUE_MAX);
 	if (r < 0)
 		return error_set(err, r, "%s: %s", value, strerror(-r));
+	if (strlen(text) != length)
+		return error_set(err, -EINVAL, "%s has a NUL byte in it", value);
 	text[strcspn(text, "\r\n")] = 0;
+	if (for_all && (key->flags & KEY_SECRET))
+		record_addf(conf, CONF_WARNING, "%s holds %s and can be read by all: chmod o-r %s",
+		            path, key->name, path);
 	return 0;
 }
 
-static bool is_reference(const char *value)
+/* Checks one setting of TABLE and puts it into TO; what is to be said about it into CONF. */
+static int set(struct record *conf, const struct key_table *table, struct record *to,
+               const char *name, const char *value, struct error *err)
 {
-	return strncmp(value, "@file:", strlen("@file:")) == 0 ||
-	       strncmp(value, "@credential:", strlen("@credential:")) == 0;
-}
-
-/* Checks one setting and puts it into CONF. */
-static int set(struct record *conf, const char *key, const char *value, struct error *err)
-{
+	const struct key *key = key_find(table, name);
 	char text[VALUE_MAX + 1];
 	struct record *one = record_new();
-	int r = 0;
+	int r = one ? 0 : out_of_memory(err);
 
-	if (!one)
-		return error_set(err, -ENOMEM, "out of memory");
-	if (is_reference(value)) {
-		r = read_reference(value, text, err);
+	if (r == 0 && key && is_reference(value)) {
+		r = read_reference(conf, key, value, text, err);
 		value = text;
 	}
-	if (r == 0)
-		record_add(one, key, value);
-	if (r == 0 && record_failed(one))
-		r = error_set(err, -ENOMEM, "out of memory");
-	if (r == 0)
-		r = key_check_record(&daemon_keys, one, err);
 	if (r == 0) {
-		record_remove(conf, key);
-		record_append(conf, one);
-		if (record_failed(conf))
-			r = error_set(err, -ENOMEM, "out of memory");
+		record_add(one, key ? key->name : name, value);
+		r = record_failed(one) ? out_of_memory(err) : key_check_record(table, one, err);
+	}
+	if (r == 0 && (key->flags & KEY_SECRET) && strcmp(value, "***") == 0)
+		r = error_set(err, -EINVAL, "%s = *** is how a secret is shown, not its value",
+		              name);
+	if (r == 0) {
+		if (!(key->flags & KEY_REPEATS))
+			record_remove(to, key->name);
+		record_append(to, one);
+		if (record_failed(to))
+			r = out_of_memory(err);
+		else if (key->flags & KEY_REPEATS)
+			r = key_check_record(table, to, err); /* how often it stands */
 	}
 	if (value == text)
 		OPENSSL_cleanse(text, sizeof text);
@@ -107,91 +170,309 @@ static int set(struct record *conf, const char *key, const char *value, struct e
 	return r;
 }
 
-static int set_line(struct record *conf, const char *line, size_t length, unsigned number,
-                    struct error *err)
+/* The section of KIND and HEAD, made where it is new; NULL: no memory. */
+static struct section *section_get(struct reading *reading, const struct section_kind *kind,
+                                   const char *head)
 {
-	char *key = NULL, *value = NULL;
-	size_t blanks = 0;
+	struct section *section = reading->sections;
+
+	while (section && strcmp(section->head, head) != 0)
+		section = section->next;
+	if (section)
+		return section;
+	section = calloc(1, sizeof *section);
+	if (!section)
+		return NULL;
+	*section = (struct section){ .kind = kind, .head = strdup(head), .keys = record_new() };
+	*reading->last = section;
+	reading->last = &section->next;
+	return section->head && section->keys ? section : NULL;
+}
+
+static void sections_free(struct section *section)
+{
+	while (section) {
+		struct section *next = section->next;
+
+		record_free(section->keys);
+		free(section->head);
+		free(section);
+		section = next;
+	}
+}
+
+static bool is_protocol(const char *name)
+{
+	const struct key *key = key_find(&ca_config_keys, "protocol");
+
+	return key->check(key, name, NULL) == 0;
+}
+
+static int check_head(const struct section_kind *kind, const char *word, const char *name,
+                      struct error *err)
+{
+	if (strcmp(word, "ipsec") == 0)
+		return error_set(err, -EINVAL,
+		                 "[ipsec %s]: tunnels are not supported by this version of pkifs",
+		                 name);
+	if (!kind)
+		return error_set(err, -EINVAL,
+		                 "[%s]: there are sections [ca NAME], [local NAME] and "
+		                 "[" CONF_DEFAULTS " PROTOCOL]",
+		                 word);
+	if (strcmp(word, CONF_DEFAULTS) == 0)
+		return is_protocol(name) ? 0
+		                         : error_set(err, -EINVAL,
+		                                     "[%s %s]: a protocol is scep, cmpv2, acme or "
+		                                     "est",
+		                                     word, name);
+	return object_name_is_legal(name)
+	               ? 0
+	               : error_set(err, -EINVAL,
+	                           "[%s %s]: a name is 1 to 64 letters, digits, \".\", \"_\" or "
+	                           "\"-\", and begins with a letter, a digit or \"_\"",
+	                           word, name);
+}
+
+/* "[local www]", LENGTH bytes: the section goes on from here. */
+static int open_section(struct reading *reading, const char *line, size_t length, struct error *err)
+{
+	const struct section_kind *kind = NULL;
+	char text[200], head[sizeof text], *word = text, *name;
 	int r;
 
-	while (blanks < length && (line[blanks] == ' ' || line[blanks] == '\t'))
-		blanks++;
-	if (blanks < length && line[blanks] == '[')
-		return error_set(err, -EINVAL,
-		                 "line %u: objects can't be declared in this file yet; make them "
-		                 "under the mount point (mkdir ca/NAME) instead of in sections",
-		                 number);
-	r = record_parse_line(line, length, number, &key, &value, err);
-	if (r > 0) {
-		struct error reason = { 0 };
+	if (length < 2 || line[length - 1] != ']')
+		return error_set(err, -EINVAL, "a section is [KIND NAME], alone in its line");
+	if (length - 2 >= sizeof text || memchr(line, 0, length))
+		return error_set(err, -EINVAL, "the name of a section has up to 64 characters");
+	memcpy(text, line + 1, length - 2);
+	text[length - 2] = 0;
+	word += strspn(word, " \t");
+	name = word + strcspn(word, " \t");
+	if (*name)
+		*name++ = 0;
+	name += strspn(name, " \t");
+	for (char *end = name + strlen(name); end > name && strchr(" \t", end[-1]);)
+		*--end = 0;
+	for (size_t i = 0; i < COUNT(kinds); i++)
+		if (strcmp(kinds[i].word, word) == 0)
+			kind = &kinds[i];
+	r = check_head(kind, word, name, err);
+	if (r < 0)
+		return r;
+	snprintf(head, sizeof head, "%s %s", word, name);
+	reading->section = section_get(reading, kind, head);
+	return reading->section ? 0 : out_of_memory(err);
+}
 
-		r = set(conf, key, value, &reason);
-		if (r < 0)
-			error_set(err, r, "line %u: %s", number, reason.text);
-		free(key);
-		free(value);
+/* A key that the other parts of the file know is not just unknown. */
+static int check_place(const struct section *section, const char *name, struct error *err)
+{
+	static const struct {
+		const char *words;
+		const struct key_table *table;
+	} places[] = {
+		{ "stands before the first section", &daemon_keys },
+		{ "belongs into a section [ca NAME]", &ca_config_keys },
+		{ "belongs into a section [local NAME]", &local_config_keys },
+	};
+	const struct key_table *here = section ? section->kind->table : &daemon_keys;
+
+	for (size_t i = 0; !key_find(here, name) && i < COUNT(places); i++)
+		if (key_find(places[i].table, name))
+			return error_set(err, -EINVAL, "%s %s", name, places[i].words);
+	return 0;
+}
+
+/* What no two certificate ids have in common cannot be the default of all. */
+static int check_default(const char *name, struct error *err)
+{
+	static const char *const own[] = { "protocol", "subject", "domain-name", "ip-address",
+		                           "email" };
+	const struct key *key = key_find(&local_config_keys, name);
+	bool is_own = key && (key->flags & (KEY_CA | KEY_LOCAL));
+
+	for (size_t i = 0; i < COUNT(own); i++)
+		is_own = is_own || strcmp(own[i], name) == 0;
+	return is_own ? error_set(err, -EINVAL,
+	                          "%s is each certificate id's own: it belongs into a section "
+	                          "[local NAME]",
+	                          name)
+	              : 0;
+}
+
+static int set_key(struct reading *reading, const char *name, const char *value, struct error *err)
+{
+	struct section *section = reading->section;
+	const struct key *key;
+	int r = check_place(section, name, err);
+
+	if (r == 0 && section && strcmp(section->kind->word, CONF_DEFAULTS) == 0)
+		r = check_default(name, err);
+	if (r == 0)
+		r = set(reading->conf, section ? section->kind->table : &daemon_keys,
+		        section ? section->keys : reading->conf, name, value, err);
+	if (r < 0 || !section || !reading->for_all || is_reference(value))
+		return r;
+	key = key_find(section->kind->table, name);
+	if (key->flags & KEY_SECRET) {
+		record_addf(reading->conf, CONF_WARNING,
+		            "%s holds %s and can be read by all: chmod o-r %s, or keep it in a "
+		            "file of its own (%s = @file:PATH)",
+		            reading->path, key->name, reading->path, key->name);
+		reading->for_all = false; /* said once */
 	}
+	return 0;
+}
+
+static int read_line(struct reading *reading, const char *line, size_t length, unsigned number,
+                     struct error *err)
+{
+	struct error reason = { 0 };
+	char *key = NULL, *value = NULL;
+	int r;
+
+	while (length && isspace((unsigned char)*line)) {
+		line++;
+		length--;
+	}
+	while (length && isspace((unsigned char)line[length - 1]))
+		length--;
+	if (length && *line == '[') {
+		r = open_section(reading, line, length, &reason);
+	} else {
+		r = record_parse_line(line, length, number, &key, &value, err);
+		if (r <= 0)
+			return r;
+		r = set_key(reading, key, value, &reason);
+		OPENSSL_cleanse(value, strlen(value));
+	}
+	if (r < 0)
+		error_set(err, r, "line %u: %s", number, reason.text);
+	free(key);
+	free(value);
 	return r;
 }
 
-static int read_file(const char *path, struct record *conf, struct error *err)
+static int read_file(struct reading *reading, const char *path, struct error *err)
 {
-	char *text = malloc(CONF_MAX + 1), *at = text;
+	char *text = OPENSSL_malloc(CONF_MAX + 1), *at = text;
 	struct error reason = { 0 };
 	unsigned number = 0;
 	size_t left = 0;
-	int r = text ? slurp(path, text, CONF_MAX, &left) : -ENOMEM;
+	int r = text ? slurp(path, text, CONF_MAX, &left, &reading->for_all) : -ENOMEM;
 
-	if (r < 0)
+	if (r == -EFBIG)
+		error_set(&reason, r, "the file has more than %u bytes", CONF_MAX);
+	else if (r < 0)
 		error_set(&reason, r, "%s", strerror(-r));
-	while (r == 0 && left) {
+	reading->path = path;
+	reading->section = NULL;
+	while (r >= 0 && left) {
 		char *newline = memchr(at, '\n', left);
 		size_t line = newline ? (size_t)(newline - at) : left;
 
-		r = set_line(conf, at, line, ++number, &reason);
+		r = read_line(reading, at, line, ++number, &reason);
 		line += newline ? 1 : 0;
 		at += line;
 		left -= line;
 	}
-	free(text);
+	OPENSSL_clear_free(text, CONF_MAX + 1);
 	return r < 0 ? error_set(err, r, "%s: %s", path, reason.text) : 0;
 }
 
-/* The files conf.d/NAME.conf beside PATH. */
-static int read_folder(const char *path, struct record *conf, struct error *err)
+static int is_conf(const struct dirent *entry)
+{
+	size_t length = strlen(entry->d_name);
+
+	return *entry->d_name != '.' && length > 5 &&
+	       strcmp(entry->d_name + length - 5, ".conf") == 0;
+}
+
+static int by_name(const struct dirent **one, const struct dirent **other)
+{
+	return strcmp((*one)->d_name, (*other)->d_name);
+}
+
+/* The files NAME.conf of the folder conf.d beside PATH. */
+static int read_folder(struct reading *reading, const char *path, struct error *err)
 {
 	const char *slash = strrchr(path, '/');
-	int folder = slash ? (int)(slash + 1 - path) : 0, r = 0;
-	char pattern[PATH_MAX];
-	glob_t found = { 0 };
+	int beside = slash ? (int)(slash + 1 - path) : 0, count, r = 0;
+	char folder[PATH_MAX], file[PATH_MAX + 256];
+	struct dirent **found = NULL;
 
-	if (snprintf(pattern, sizeof pattern, "%.*sconf.d/*.conf", folder, path) >= PATH_MAX)
+	if (snprintf(folder, sizeof folder, "%.*sconf.d", beside, path) >= PATH_MAX)
 		return 0;
-	if (glob(pattern, 0, NULL, &found) == 0)
-		for (size_t i = 0; r == 0 && i < found.gl_pathc; i++)
-			r = read_file(found.gl_pathv[i], conf, err);
-	globfree(&found);
+	count = scandir(folder, &found, is_conf, by_name);
+	if (count < 0 && errno != ENOENT)
+		return error_set(err, -errno, "%s: %s", folder, strerror(errno));
+	for (int i = 0; i < count; i++) {
+		snprintf(file, sizeof file, "%s/%s", folder, found[i]->d_name);
+		if (r == 0)
+			r = read_file(reading, file, err);
+		free(found[i]);
+	}
+	free(found);
+	return r;
+}
+
+/* The sections, each as one field. */
+static int put_sections(const struct section *section, struct record *conf, struct error *err)
+{
+	size_t all = 0;
+	int r = 0;
+
+	for (; r == 0 && section; section = section->next) {
+		char head[200], *text = NULL;
+		int head_length = snprintf(head, sizeof head, "%s\n", section->head);
+		size_t length = 0;
+
+		r = key_merge(section->kind->table, head, (size_t)head_length, section->keys, &text,
+		              &length, err);
+		all += length;
+		if (r == 0 && length > SECTION_MAX)
+			r = error_set(err, -EFBIG, "[%s] has more than %u bytes", section->head,
+			              SECTION_MAX);
+		else if (r == 0 && all > DECLARED_MAX)
+			r = error_set(err, -EFBIG, "all sections together have more than %u bytes",
+			              DECLARED_MAX);
+		if (r == 0)
+			record_add_bytes(conf, CONF_DECLARED, text, length);
+		OPENSSL_clear_free(text, text ? length + 1 : 0);
+	}
 	return r;
 }
 
 int conf_read(const char *path, bool is_default, struct record **conf, struct error *err)
 {
-	struct record *new = record_new();
+	struct reading reading = { .conf = record_new(), .last = &reading.sections };
+	char file[PATH_MAX];
+	struct stat folder;
 	int r;
 
-	if (!new)
-		return error_set(err, -ENOMEM, "out of memory");
-	r = read_file(path, new, err);
-	if (r == -ENOENT && is_default)
-		r = 0;
+	if (!reading.conf)
+		return out_of_memory(err);
+	if (stat(path, &folder) == 0 && S_ISDIR(folder.st_mode) &&
+	    snprintf(file, sizeof file, "%s/pkifs.conf", path) < PATH_MAX) {
+		path = file;
+		is_default = true;
+	}
+	r = is_default && access(path, F_OK) < 0 && errno == ENOENT
+	            ? 0
+	            : read_file(&reading, path, err);
 	if (r == 0 && is_default)
-		r = read_folder(path, new, err);
-	if (r < 0)
-		goto out;
-	*conf = new;
-	new = NULL;
-out:
-	record_free(new);
+		r = read_folder(&reading, path, err);
+	if (r == 0)
+		r = put_sections(reading.sections, reading.conf, err);
+	if (r == 0 && record_failed(reading.conf))
+		r = out_of_memory(err);
+	if (r == 0) {
+		*conf = reading.conf;
+		reading.conf = NULL;
+	}
+	sections_free(reading.sections);
+	record_free(reading.conf);
 	return r;
 }
 
@@ -205,8 +486,8 @@ int conf_set(struct record *conf, const char *assignment, struct error *err)
 		return error_set(err, -EINVAL, "\"%.80s\" is not KEY=VALUE", assignment);
 	key = strndup(assignment, (size_t)(equals - assignment));
 	if (!key)
-		return error_set(err, -ENOMEM, "out of memory");
-	r = set(conf, key, equals + 1, err);
+		return out_of_memory(err);
+	r = set(conf, &daemon_keys, conf, key, equals + 1, err);
 	free(key);
 	return r;
 }

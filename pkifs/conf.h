@@ -1,6 +1,6 @@
 /*
- * pkifs.conf: the daemon's own settings (table daemon_keys). A value is read by
- * key_value(&daemon_keys, conf, NAME), which knows the defaults.
+ * pkifs.conf: the daemon's own settings (table daemon_keys), and after them sections that declare
+ * objects. A setting is read by key_value(&daemon_keys, conf, NAME), which knows the defaults.
  */
 #ifndef PKIFS_CONF_H
 #define PKIFS_CONF_H
@@ -8,11 +8,22 @@
 #include "common/record.h"
 
 /*
- * Reads the file PATH. With IS_DEFAULT (nobody named it) a missing file is an empty one, and the
- * files conf.d/NAME.conf beside it follow in the order of their names; later wins. `@file:PATH`
- * and `@credential:NAME` (systemd) stand for the first line of that file. Sections, which declare
- * objects, are refused. The caller owns *CONF (record_free). 0, or a negative errno with a
- * sentence that names file and line.
+ * Fields of the record that are no settings. CONF_DECLARED (repeats): a section, its head
+ * ("local www") in the first line, then its keys as lines of a config text, each object once.
+ * CONF_WARNING (repeats): a sentence for the log.
+ */
+#define CONF_DECLARED "declared"
+#define CONF_WARNING  "warning"
+
+/* The head of a section of defaults, before the protocol's name. */
+#define CONF_DEFAULTS "auto-re-enrollment"
+
+/*
+ * Reads the file PATH. With IS_DEFAULT (nobody named it) a missing one is empty, and the files
+ * conf.d/NAME.conf beside it follow in the order of their names; a folder PATH is read as that of
+ * the default file. Later wins, and adds to a key that may repeat. `@file:PATH` and
+ * `@credential:NAME` (systemd) stand for the first line of that file. The caller owns *CONF
+ * (record_free). 0, or a negative errno with a sentence that names file and line.
  */
 int conf_read(const char *path, bool is_default, struct record **conf, struct error *err);
 

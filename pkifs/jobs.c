@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/standing.h"
@@ -512,6 +513,7 @@ void jobs_run(struct store *store)
 		if (round && last >= first)
 			break;
 	}
+	auto_enroll_run(store); /* what it asks for begins when that is durable */
 }
 
 void jobs_start(struct store *store)
@@ -550,7 +552,9 @@ int jobs_cancel(struct store *store, const struct object *object, struct error *
 		r = error_set(err, -EINVAL, "there is no request under way: the last one is %s",
 		              request_state_name(standing.request.state));
 	} else {
-		r = standing_finish(store, &standing, REQUEST_FAILED, "cancelled");
+		r = auto_enroll_ended(store, object->id, true);
+		if (r == 0)
+			r = standing_finish(store, &standing, REQUEST_FAILED, "cancelled");
 		if (r == 0)
 			r = jobs_forget(store, object->id);
 	}

@@ -138,6 +138,16 @@ int key_check_record(const struct key_table *table, const struct record *record,
 	return 0;
 }
 
+bool key_stands(const struct key_table *table, const struct record *record, const char *name)
+{
+	const struct key *key = key_find(table, name);
+
+	for (size_t i = 0; i < record_count(record); i++)
+		if (key_find(table, record_field(record, i)->key) == key)
+			return key != NULL;
+	return false;
+}
+
 const char *key_value(const struct key_table *table, const struct record *record, const char *name)
 {
 	const struct key *key = key_find(table, name);
@@ -403,16 +413,6 @@ int key_restore(const struct key_table *table, const char *text, size_t length,
 	return 0;
 }
 
-/* True when CHANGES has a field of KEY, however it is spelled. */
-static bool is_changed(const struct key_table *table, const struct record *changes,
-                       const struct key *key)
-{
-	for (size_t i = 0; i < record_count(changes); i++)
-		if (key_find(table, record_field(changes, i)->key) == key)
-			return true;
-	return false;
-}
-
 /* All fields of KEY in CHANGES as lines. */
 static void text_add_fields(struct text *text, const struct key_table *table,
                             const struct record *changes, const struct key *key)
@@ -427,14 +427,14 @@ static void text_add_fields(struct text *text, const struct key_table *table,
 		if (key_find(table, field->key) != key)
 			continue;
 		last = field;
-		if (!(key->flags & KEY_REPEATS))
+		if (!(key->flags & KEY_REPEATS) || !*field->value)
 			continue;
 		text_add(text, key->name, strlen(key->name));
 		text_add(text, " = ", 3);
 		text_add_value(text, field->value);
 		text_add(text, "\n", 1);
 	}
-	if (last && !(key->flags & KEY_REPEATS)) {
+	if (last && *last->value && !(key->flags & KEY_REPEATS)) {
 		text_add(text, key->name, strlen(key->name));
 		text_add(text, " = ", 3);
 		text_add_value(text, last->value);
@@ -453,7 +453,7 @@ int key_merge(const struct key_table *table, const char *text, size_t length,
 	while (next_line(table, &text, &length, &line)) {
 		size_t row = line.key ? (size_t)(line.key - table->keys) : 0;
 
-		if (!line.key || !is_changed(table, changes, line.key))
+		if (!line.key || !key_stands(table, changes, line.key->name))
 			text_add(&new, line.bytes, line.length);
 		else if (!written[row])
 			text_add_fields(&new, table, changes, line.key);
@@ -461,7 +461,7 @@ int key_merge(const struct key_table *table, const char *text, size_t length,
 			written[row] = true;
 	}
 	for (size_t i = 0; i < table->count; i++)
-		if (!written[i] && is_changed(table, changes, &table->keys[i]))
+		if (!written[i] && key_stands(table, changes, table->keys[i].name))
 			text_add_fields(&new, table, changes, &table->keys[i]);
 	if (text_take(&new, out, out_length) < 0)
 		return error_set(err, -ENOMEM, "out of memory");

@@ -48,6 +48,9 @@ int key_check_field(const struct key_table *table, const struct field *field, st
 /* Every field of RECORD, and how often each stands. 0 or -EINVAL. */
 int key_check_record(const struct key_table *table, const struct record *record, struct error *err);
 
+/* Whether RECORD has the key NAME, however it is spelled. */
+bool key_stands(const struct key_table *table, const struct record *record, const char *name);
+
 /* The last value of NAME in RECORD, or its default; NULL when it has neither. */
 const char *key_value(const struct key_table *table, const struct record *record, const char *name);
 
@@ -72,8 +75,8 @@ int key_restore(const struct key_table *table, const char *text, size_t length,
 
 /*
  * TEXT with the lines of every key in CHANGES replaced by CHANGES' own fields (where the key
- * stood, else at the end): how the keys that stand in a request are saved with the config.
- * The caller frees *OUT as above.
+ * stood, else at the end; one with an empty value takes its key out): how the keys that stand in
+ * a request, or are declared, are saved with the config. The caller frees *OUT as above.
  */
 int key_merge(const struct key_table *table, const char *text, size_t length,
               const struct record *changes, char **out, size_t *out_length, struct error *err);

@@ -31,18 +31,16 @@ static void usage(FILE *out)
 	      out);
 }
 
-static int absolute(const char *key, const char *path, char ***options, int *count)
+/* BEFORE and PATH as it is seen from anywhere, for free; NULL: no memory. */
+static char *absolute(const char *before, const char *path)
 {
-	char folder[4096], *option = NULL;
+	char folder[4096], *text = NULL;
+	bool relative = *path != '/' && getcwd(folder, sizeof folder);
 
-	if (*path == '/' || !getcwd(folder, sizeof folder)) {
-		if (asprintf(&option, "%s=%s", key, path) < 0)
-			return -ENOMEM;
-	} else if (asprintf(&option, "%s=%s/%s", key, folder, path) < 0) {
-		return -ENOMEM;
-	}
-	(*options)[(*count)++] = option;
-	return 0;
+	return asprintf(&text, "%s%s%s%s", before, relative ? folder : "", relative ? "/" : "",
+	                path) < 0
+	               ? NULL
+	               : text;
 }
 
 /* 0, or the exit code with a message printed. */
@@ -50,7 +48,7 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 {
 	int option;
 
-	given->conf_path = DEFAULT_CONF;
+	given->conf_path = strdup(DEFAULT_CONF);
 	given->conf_is_default = true;
 	given->options = calloc((size_t)argc + 1, sizeof *given->options);
 	while (given->options && (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
@@ -62,11 +60,12 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 			given->debug = true;
 			break;
 		case 'c':
-			given->conf_path = optarg;
+			free(given->conf_path);
+			given->conf_path = absolute("", optarg);
 			given->conf_is_default = false;
 			break;
 		case 's':
-			absolute("store", optarg, &given->options, &given->option_count);
+			given->options[given->option_count++] = absolute("store=", optarg);
 			break;
 		case 'o':
 			given->options[given->option_count++] = strdup(optarg);
@@ -82,7 +81,7 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 			return 2;
 		}
 	}
-	if (!given->options || argc - optind > 1) {
+	if (!given->options || !given->conf_path || argc - optind > 1) {
 		usage(stderr);
 		return 2;
 	}
@@ -91,8 +90,13 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 
 		while (length > 1 && argv[optind][length - 1] == '/')
 			argv[optind][--length] = 0;
-		absolute("mount-point", argv[optind], &given->options, &given->option_count);
+		given->options[given->option_count++] = absolute("mount-point=", argv[optind]);
 	}
+	for (int i = 0; i < given->option_count; i++)
+		if (!given->options[i]) {
+			perror("pkifsd");
+			return 1;
+		}
 	return 0;
 }
 
@@ -138,7 +142,7 @@ static int run_daemon(int argc, char **argv)
 	int r = read_arguments(argc, argv, &given);
 
 	if (r)
-		return r;
+		goto out;
 	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	r = conf_read(given.conf_path, given.conf_is_default, &given.conf, &err);
@@ -146,15 +150,18 @@ static int run_daemon(int argc, char **argv)
 		r = conf_set(given.conf, given.options[i], &err);
 	if (r < 0) {
 		fprintf(stderr, "pkifsd: %s\n", err.text);
-		return 1;
+		r = 1;
+		goto out;
 	}
 	if (!given.foreground)
 		go_background(&given);
 	r = supervise(&given);
+out:
 	record_free(given.conf);
 	for (int i = 0; i < given.option_count; i++)
 		free(given.options[i]);
 	free(given.options);
+	free(given.conf_path);
 	return r;
 }
 

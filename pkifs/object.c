@@ -1,5 +1,7 @@
 #include "pkifs/object.h"
 
+#include "pkifs/autoenroll.h"
+#include "pkifs/declare.h"
 #include "pkifs/jobs.h"
 #include "pkifs/tree.h"
 
@@ -35,9 +37,17 @@ int object_create(struct store *store, enum kind kind, const char *name, uid_t u
 
 int object_remove(struct store *store, const struct object *object, struct error *err)
 {
+	struct blob declared = { 0 };
 	struct object by;
-	int r = db_reference_find(store->db, object->id, &by);
+	int r = db_declared_get(store->db, object->id, &declared);
 
+	blob_clear(&declared);
+	if (r == 0)
+		return error_set(err, -EBUSY,
+		                 "%s %s is declared in pkifs.conf: take it out there, then send "
+		                 "pkifsd SIGHUP",
+		                 kind_name(object->kind), object->name);
+	r = db_reference_find(store->db, object->id, &by);
 	if (r == 0)
 		return error_set(err, -EBUSY, "%s %s is in use by %s %s", kind_name(object->kind),
 		                 object->name, kind_name(by.kind), by.name);
@@ -135,7 +145,34 @@ static int keep_config(struct store *store, const struct object *object, const c
 		             row_is_open, store);
 	if (r == 0)
 		r = jobs_reconfigured(store, object, config);
+	if (r == 0)
+		r = auto_enroll_reconfigured(store, object->id);
 	return r < 0 ? r : store_event(store, object, "config", NULL);
+}
+
+/* TEXT, read as CONFIG, does not contradict what is declared; what it leaves out of it is added. */
+static int keep_declared(struct store *store, const struct object *object, char **text,
+                         size_t *length, struct record **config, struct error *err)
+{
+	const struct key_table *table = config_table(object->kind);
+	struct record *missing = NULL;
+	char *whole = NULL;
+	size_t whole_length = 0;
+	int r = declared_hold(store, object, *config, &missing, err);
+
+	if (r == 0 && record_count(missing)) {
+		r = key_merge(table, *text, *length, missing, &whole, &whole_length, err);
+		if (r == 0) {
+			OPENSSL_clear_free(*text, *length + 1);
+			record_free(*config);
+			*text = whole;
+			*length = whole_length;
+			*config = NULL;
+			r = record_parse(whole, whole_length, NULL, config, err);
+		}
+	}
+	record_free(missing);
+	return r;
 }
 
 int config_accept(struct store *store, const struct object *object, const char *text, size_t length,
@@ -154,6 +191,8 @@ int config_accept(struct store *store, const struct object *object, const char *
 		r = record_parse(whole, whole_length, NULL, &config, err);
 	if (r == 0)
 		r = key_check_record(table, config, err);
+	if (r == 0)
+		r = keep_declared(store, object, &whole, &whole_length, &config, err);
 	if (r == 0 && store->privileged && uid != 0)
 		r = check_root_keys(table, config, old, err);
 	if (r == 0)
@@ -249,7 +288,7 @@ size_t key_readers_acl(struct store *store, const struct object *object, mode_t 
 	unsigned char *at = acl;
 	bool some = false;
 
-	if (store_config(store, object, &config) < 0)
+	if (store_settings(store, object, &config) < 0)
 		return 0;
 	at = put_entry(put16(put16(at, 2), 0), USER_OBJ, mode >> 6 & 7, nobody);
 	for (int groups = 0; groups < 2; groups++) { /* users first, as acl(5) wants them */

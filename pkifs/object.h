@@ -64,6 +64,12 @@ int ca_fetched(struct store *store, const struct object *object, const struct re
                struct error *err);
 
 /*
+ * Whether the CA certificate in force is one that SETTINGS expect: 1: a `ca-fingerprint` is its, 0:
+ * they have none, -EINVAL: another's.
+ */
+int ca_expected(const struct record *settings, const struct edition *edition);
+
+/*
  * Judges the certificates that came for a key of OBJECT (0: whichever of its keys they have) and
  * makes the version. REQUESTED: they were asked for (subject and names must be as asked).
  */

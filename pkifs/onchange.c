@@ -45,7 +45,7 @@ int on_change_run(struct store *store, const struct object *object, int64_t row)
 	char name[64];
 	int r;
 
-	r = store_config(store, object, &config);
+	r = store_settings(store, object, &config);
 	command = r == 0 ? record_get(config, "on-change") : NULL;
 	if (command && *command) {
 		meta_name(name, object->id);

@@ -3,6 +3,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
 
@@ -81,6 +82,9 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version &&
 	    edition->version)
 		r = on_change_run(store, object, edition->version);
+	if (r == 0 && object->kind == KIND_CA && edition->certificate.length &&
+	    differs(&old.certificate, &edition->certificate))
+		r = auto_enroll_trusted(store, object->id);
 	edition_clear(&old);
 	return r;
 }
@@ -338,6 +342,18 @@ static int check_expected(const struct record *settings, X509 *ca, struct error 
 		          "the CA sent a certificate with SHA-256 fingerprint %s, which is "
 		          "no ca-fingerprint of the config",
 		          text);
+	return r;
+}
+
+int ca_expected(const struct record *settings, const struct edition *edition)
+{
+	STACK_OF(X509) *certificates = NULL;
+	int r = certificates_read(edition->certificate.data, edition->certificate.length, 1,
+	                          &certificates, NULL);
+
+	if (r == 0)
+		r = check_expected(settings, sk_X509_value(certificates, 0), NULL);
+	sk_X509_pop_free(certificates, X509_free);
 	return r;
 }
 

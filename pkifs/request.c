@@ -1,5 +1,6 @@
 /* Requests as users write them: what is asked, whether it can work, and what is done at once. */
 #include "common/x509.h"
+#include "pkifs/autoenroll.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
@@ -363,8 +364,8 @@ static int understand(struct asked *asked, const char *text, size_t length, stru
 		              &asked->merged_length, err);
 	if (r == 0)
 		r = record_parse(asked->merged, asked->merged_length, NULL, &config, err);
-	if (r == 0 && !(asked->config = key_effective(table, config)))
-		r = -ENOMEM;
+	if (r == 0)
+		r = store_effective(asked->store, asked->object, config, &asked->config);
 	if (r == 0)
 		r = db_edition_get(asked->store->db, asked->object->edition, &asked->edition);
 	if (r == 0 && asked->object->kind == KIND_LOCAL &&
@@ -439,6 +440,8 @@ static int keep(struct asked *asked, const char *text, size_t length, enum reque
 	if (r == 0)
 		r = db_object_set_error(asked->store->db, asked->object->id,
 		                        failure ? failure->text : "");
+	if (r == 0 && strcmp(asked->action, "enroll") == 0)
+		r = auto_enroll_asked(asked->store, asked->object->id);
 	asked->store->due = true;
 	return r < 0 || state == REQUEST_QUEUED ? r : event(asked);
 }

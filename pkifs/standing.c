@@ -1,5 +1,6 @@
 #include "pkifs/standing.h"
 
+#include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 
 #include <errno.h>
@@ -104,6 +105,8 @@ int standing_finish(struct store *store, struct standing *standing, enum request
 {
 	int r = standing_set(store, standing, state, error);
 
+	if (r == 0)
+		r = auto_enroll_ended(store, standing->object.id, false);
 	return r < 0 ? r : standing_event(store, standing, request_state_name(state));
 }
 

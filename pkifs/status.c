@@ -1,6 +1,8 @@
 /* How everything is: `status` of an object, of all, as JSON, and the line of `wait`. */
 #include "common/x509.h"
+#include "pkifs/autoenroll.h"
 #include "pkifs/content.h"
+#include "pkifs/declare.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 
@@ -182,6 +184,10 @@ static int add_local(struct store *store, const struct object *object, struct re
 		return r;
 	r = add_keys(store, &edition, status);
 	on_change_status(store, object, status);
+	if (!record_get(status, "next-action") &&
+	    auto_enroll_waits(store, object, &edition, &profile))
+		record_addf(status, "next-action", "enroll as soon as profile %s is trusted",
+		            profile.name);
 	if (r == 0 && edition.version)
 		r = store_config(store, object, &config);
 	if (r == 0 && edition.version) {
@@ -192,6 +198,28 @@ static int add_local(struct store *store, const struct object *object, struct re
 	record_free(config);
 	edition_clear(&edition);
 	return r;
+}
+
+/* The keys that pkifs.conf has of it. */
+static int add_declared(struct store *store, const struct object *object, struct record *status)
+{
+	struct record *keys = NULL;
+	char names[512] = "";
+	size_t used = 0;
+	int r = declared_keys(store, object, &keys);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	for (size_t i = 0; i < record_count(keys) && used < sizeof names; i++) {
+		const char *name = record_field(keys, i)->key;
+
+		if (i == 0 || strcmp(name, record_field(keys, i - 1)->key) != 0)
+			used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+			                         used ? " " : "", name);
+	}
+	record_add(status, "declared", names);
+	record_free(keys);
+	return 0;
 }
 
 /* All of `status`; the caller owns *STATUS. */
@@ -209,6 +237,8 @@ static int describe(struct store *store, const struct object *object, struct rec
 	if (r == 0)
 		r = object->kind == KIND_CA ? add_profile(store, object, more, summary)
 		                            : add_local(store, object, more, summary);
+	if (r == 0)
+		r = add_declared(store, object, more);
 	if (r == 0 && strcmp(summary->state, "expired") == 0)
 		since = summary->not_after;
 	if (r == 0) {

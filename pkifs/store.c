@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/children.h"
+#include "pkifs/declare.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
@@ -104,6 +105,52 @@ int store_config(struct store *store, const struct object *object, struct record
 	return r;
 }
 
+/* The protocol of a certificate id with CONFIG: its own, else its profile's. */
+static int add_defaults(struct store *store, const struct record *config, struct record *to)
+{
+	const char *protocol = record_get(config, "protocol");
+	struct record *settings = NULL;
+	const struct record *defaults;
+	struct object profile;
+	int r = 0;
+
+	if (!declared_defaults(NULL))
+		return 0;
+	if (!protocol && object_profile(store, config, &profile) == 0) {
+		r = store_config(store, &profile, &settings);
+		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;
+	}
+	defaults = protocol ? declared_defaults(protocol) : NULL;
+	for (size_t i = 0; defaults && i < record_count(defaults); i++) {
+		const struct field *field = record_field(defaults, i);
+
+		if (!key_stands(&local_config_keys, config, field->key))
+			record_add_bytes(to, field->key, field->value, field->length);
+	}
+	record_free(settings);
+	return r;
+}
+
+int store_effective(struct store *store, const struct object *object, const struct record *config,
+                    struct record **settings)
+{
+	struct record *whole = record_copy(config);
+	struct blob declared = { 0 };
+	int r = whole ? 0 : -ENOMEM;
+
+	if (r == 0 && object->kind == KIND_LOCAL) {
+		r = add_defaults(store, config, whole);
+		if (!record_get(whole, "auto-enroll") &&
+		    db_declared_get(store->db, object->id, &declared) == 0)
+			record_add(whole, "auto-enroll", "enable");
+		blob_clear(&declared);
+	}
+	if (r == 0 && !(*settings = key_effective(config_table(object->kind), whole)))
+		r = -ENOMEM;
+	record_free(whole);
+	return r;
+}
+
 int store_settings(struct store *store, const struct object *object, struct record **settings)
 {
 	struct record *config = NULL;
@@ -111,9 +158,9 @@ int store_settings(struct store *store, const struct object *object, struct reco
 
 	if (r < 0)
 		return r;
-	*settings = key_effective(config_table(object->kind), config);
+	r = store_effective(store, object, config, settings);
 	record_free(config);
-	return *settings ? 0 : -ENOMEM;
+	return r;
 }
 
 bool store_applied(const struct store *store)
@@ -295,23 +342,33 @@ int store_event(struct store *store, const struct object *object, const char *na
 	return r;
 }
 
-void store_refused(struct store *store, const struct object *object, const struct error *err)
+int store_refusal(struct store *store, const struct object *object, const struct error *err)
 {
 	struct record *more = record_new();
-	int r = more ? store_begin(store) : -ENOMEM;
+	int r = -ENOMEM;
 
-	if (r == 0) {
+	if (more) {
 		record_add(more, "reason", err->text);
 		r = db_object_set_error(store->db, object->id, err->text);
-		if (r == 0)
-			r = store_event(store, object, "refused", more);
+	}
+	if (r == 0)
+		r = store_event(store, object, "refused", more);
+	record_free(more);
+	return r;
+}
+
+void store_refused(struct store *store, const struct object *object, const struct error *err)
+{
+	int r = store_begin(store);
+
+	if (r == 0) {
+		r = store_refusal(store, object, err);
 		/* not a change of the request: it may be refused again */
 		if (r == 0)
 			r = db_release(store->db);
 		if (r < 0)
 			db_undo(store->db);
 	}
-	record_free(more);
 }
 
 static void stop(struct store *store)
@@ -321,6 +378,31 @@ static void stop(struct store *store)
 	older_note(store);
 	session_stop(store->session);
 	uv_stop(store->loop);
+}
+
+/* The settings, with what they declare, are there: at the start, or again. */
+static void take_declared(struct store *store)
+{
+	int r = declare_take(store);
+
+	if (r < 0)
+		log_error("what is declared cannot be read: %s", strerror(-r));
+	else if (store->serving)
+		declare_apply(store);
+}
+
+/* The files cannot be read again, and all stays as it was. */
+static void conf_refused(struct store *store, const struct record *record)
+{
+	struct record *more = record_new();
+	const char *reason = record_get(record, "reason");
+	int r = more && reason ? store_begin(store) : -EBADMSG;
+
+	if (r == 0) {
+		record_add(more, "reason", reason);
+		store_end(store, store_event(store, NULL, "conf-refused", more));
+	}
+	record_free(more);
 }
 
 static void supervisor_said(struct channel *channel, struct record *record, int *fds, int code,
@@ -339,7 +421,10 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 	} else if (record_is(record, "frame", "conf")) {
 		record_free(store->conf);
 		store->conf = record;
+		take_declared(store);
 		return;
+	} else if (record_is(record, "frame", "conf-refused")) {
+		conf_refused(store, record);
 	} else if (record_is(record, "frame", "stop")) {
 		stop(store);
 	}
@@ -447,7 +532,8 @@ static int open_store(struct store *store, int control_fd, int fuse_fd, struct e
 	store->loop = uv_default_loop();
 	store->last_effect = &store->effects;
 	store->snapshots = calloc(OPEN_FILES + 1, sizeof *store->snapshots);
-	store->supervisor = channel_open(store->loop, control_fd, 1u << 20, supervisor_said, store);
+	store->supervisor =
+		channel_open(store->loop, control_fd, FRAME_MAX, supervisor_said, store);
 	if (!store->snapshots || !store->supervisor)
 		return error_set(err, -ENOMEM, "out of memory");
 	r = db_open(key_value(&daemon_keys, store->conf, "store"), store->shared->init_length != 0,
@@ -504,6 +590,7 @@ void store_serve(struct store *store)
 	if (!store->shared->init_length)
 		older_check(store);
 	serve_requests(store);
+	declare_apply(store);
 	jobs_start(store);
 	on_change_resume(store);
 	store_commit(store);
@@ -525,6 +612,7 @@ int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd,
 	if (open_store(store, control_fd, fuse_fd, &err) < 0)
 		return fatal(store, err.text);
 	start_loop(store);
+	take_declared(store);
 	open_file_count(store);
 	crl_sweep(store);
 	secrets_check(store);

@@ -82,7 +82,9 @@ int store_send_after(struct store *store, void (*send)(struct store *, struct re
 int store_event(struct store *store, const struct object *object, const char *name,
                 const struct record *more);
 
-/* Keeps ERR as the object's last-error with an event, as a change of its own. */
+/* Keeps ERR as the object's last-error with an event, inside a change. */
+int store_refusal(struct store *store, const struct object *object, const struct error *err);
+/* The same as a change of its own. */
 void store_refused(struct store *store, const struct object *object, const struct error *err);
 
 /* Unix seconds, and whether that can be true (not before anything we accepted or were built). */
@@ -93,8 +95,12 @@ int store_clock_floor(struct store *store, int64_t seconds);
 
 /* The object's config as a record (secrets in clear); the caller owns it. */
 int store_config(struct store *store, const struct object *object, struct record **config);
-/* The same with the default of each key that is not in it. */
+/* The same with the default of each key that is not in it, also of its protocol's
+ * [auto-re-enrollment]. */
 int store_settings(struct store *store, const struct object *object, struct record **settings);
+/* The same of a CONFIG that is not (yet) the object's. */
+int store_effective(struct store *store, const struct object *object, const struct record *config,
+                    struct record **settings);
 const struct key_table *config_table(enum kind kind);
 const struct key_table *request_table(enum kind kind);
 const char *kind_name(enum kind kind);

@@ -578,6 +578,29 @@ static int complete_conf(const struct supervision *given, struct record **conf)
 	return record_failed(*conf) ? -ENOMEM : 0;
 }
 
+/* What conf_read has to say. */
+static void log_warnings(struct record *conf)
+{
+	const struct field *warning;
+
+	for (size_t i = 0; (warning = record_next(conf, CONF_WARNING, &i)) != NULL;)
+		log_warning("%s", warning->value);
+	record_remove(conf, CONF_WARNING);
+}
+
+static void refuse_conf(const struct error *err)
+{
+	struct record *record = record_new();
+
+	log_error("the configuration stays as it was: %s", err->text);
+	if (record) {
+		record_add(record, "frame", "conf-refused");
+		record_add(record, "reason", err->text);
+		channel_send(s.channel, record, NULL, 0);
+	}
+	record_free(record);
+}
+
 static void reload(uv_signal_t *signal, int number)
 {
 	struct record *read = NULL, *conf = NULL, *old = s.given->conf;
@@ -597,12 +620,13 @@ static void reload(uv_signal_t *signal, int number)
 		s.given->conf = old;
 		record_free(read);
 		record_free(conf);
-		log_error("the configuration stays as it was: %s", err.text);
+		refuse_conf(&err);
 		return;
 	}
 	record_free(old);
 	record_free(s.conf);
 	s.conf = conf;
+	log_warnings(conf);
 	channel_send(s.channel, conf, NULL, 0);
 	log_info("the configuration is read again");
 }
@@ -763,6 +787,7 @@ int supervise(struct supervision *given)
 	if (complete_conf(given, &s.conf) < 0)
 		return 1;
 	log_open("supervisor", setting("log"), log_level(setting("log-level")));
+	log_warnings(s.conf);
 	start_loop();
 	if (prepare(&err) < 0)
 		give_up(err.text);

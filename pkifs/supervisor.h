@@ -13,7 +13,7 @@
 struct supervision {
 	struct record *conf; /* the daemon's settings */
 	bool foreground, debug;
-	const char *conf_path; /* read again at SIGHUP */
+	char *conf_path; /* read again at SIGHUP */
 	bool conf_is_default;
 	char **options; /* -o, again too */
 	int option_count;

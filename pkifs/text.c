@@ -5,6 +5,7 @@
  * something written since, else at RELEASE. That answer is the acknowledgement.
  */
 #include "pkifs/content.h"
+#include "pkifs/declare.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/secrets.h"
@@ -332,6 +333,14 @@ static bool judged_at_once(enum file file, const char *text, size_t length)
 	       is_whole_pem(text, length);
 }
 
+static int check_setting(struct store *store, const struct object *object, const struct key *key,
+                         const char *value, struct error *err)
+{
+	int r = reference_check(store, key, value, NULL, err);
+
+	return r < 0 ? r : declared_hold_line(store, object, key, value, err);
+}
+
 /* Checks each line of a config or request that became complete with the bytes FROM … TO. */
 static int check_lines(struct store *store, const struct node *node, const char *text, size_t from,
                        size_t to, struct error *err)
@@ -361,8 +370,8 @@ static int check_lines(struct store *store, const struct node *node, const char 
 			field.length = strlen(field.value);
 			r = key_check_field(table, &field, err);
 			if (r == 0)
-				r = reference_check(store, key_find(table, field.key), field.value,
-				                    NULL, err);
+				r = check_setting(store, &node->object, key_find(table, field.key),
+				                  field.value, err);
 		}
 		if (field.value)
 			OPENSSL_cleanse(field.value, strlen(field.value));

@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,7 @@ PATIENCE = float(os.environ.get("PATIENCE", 120 if SANITIZED else 30))
 SHARE = float(os.environ.get("SHARE", 10))
 # Seconds that readers in a loop leave between two rounds: a slow machine is for others too.
 PAUSE = float(os.environ.get("PAUSE", 0))
+NOBODY, DAEMON, GAMES = 65534, 1, 5  # users that every system has
 LOOKUP, OPEN, READ, WRITE = 1, 14, 15, 16  # FUSE's requests, as linux/fuse.h numbers them
 # The daemon's processes beside the supervisor.
 ROLES = ("store", "keys", "publisher", "enroll")
@@ -140,6 +142,7 @@ class Mount:
         self.point = self.folder / "pki"
         self.point.mkdir(exist_ok=True)
         self.options = options
+        self.conf = None  # its configuration: a file, or a folder with conf.d in it
         self.environment = {}  # what is added to the daemon's
         self.daemon = None
         self.log = self.folder / "log"
@@ -149,6 +152,7 @@ class Mount:
             self.daemon = subprocess.Popen(
                 [*self.under, self.programs / "pkifsd", "-f", "-s", self.folder / "store.db",
                  "-o", f"store-key={self.folder / 'store.key'}",
+                 *(["-c", self.conf] if self.conf else []),
                  *(["-o", "privilege-separation=no"] if os.geteuid() == 0 else []),
                  *[word for option in self.options for word in ("-o", option)],
                  self.point], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -160,6 +164,21 @@ class Mount:
         if expect and (not ready or self.daemon.poll() is not None):
             raise AssertionError("the daemon did not start: " + self.log.read_text())
         return self
+
+    def by_nobody(self):
+        """To be started by an ordinary user, with /dev/fuse, in a place that only he can see; a
+        command in front of what he runs there."""
+        for path in (self.folder, self.point):
+            os.chown(path, NOBODY, NOBODY)
+        device = self.folder / "fuse"
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(10, 229))
+        os.chmod(device, 0o666)
+        user = f"setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups"
+        self.under = ["unshare", "-m", "sh", "-c",
+                      f"mount --bind {device} /dev/fuse && exec {user} \"$@\"", "sh"]
+        self.is_mounted = lambda: self.children("store") and self.children("keys")
+        self.start()
+        return ["nsenter", "-t", self.daemon.pid, "-m", *user.split()]
 
     def refuses(self):
         """Starts a daemon that must end by itself: what it says."""

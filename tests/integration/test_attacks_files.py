@@ -23,7 +23,6 @@ from harness import (BIN, LIBC, NEW_MOUNTS, NEW_USERS, PATIENCE, SANITIZED, Test
                      attempt, main, make_pairs, many, run, shell, until)
 from scep import Ca
 
-NOBODY, DAEMON, GAMES = 65534, 1, 5
 URL = "enrollment-url = http://127.0.0.1:9/scep\n"
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs other users")
 
@@ -742,15 +741,7 @@ class Memory(Test):
     @needs_root
     def test_attack_62_a_user_s_own_daemon_is_no_open_book(self):
         m = self.mount(start=False)
-        for path in (m.folder, m.point):
-            os.chown(path, NOBODY, NOBODY)
-        device = m.folder / "fuse"
-        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(10, 229))
-        os.chmod(device, 0o666)
-        m.under = ["unshare", "-m", "sh", "-c", f"mount --bind {device} /dev/fuse && "
-                    f"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups \"$@\"", "sh"]
-        m.is_mounted = lambda: m.children("store") and m.children("keys")  # not seen from here
-        m.start()
+        m.by_nobody()
         for role, pid in (("store", m.children("store")[0]), ("keys", m.children("keys")[0]),
                           ("supervisor", m.daemon.pid)):
             self.assertTrue(until(lambda: not as_user(NOBODY, lambda: self.peek(pid)), 5), role)

@@ -166,6 +166,25 @@ static void a_newer_store_is_refused_untouched(void **state)
 	refused_untouched(f, -EINVAL, "schema 1000");
 }
 
+static void an_older_store_is_brought_forward(void **state)
+{
+	struct fixture *f = *state;
+	int64_t profile, gate, object;
+
+	begin(f);
+	profile = add_object(f, KIND_CA, "corp");
+	gate = add_object(f, KIND_LOCAL, "gate");
+	commit(f);
+	db_close(f->db);
+	f->db = NULL;
+	run_sql(f->path, "DROP INDEX object_to_enroll; ALTER TABLE object DROP COLUMN auto_enroll;"
+	                 "DROP TABLE declared; PRAGMA user_version=3");
+	reopen(f);
+	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
+	assert_int_equal(db_auto_enroll_next(f->db, 0, &object), 0); /* its config may say so */
+	assert_true(object == gate && gate > profile);
+}
+
 static void a_newer_store_that_crashed_is_refused_with_its_log_untouched(void **state)
 {
 	struct fixture *f = *state;
@@ -379,6 +398,7 @@ int main(void)
 		FOLDER(an_empty_file_becomes_a_store),
 		FOLDER(another_programs_database_is_refused_untouched),
 		FOLDER(a_file_that_is_no_database_is_refused_untouched),
+		STORE(an_older_store_is_brought_forward),
 		STORE(a_newer_store_is_refused_untouched),
 		STORE(a_newer_store_that_crashed_is_refused_with_its_log_untouched),
 		STORE(a_truncated_store_is_refused_untouched),

@@ -322,6 +322,79 @@ static void modes_belong_to_a_file_and_go_with_its_object(void **state)
 	assert_int_equal(got.mode, 0640);
 }
 
+static void what_is_declared_goes_with_its_object(void **state)
+{
+	struct fixture *f = *state;
+	struct blob text = { 0 };
+	int64_t gate, door, object;
+
+	begin(f);
+	gate = add_object(f, KIND_LOCAL, "gate");
+	door = add_object(f, KIND_LOCAL, "door");
+	assert_int_equal(db_declared_get(f->db, gate, &text), -ENOENT);
+	assert_int_equal(db_declared_set(f->db, door, "", 0), 0);
+	assert_int_equal(db_declared_set(f->db, gate, "digest = sha1\n", 14), 0);
+	assert_int_equal(db_declared_set(f->db, gate, "digest = sha384\n", 16), 0);
+	commit(f);
+	assert_int_equal(db_declared_get(f->db, gate, &text), 0);
+	assert_string_equal(text.data, "digest = sha384\n");
+	blob_clear(&text);
+	assert_int_equal(db_declared_get(f->db, door, &text), 0);
+	assert_int_equal(text.length, 0);
+	blob_clear(&text);
+	assert_int_equal(db_declared_next(f->db, 0, &object), 0);
+	assert_true(object == gate);
+	assert_int_equal(db_declared_next(f->db, gate, &object), 0);
+	assert_true(object == door);
+	begin(f);
+	assert_int_equal(db_declared_remove(f->db, door), 0);
+	assert_int_equal(db_object_remove(f->db, gate), 0);
+	commit(f);
+	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
+}
+
+static int64_t next_to_enroll(struct fixture *f, int64_t after)
+{
+	int64_t object;
+	int r = db_auto_enroll_next(f->db, after, &object);
+
+	assert_true(r == 0 || r == -ENOENT);
+	return r == 0 ? object : 0;
+}
+
+static void who_enrolls_by_itself_moves_from_state_to_state(void **state)
+{
+	struct fixture *f = *state;
+	int64_t profile, gate, door;
+
+	begin(f);
+	profile = add_object(f, KIND_CA, "corp");
+	gate = add_object(f, KIND_LOCAL, "gate");
+	door = add_object(f, KIND_LOCAL, "door");
+	assert_int_equal(db_reference_add(f->db, gate, profile), 0);
+	assert_true(next_to_enroll(f, 0) == 0);
+	assert_int_equal(db_auto_enroll_set(f->db, gate, AUTO_ENROLL_DUE), 0);
+	assert_int_equal(db_auto_enroll_set(f->db, profile, AUTO_ENROLL_DUE), 0);
+	assert_true(next_to_enroll(f, 0) == profile);
+	assert_true(next_to_enroll(f, profile) == gate);
+	assert_int_equal(db_auto_enroll_move(f->db, gate, AUTO_ENROLL_AFTER, AUTO_ENROLL_OFF), 0);
+	assert_true(next_to_enroll(f, profile) == gate);
+	assert_int_equal(db_auto_enroll_move(f->db, gate, AUTO_ENROLL_DUE, AUTO_ENROLL_TRIED), 0);
+	assert_int_equal(db_auto_enroll_set(f->db, door, AUTO_ENROLL_TRIED), 0);
+	assert_true(next_to_enroll(f, profile) == 0);
+	assert_int_equal(db_auto_enroll_profile(f->db, profile), 0); /* who names it, and tried */
+	assert_true(next_to_enroll(f, profile) == gate);
+	assert_true(next_to_enroll(f, gate) == 0);
+	assert_int_equal(db_auto_enroll_set(f->db, gate, AUTO_ENROLL_OFF), 0);
+	assert_int_equal(db_auto_enroll_profile(f->db, profile), 0);
+	assert_true(next_to_enroll(f, profile) == 0);
+	assert_int_equal(db_auto_enroll_set(f->db, profile, AUTO_ENROLL_TRIED), 0);
+	assert_int_equal(db_auto_enroll_all(f->db), 0); /* certificate ids */
+	assert_true(next_to_enroll(f, 0) == gate);
+	assert_true(next_to_enroll(f, gate) == door);
+	commit(f);
+}
+
 static void applied_requests_are_told_in_order_until_cleared(void **state)
 {
 	struct fixture *f = *state;
@@ -362,6 +435,8 @@ int main(void)
 		STORE(named_values_are_set_replaced_and_removed),
 		STORE(names_of_a_value_come_in_order),
 		STORE(modes_belong_to_a_file_and_go_with_its_object),
+		STORE(what_is_declared_goes_with_its_object),
+		STORE(who_enrolls_by_itself_moves_from_state_to_state),
 		STORE(applied_requests_are_told_in_order_until_cleared),
 	};
 

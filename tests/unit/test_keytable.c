@@ -435,6 +435,14 @@ static void merging_keeps_comments_and_order(void **state)
 	assert_merged("subject = CN=a\n", "action = enroll\n", "subject = CN=a\n");
 }
 
+static void merging_an_empty_value_takes_the_key_out(void **state)
+{
+	(void)state;
+	assert_merged("# a\ndomain-name = a\nsubject = CN=a\ndomain-name = b\n",
+	              "domain-name =\ndigest =\n", "# a\nsubject = CN=a\n");
+	assert_merged("subject = CN=a\nemail = a@b", "subject =\n", "email = a@b");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,6 +462,7 @@ int main(void)
 		cmocka_unit_test(hidden_secrets_keep_their_place_when_others_change),
 		cmocka_unit_test(a_hidden_secret_that_never_was_is_refused),
 		cmocka_unit_test(merging_keeps_comments_and_order),
+		cmocka_unit_test(merging_an_empty_value_takes_the_key_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
