@@ -1,6 +1,7 @@
 /*
  * pkictl: the command line. It touches the mounted files and nothing else, so a shell script can
- * do all that it does. ctl_command.c has the table of subcommands and reads the arguments;
+ * do all that it does. ctl_command.c has the table of subcommands; ctl_arguments.c reads what
+ * stands behind one, ctl_help.c explains it and ctl_complete.c completes it for the shell;
  * ctl_tree.c finds the mount and reads and writes its files; ctl_talk.c talks with the user;
  * ctl_ca.c, ctl_local.c, ctl_show.c and ctl_watch.c are the subcommands.
  *
@@ -46,6 +47,11 @@ struct command {
 	const char *example;              /* one or more lines */
 };
 
+/* What pkictl itself takes; "=" behind the name: with an argument. */
+struct option {
+	const char *name, *letter, *argument, *help;
+};
+
 /* A profile or certificate id. */
 struct target {
 	const char *kind; /* "ca" or "local" */
@@ -54,8 +60,30 @@ struct target {
 
 /* ctl_command.c */
 
+extern const struct command ctl_commands[];
+extern const struct option ctl_options[];
+extern const size_t ctl_command_count, ctl_option_count;
+
+/* The command whose words ARGV begins with, or NULL; *WORDS: how many they are. */
+const struct command *find_command(int argc, char **argv, int *words);
+
 /* pkictl as a whole: the exit code. */
 int ctl_main(int argc, char **argv);
+
+/* ctl_arguments.c */
+
+/* True when the words of LIST (blanks between) contain WORD. */
+bool list_has(const char *list, const char *word);
+
+/* The option of COMMAND that NAME (LENGTH bytes; or its one letter) means, or NULL. */
+const struct option *find_option(const struct command *command, const char *name, size_t length,
+                                 bool letter);
+
+/* The key that an option's NAME means: itself, or NAME-file for a secret. NULL: none. */
+const struct key *find_setting(const struct command *command, const char *name, bool *from_file);
+
+/* Words in TEXT, and how many of them stand outside of brackets. */
+unsigned count_operands(const char *text, unsigned *needed);
 
 /*
  * Reads ARGV (COUNT words behind the subcommand) for COMMAND. The caller gives ARGUMENTS back
@@ -64,6 +92,23 @@ int ctl_main(int argc, char **argv);
 int arguments_read(const struct command *command, int count, char **argv,
                    struct arguments *arguments, struct error *err);
 void arguments_clear(struct arguments *arguments);
+
+/* ctl_help.c */
+
+void put_synopsis(const struct command *command, FILE *out);
+void put_help(const struct command *command);
+void put_overview(FILE *out);
+
+/* The commands that begin with GROUP ("ca", "key", "request"). False where there are none. */
+bool put_group(const char *group);
+
+/* ctl_complete.c */
+
+/*
+ * Prints what may stand in place of the last of COUNT WORDS, a line each: what the tables know,
+ * and names of the mount's objects. " files" or " folders" where those of the system may stand.
+ */
+void complete(int count, char **words);
 
 /* ctl_tree.c */
 
