@@ -61,7 +61,7 @@ static void put_settings(const struct key_table *table)
 			used = sizeof later - 1;
 	}
 	if (*later) {
-		printf("\nKnown and checked, without effect in this version:\n");
+		printf("\nWithout effect in this version (they are known and checked):\n");
 		put_wrapped(later, 2);
 	}
 }
