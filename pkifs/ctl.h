@@ -3,7 +3,7 @@
  * do all that it does. ctl_command.c has the table of subcommands; ctl_arguments.c reads what
  * stands behind one, ctl_help.c explains it and ctl_complete.c completes it for the shell;
  * ctl_tree.c finds the mount and reads and writes its files; ctl_talk.c talks with the user;
- * ctl_ca.c, ctl_local.c, ctl_show.c and ctl_watch.c are the subcommands.
+ * ctl_ca.c, ctl_local.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the subcommands.
  *
  * Functions return 0 or a negative code with ERR filled: an errno, or one of the two below.
  */
@@ -31,9 +31,16 @@ struct arguments {
 	struct record *settings; /* keys of the object's config */
 };
 
+#define RED    "\033[31m"
+#define GREEN  "\033[32m"
+#define YELLOW "\033[33m"
+#define BOLD   "\033[1m"
+#define PLAIN  "\033[0m"
+
 struct ctl {
 	char root[PATH_MAX]; /* of the mount */
-	int columns;         /* of the terminal; 80 where there is none */
+	int columns;         /* of the terminal; very many where there is none */
+	bool terminal;       /* stdout is one */
 	bool color;          /* stdout is a terminal that wants colours */
 };
 
@@ -196,18 +203,31 @@ void time_distance(long long then, long long now, char *text);
 int show_table(const struct ctl *ctl, const char *json, size_t length, long long now, FILE *out,
                struct error *err);
 
+/* Unix seconds as "2026-01-02 03:04:05" where the user lives. Room for 40 bytes. */
+void time_local(long long seconds, char *text);
+
+/* Whether TERM can move its cursor and have colours. */
+bool terminal_is_able(void);
+
 /* STATUS line by line, aligned. */
 void show_status(const struct ctl *ctl, const struct record *status, long long now, FILE *out);
 
+/* ctl_advice.c */
+
+/* What is wrong with TARGET by its STATUS, what to do, and what comes next: a few lines. */
+void show_advice(const struct ctl *ctl, const struct target *target, const struct record *status,
+                 long long now, FILE *out);
+
 /* ctl_watch.c */
 
-/* One event (a JSON object) as a line for people; false where LINE is none. */
-bool event_text(const char *line, size_t length, char *text, size_t size);
+/* One event (a JSON object) as a line for people, its time LOCAL or as it is; false where LINE is
+ * none. */
+bool event_text(const char *line, size_t length, bool local, char *text, size_t size);
 
 /* The subcommands. */
 typedef int ctl_run(const struct ctl *ctl, const struct arguments *arguments, struct error *err);
 ctl_run ca_add, ca_enroll, ca_confirm, ca_load, ca_unenroll, ca_show;
 ctl_run key_generate, request_csr, request_self_signed, local_enroll, local_re_enroll, local_load;
-ctl_run ctl_wait, ctl_show, ctl_verify, ctl_watch, ctl_export, ctl_rm;
+ctl_run ctl_wait, ctl_cancel, ctl_show, ctl_verify, ctl_watch, ctl_export, ctl_rm;
 
 #endif

@@ -18,6 +18,7 @@ const struct option ctl_options[] = {
 	{ "json", NULL, NULL, "as JSON, for programs" },
 	{ "cert=", NULL, "FILE", "load this certificate (PEM; its intermediates may follow)" },
 	{ "key=", NULL, "FILE", "load this private key (PEM)" },
+	{ "chain=", NULL, "FILE", "load its issuers (PEM) with it" },
 	{ "crl=", NULL, "FILE", "load this CRL" },
 	{ "cert", NULL, NULL, "the certificate alone" },
 	{ "chain", NULL, NULL, "its issuers" },
@@ -61,11 +62,14 @@ const struct command ctl_commands[] = {
 	  "       --challenge-password -" },
 	{ "re-enroll", local_re_enroll, "ID", WAITS, &local_config_keys, "renew a certificate now",
 	  "pkictl re-enroll www" },
-	{ "load", local_load, "ID", "cert= key=", &local_config_keys,
-	  "load a private key, a certificate or both from files",
-	  "pkictl load www --key www.key --cert www.pem" },
+	{ "load", local_load, "ID [FILE]", "cert= key= chain=", &local_config_keys,
+	  "load a key and a certificate bought elsewhere (PEM)",
+	  "pkictl load shop --key shop.key --cert shop.crt --chain intermediates.crt\n"
+	  "pkictl load shop shop.pem" },
 	{ "wait", ctl_wait, "ID", "timeout=", NULL,
 	  "wait for the end of a request; 1 when it fails, and why", "pkictl wait www -t 60" },
+	{ "cancel", ctl_cancel, "ID", "", NULL, "end a request that is under way",
+	  "pkictl cancel www" },
 	{ "show", ctl_show, "[ID]", "json", NULL, "a table of all, or all about one",
 	  "pkictl show\npkictl show www\npkictl show ca/corp --json" },
 	{ "verify", ctl_verify, "FILE", "", NULL, "judge somebody else's certificate",
@@ -110,16 +114,25 @@ static int report(const struct command *command, int code, const struct error *e
 	return code == CTL_NO_MOUNT || code == -ENOTCONN ? EXIT_NO_MOUNT : EXIT_FAILED;
 }
 
+bool terminal_is_able(void)
+{
+	const char *term = getenv("TERM");
+
+	return term && *term && strcmp(term, "dumb") != 0;
+}
+
 static void measure_terminal(struct ctl *ctl)
 {
-	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+	const char *no_color = getenv("NO_COLOR");
 	struct winsize size;
 
-	ctl->columns = 80;
-	if (!isatty(STDOUT_FILENO))
+	ctl->columns = INT_MAX / 2; /* nothing is cut for a program that reads it */
+	ctl->terminal = isatty(STDOUT_FILENO);
+	if (!ctl->terminal)
 		return;
-	ctl->color = !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 80)
+	ctl->color = !(no_color && *no_color) && terminal_is_able();
+	ctl->columns = 80;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col)
 		ctl->columns = size.ws_col;
 }
 
@@ -163,6 +176,27 @@ static int take_global(int argc, char **argv, const char **mount, bool *help)
 	return kept;
 }
 
+static void unknown_command(int argc, char **argv)
+{
+	char one[KEY_NAME_MAX], two[KEY_NAME_MAX];
+	const char *nearest = NULL;
+	size_t least = 3;
+
+	snprintf(one, sizeof one, "%s", argv[0]);
+	snprintf(two, sizeof two, "%.18s %.18s", argv[0], argc > 1 ? argv[1] : "");
+	for (size_t i = 0; i < ctl_command_count; i++) {
+		const char *name = ctl_commands[i].name;
+		size_t far = name_distance(strchr(name, ' ') ? two : one, name);
+
+		if (far < least) {
+			least = far;
+			nearest = name;
+		}
+	}
+	fprintf(stderr, "pkictl: there is no command \"%.60s\"%s%s; see pkictl --help\n", argv[0],
+	        nearest ? "; did you mean " : "", nearest ? nearest : "");
+}
+
 int ctl_main(int argc, char **argv)
 {
 	const struct command *command;
@@ -196,7 +230,6 @@ int ctl_main(int argc, char **argv)
 		return EXIT_WRONG_USAGE;
 	}
 	if (!put_group(argv[0]))
-		fprintf(stderr, "pkictl: there is no command \"%.60s\"; see pkictl --help\n",
-		        argv[0]);
+		unknown_command(argc, argv);
 	return EXIT_WRONG_USAGE;
 }

@@ -50,6 +50,10 @@ const char *key_later(const struct key *key);
 /* The row of NAME (other spellings that the contract takes included), or NULL. */
 const struct key *key_find(const struct key_table *table, const char *name);
 
+/* Letters to insert, delete, change or swap to make ONE of OTHER; both up to KEY_NAME_MAX. */
+#define KEY_NAME_MAX 40
+size_t name_distance(const char *one, const char *other);
+
 /* One field: known, in range. Errors begin "line N: " where the field has a line. */
 int key_check_field(const struct key_table *table, const struct field *field, struct error *err);
 
