@@ -160,10 +160,6 @@ int job_checkpoint(struct job *job, const struct record *resume, struct error *e
 
 void job_note_answer(struct job *job, const struct http_answer *answer)
 {
-	long status = answer->status;
-
-	if (status / 100 == 4 && status != 408 && status != 429)
-		record_set(job->result, "answered", "yes");
 	record_remove(job->result, "retry-after");
 	if (answer->retry_after >= 0)
 		record_add_number(job->result, "retry-after", answer->retry_after);

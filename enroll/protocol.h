@@ -52,8 +52,7 @@ extern const struct protocol scep_protocol;
  */
 int job_checkpoint(struct job *job, const struct record *resume, struct error *err);
 
-/* Notes in the result what an HTTP exchange says to the retries: Retry-After, and whether it
- * was the CA that spoke. */
+/* Notes in the result what an HTTP exchange says to the retries: Retry-After. */
 void job_note_answer(struct job *job, const struct http_answer *answer);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * pkictl: the command line. It touches the mounted files and nothing else, so a shell script can
- * do all that it does. ctl_command.c has the table of subcommands and reads the arguments;
+ * do all that it does. ctl_command.c has the table of subcommands; ctl_arguments.c reads what
+ * stands behind one, ctl_help.c explains it and ctl_complete.c completes it for the shell;
  * ctl_tree.c finds the mount and reads and writes its files; ctl_talk.c talks with the user;
- * ctl_ca.c, ctl_local.c, ctl_show.c and ctl_watch.c are the subcommands.
+ * ctl_ca.c, ctl_local.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the subcommands.
  *
  * Functions return 0 or a negative code with ERR filled: an errno, or one of the two below.
  */
@@ -30,9 +31,16 @@ struct arguments {
 	struct record *settings; /* keys of the object's config */
 };
 
+#define RED    "\033[31m"
+#define GREEN  "\033[32m"
+#define YELLOW "\033[33m"
+#define BOLD   "\033[1m"
+#define PLAIN  "\033[0m"
+
 struct ctl {
 	char root[PATH_MAX]; /* of the mount */
-	int columns;         /* of the terminal; 80 where there is none */
+	int columns;         /* of the terminal; very many where there is none */
+	bool terminal;       /* stdout is one */
 	bool color;          /* stdout is a terminal that wants colours */
 };
 
@@ -46,6 +54,11 @@ struct command {
 	const char *example;              /* one or more lines */
 };
 
+/* What pkictl itself takes; "=" behind the name: with an argument. */
+struct option {
+	const char *name, *letter, *argument, *help;
+};
+
 /* A profile or certificate id. */
 struct target {
 	const char *kind; /* "ca" or "local" */
@@ -54,8 +67,30 @@ struct target {
 
 /* ctl_command.c */
 
+extern const struct command ctl_commands[];
+extern const struct option ctl_options[];
+extern const size_t ctl_command_count, ctl_option_count;
+
+/* The command whose words ARGV begins with, or NULL; *WORDS: how many they are. */
+const struct command *find_command(int argc, char **argv, int *words);
+
 /* pkictl as a whole: the exit code. */
 int ctl_main(int argc, char **argv);
+
+/* ctl_arguments.c */
+
+/* True when the words of LIST (blanks between) contain WORD. */
+bool list_has(const char *list, const char *word);
+
+/* The option of COMMAND that NAME (LENGTH bytes; or its one letter) means, or NULL. */
+const struct option *find_option(const struct command *command, const char *name, size_t length,
+                                 bool letter);
+
+/* The key that an option's NAME means: itself, or NAME-file for a secret. NULL: none. */
+const struct key *find_setting(const struct command *command, const char *name, bool *from_file);
+
+/* Words in TEXT, and how many of them stand outside of brackets. */
+unsigned count_operands(const char *text, unsigned *needed);
 
 /*
  * Reads ARGV (COUNT words behind the subcommand) for COMMAND. The caller gives ARGUMENTS back
@@ -64,6 +99,23 @@ int ctl_main(int argc, char **argv);
 int arguments_read(const struct command *command, int count, char **argv,
                    struct arguments *arguments, struct error *err);
 void arguments_clear(struct arguments *arguments);
+
+/* ctl_help.c */
+
+void put_synopsis(const struct command *command, FILE *out);
+void put_help(const struct command *command);
+void put_overview(FILE *out);
+
+/* The commands that begin with GROUP ("ca", "key", "request"). False where there are none. */
+bool put_group(const char *group);
+
+/* ctl_complete.c */
+
+/*
+ * Prints what may stand in place of the last of COUNT WORDS, a line each: what the tables know,
+ * and names of the mount's objects. " files" or " folders" where those of the system may stand.
+ */
+void complete(int count, char **words);
 
 /* ctl_tree.c */
 
@@ -151,18 +203,31 @@ void time_distance(long long then, long long now, char *text);
 int show_table(const struct ctl *ctl, const char *json, size_t length, long long now, FILE *out,
                struct error *err);
 
+/* Unix seconds as "2026-01-02 03:04:05" where the user lives. Room for 40 bytes. */
+void time_local(long long seconds, char *text);
+
+/* Whether TERM can move its cursor and have colours. */
+bool terminal_is_able(void);
+
 /* STATUS line by line, aligned. */
 void show_status(const struct ctl *ctl, const struct record *status, long long now, FILE *out);
 
+/* ctl_advice.c */
+
+/* What is wrong with TARGET by its STATUS, what to do, and what comes next: a few lines. */
+void show_advice(const struct ctl *ctl, const struct target *target, const struct record *status,
+                 long long now, FILE *out);
+
 /* ctl_watch.c */
 
-/* One event (a JSON object) as a line for people; false where LINE is none. */
-bool event_text(const char *line, size_t length, char *text, size_t size);
+/* One event (a JSON object) as a line for people, its time LOCAL or as it is; false where LINE is
+ * none. */
+bool event_text(const char *line, size_t length, bool local, char *text, size_t size);
 
 /* The subcommands. */
 typedef int ctl_run(const struct ctl *ctl, const struct arguments *arguments, struct error *err);
 ctl_run ca_add, ca_enroll, ca_confirm, ca_load, ca_unenroll, ca_show;
 ctl_run key_generate, request_csr, request_self_signed, local_enroll, local_re_enroll, local_load;
-ctl_run ctl_wait, ctl_show, ctl_verify, ctl_watch, ctl_export, ctl_rm;
+ctl_run ctl_wait, ctl_cancel, ctl_show, ctl_verify, ctl_watch, ctl_export, ctl_rm;
 
 #endif

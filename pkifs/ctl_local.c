@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -66,6 +67,8 @@ static int export_file(const struct ctl *ctl, const struct target *target, const
 	else if (fwrite(text, 1, length, stdout) != length || fflush(stdout) < 0)
 		r = error_set(err, -EIO, "standard output: %s", strerror(errno));
 	text_free(text, length);
+	if (r == 0 && output && strcmp(output, "-") != 0)
+		printf("%s of %s written to %s\n", file, target->name, output);
 	return r;
 }
 
@@ -163,48 +166,143 @@ int local_re_enroll(const struct ctl *ctl, const struct arguments *arguments, st
 	return r < 0 ? r : print_certificate(ctl, &target, arguments->options, err);
 }
 
-/* Writes the file PATH (NULL: nothing) to FILE of TARGET. */
-static int load_file(const struct ctl *ctl, const struct target *target, const char *path,
-                     const char *file, mode_t mode, struct error *err)
+/* What a text of several PEM blocks has of one kind. */
+struct blocks {
+	const char *kind; /* what the label ends with */
+	char *text;       /* text_free */
+	size_t length;
+};
+
+/* Adds those blocks of TEXT whose label ends with KIND; all of it where ALL. */
+static int add_blocks(struct blocks *blocks, const char *text, size_t length, bool all)
 {
-	size_t length = 0;
+	char *bigger = OPENSSL_zalloc(blocks->length + length + 2);
+	char end[40];
+
+	if (!bigger)
+		return -ENOMEM;
+	snprintf(end, sizeof end, "%s-----", blocks->kind);
+	if (blocks->length)
+		memcpy(bigger, blocks->text, blocks->length);
+	text_free(blocks->text, blocks->length);
+	blocks->text = bigger;
+	if (all) {
+		memcpy(bigger + blocks->length, text, length);
+		blocks->length += length;
+		return 0;
+	}
+	for (const char *at = text; (at = strstr(at, "-----BEGIN ")); at++) {
+		size_t label = strcspn(at, "\r\n"), size;
+		const char *last = strstr(at, "-----END ");
+
+		if (!last || label < strlen(end) ||
+		    strncmp(at + label - strlen(end), end, strlen(end)) != 0)
+			continue;
+		size = (size_t)(last - at) + strcspn(last, "\n");
+		memcpy(bigger + blocks->length, at, size);
+		blocks->length += size;
+		bigger[blocks->length++] = '\n';
+	}
+	return 0;
+}
+
+/* Reads the file PATH (NULL: none) into what it may have something of. */
+static int read_blocks(const char *path, struct blocks *key, struct blocks *certificates,
+                       struct error *err)
+{
+	struct blocks *const both[] = { key, certificates };
+	size_t length = 0, before = 0, after = 0;
 	char *text = NULL;
+	int r = path ? file_read(path, PEM_MAX, &text, &length, err) : 0;
+
+	for (size_t i = 0; r == 0 && text && i < COUNT(both); i++) {
+		if (!both[i])
+			continue;
+		before += both[i]->length;
+		r = add_blocks(both[i], text, length, false);
+		after += both[i]->length;
+	}
+	if (r == 0 && text && before == after && key && certificates)
+		r = error_set(err, -EINVAL, "%s: there is neither key nor certificate in PEM in it",
+		              path);
+	else if (r == 0 && text && before == after) /* the store says what is wrong with it */
+		r = add_blocks(key ? key : certificates, text, length, true);
+	text_free(text, length);
+	return r == -ENOMEM ? error_set(err, r, "out of memory") : r;
+}
+
+/* Writes what there is to FILE of TARGET. */
+static int load_blocks(const struct ctl *ctl, const struct target *target,
+                       const struct blocks *blocks, const char *file, mode_t mode,
+                       struct error *err)
+{
 	int r;
 
-	if (!path)
+	if (!blocks->length)
 		return 0;
-	r = file_read(path, PEM_MAX, &text, &length, err);
-	if (r == 0)
-		r = ctl_write(ctl, target, file, text, length, mode, err);
+	r = ctl_write(ctl, target, file, blocks->text, blocks->length, mode, err);
 	if (r == 0)
 		printf("%s of %s loaded\n", file, target->name);
-	text_free(text, length);
+	return r;
+}
+
+/* Key and certificates: from the file that has all, and from those that have one. */
+static int gather(const struct arguments *arguments, struct blocks *key,
+                  struct blocks *certificates, struct error *err)
+{
+	const struct record *options = arguments->options;
+	const char *all = arguments->count > 1 ? arguments->operands[1] : NULL;
+	int r;
+
+	if (!all && !record_count(options))
+		return error_set(err, CTL_USAGE,
+		                 "name what to load: a FILE that has all, or --key FILE, "
+		                 "--cert FILE, --chain FILE");
+	r = read_blocks(record_get(options, "key"), key, NULL, err);
+	if (r == 0)
+		r = read_blocks(record_get(options, "cert"), NULL, certificates, err);
+	if (r == 0)
+		r = read_blocks(all, key, certificates, err);
+	if (r == 0)
+		r = read_blocks(record_get(options, "chain"), NULL, certificates, err);
 	return r;
 }
 
 int local_load(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
 {
-	const char *certificate = record_get(arguments->options, "cert");
-	const char *key = record_get(arguments->options, "key");
+	struct blocks key = { .kind = "PRIVATE KEY" }, certificates = { .kind = "CERTIFICATE" };
 	struct target target;
 	bool made = false;
 	int r;
 
-	if (!certificate && !key)
-		return error_set(err, CTL_USAGE,
-		                 "name what to load: --key FILE, --cert FILE or both");
-	r = target_set(&target, "local", arguments->operands[0], err);
+	r = gather(arguments, &key, &certificates, err);
+	if (r == 0)
+		r = target_set(&target, "local", arguments->operands[0], err);
 	if (r == 0)
 		r = target_make(ctl, &target, &made, err);
-	if (r < 0)
-		return r;
-	r = ctl_configure(ctl, &target, arguments->settings, err);
-	if (r == 0) /* the key first: a certificate without one is refused */
-		r = load_file(ctl, &target, key, "key.pem", 0600, err);
 	if (r == 0)
-		r = load_file(ctl, &target, certificate, "cert.pem", 0644, err);
+		r = ctl_configure(ctl, &target, arguments->settings, err);
+	if (r == 0) /* the key first: a certificate without one is refused */
+		r = load_blocks(ctl, &target, &key, "key.pem", 0600, err);
+	if (r == 0)
+		r = load_blocks(ctl, &target, &certificates, "cert.pem", 0644, err);
 	if (r < 0 && made)
 		target_remove(ctl, &target, NULL);
+	text_free(key.text, key.length);
+	text_free(certificates.text, certificates.length);
+	return r;
+}
+
+int ctl_cancel(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct target target;
+	int r;
+
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	if (r == 0)
+		r = ctl_request(ctl, &target, "cancel", arguments->settings, err);
+	if (r == 0)
+		printf("request for %s/%s cancelled\n", target.kind, target.name);
 	return r;
 }
 
@@ -268,7 +366,10 @@ int ctl_rm(const struct ctl *ctl, const struct arguments *arguments, struct erro
 	if (!record_find(arguments->options, "yes") && ask(question) != ANSWER_YES)
 		return error_set(err, -ECANCELED, "%s/%s was not removed", target.kind,
 		                 target.name);
-	return target_remove(ctl, &target, err);
+	r = target_remove(ctl, &target, err);
+	if (r == 0)
+		printf("%s/%s removed\n", target.kind, target.name);
+	return r;
 }
 
 int ctl_verify(const struct ctl *ctl, const struct arguments *arguments, struct error *err)

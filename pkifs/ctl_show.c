@@ -7,12 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#define RED    "\033[31m"
-#define GREEN  "\033[32m"
-#define YELLOW "\033[33m"
-#define BOLD   "\033[1m"
-#define PLAIN  "\033[0m"
-
 /* States by how they look; all others are plain. */
 static const struct {
 	const char *state, *color;
@@ -100,6 +94,15 @@ void time_distance(long long then, long long now, char *text)
 	         count == 1 ? "" : "s");
 }
 
+void time_local(long long seconds, char *text)
+{
+	time_t time = (time_t)seconds;
+	struct tm tm;
+
+	if (!localtime_r(&time, &tm) || !strftime(text, 40, "%Y-%m-%d %H:%M:%S", &tm))
+		strcpy(text, "?");
+}
+
 void show_status(const struct ctl *ctl, const struct record *status, long long now, FILE *out)
 {
 	size_t width = 0;
@@ -161,17 +164,40 @@ struct table {
 	const char *kind;
 };
 
-#define NAME_WIDTH  14
-#define STATE_WIDTH 11
-#define DATE_WIDTH  10
-#define REST_WIDTH  9 /* "REQUEST", and the blanks between */
+#define NAME_WIDTH   14
+#define NAME_LEAST   6
+#define NAME_MOST    24
+#define STATE_WIDTH  11
+#define DATE_WIDTH   10
+#define REMARK_LEAST 10
+#define REST_WIDTH   9 /* "REQUEST", and the blanks between */
+
+/* Whether the last column has room for some words. */
+static bool has_remark(const struct ctl *ctl, size_t name_width)
+{
+	size_t others = name_width + STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3;
+
+	return others + REMARK_LEAST <= (size_t)ctl->columns;
+}
 
 static void put_head(const struct ctl *ctl, const struct table *table, size_t name_width, FILE *out)
 {
 	fputs(ctl->color ? BOLD : "", out);
-	fprintf(out, "%-*s %-*s %-*s %-*s %s", (int)name_width, table->title, STATE_WIDTH, "STATE",
-	        DATE_WIDTH, table->until, REST_WIDTH - 1, "REQUEST", "REMARK");
+	put_cell(table->title, name_width, "", out);
+	fprintf(out, " %-*s %-*s REQUEST", STATE_WIDTH, "STATE", DATE_WIDTH, table->until);
+	if (has_remark(ctl, name_width))
+		fputs("  REMARK", out);
 	fprintf(out, "%s\n", ctl->color ? PLAIN : "");
+}
+
+/* Over, or the last tenth of its life. */
+static const char *until_color(const json_t *object, long long end, long long now)
+{
+	long long begin = time_seconds(member(object, "not-before"));
+
+	if (end < now)
+		return RED;
+	return begin >= 0 && end - now < (end - begin) / 10 ? YELLOW : "";
 }
 
 static void put_row(const struct ctl *ctl, const json_t *object, size_t name_width, long long now,
@@ -186,8 +212,8 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 
 	if (time >= 0)
 		snprintf(until, sizeof until, "%.10s", member(object, "not-after"));
-	if (time >= 0 && ctl->color && time < now)
-		color = RED;
+	if (time >= 0 && ctl->color)
+		color = until_color(object, time, now);
 	remark(object, note, sizeof note);
 	put_cell(member(object, "name"), name_width, "", out);
 	fputc(' ', out);
@@ -195,12 +221,12 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 	fputc(' ', out);
 	put_cell(until, DATE_WIDTH, color, out);
 	fputc(' ', out);
-	if (!*note) {
+	if (!*note || !has_remark(ctl, name_width)) {
 		put_cell(*request ? request : "-", 0, state_color(ctl, request), out);
 	} else {
 		put_cell(*request ? request : "-", REST_WIDTH - 1, state_color(ctl, request), out);
 		fputc(' ', out);
-		if (text_columns(note) > (size_t)ctl->columns - used)
+		if (used + text_columns(note) > (size_t)ctl->columns)
 			put_cell(note, (size_t)ctl->columns - used, "", out);
 		else
 			put_cell(note, 0, "", out);
@@ -208,8 +234,9 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 	fputc('\n', out);
 }
 
-static size_t widest_name(const json_t *objects)
+static size_t widest_name(const struct ctl *ctl, const json_t *objects)
 {
+	size_t others = STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3, room = NAME_WIDTH;
 	size_t width = NAME_WIDTH, i;
 	json_t *object;
 
@@ -219,7 +246,12 @@ static size_t widest_name(const json_t *objects)
 
 		width = columns > width ? columns : width;
 	}
-	return width > 24 ? 24 : width;
+	if ((size_t)ctl->columns < others + room) /* a narrow terminal: no REMARK there */
+		room = (size_t)ctl->columns > others + NAME_LEAST ? (size_t)ctl->columns - others
+		                                                  : NAME_LEAST;
+	else
+		room = NAME_MOST;
+	return width > room ? room : width;
 }
 
 int show_table(const struct ctl *ctl, const char *json, size_t length, long long now, FILE *out,
@@ -237,7 +269,7 @@ int show_table(const struct ctl *ctl, const char *json, size_t length, long long
 		return error_set(err, -EBADMSG, "status.json can't be read: %s", reason.text);
 	for (size_t i = 0; i < COUNT(tables); i++) {
 		const json_t *objects = json_object_get(root, tables[i].kind);
-		size_t width = widest_name(objects), row;
+		size_t width = widest_name(ctl, objects), row;
 		json_t *object;
 
 		if (!json_array_size(objects))
@@ -316,6 +348,7 @@ static int show_one(const struct ctl *ctl, const struct target *target,
 		printf("%s%s/%s%s\n", ctl->color ? BOLD : "", target->kind, target->name,
 		       ctl->color ? PLAIN : "");
 		show_status(ctl, status, (long long)time(NULL), stdout);
+		show_advice(ctl, target, status, (long long)time(NULL), stdout);
 	}
 	record_free(status);
 	return r;

@@ -18,19 +18,30 @@ static long long monotonic_ms(void)
 	return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* One line on the terminal that is written over again: what the request does and since when. */
+/* One line on the terminal that is written over again: what is waited for and since when. */
 static void show_progress(const struct ctl *ctl, const struct target *target, long long seconds)
 {
+	const char *request, *action, *next, *at;
 	struct record *status = NULL;
-	const char *request, *next;
+	char since[40], when[40] = "", line[256];
 
 	if (ctl_status(ctl, target, &status, NULL) < 0)
 		return;
 	request = record_get(status, "request");
+	action = record_get(status, "action");
 	next = record_get(status, "next-action");
-	fprintf(stderr, "\r\033[K%s/%s: %s, %lld s%s%.60s", target->kind, target->name,
-	        request ? request : "waiting", seconds, next && *next ? ", next: " : "",
-	        next ? next : "");
+	at = record_get(status, "next-action-at");
+	if (at && time_seconds(at) >= 0)
+		time_local(time_seconds(at), when);
+	time_local((long long)time(NULL) - seconds, since);
+	/* the days are known to whoever waits */
+	snprintf(line, sizeof line, "%s/%s: %s %s since %s (%lld s)%s%s%s%s", target->kind,
+	         target->name, action ? action : "", request ? request : "waiting", since + 11,
+	         seconds, request && strcmp(request, "waiting") == 0 && next ? ", next: " : "",
+	         request && strcmp(request, "waiting") == 0 && next ? next : "",
+	         *when && next ? " at " : "", *when && next ? when + 11 : "");
+	text_printable(line);
+	fprintf(stderr, "\r\033[K%.*s", ctl->columns > 20 ? ctl->columns - 1 : 79, line);
 	fflush(stderr);
 	record_free(status);
 }
@@ -40,7 +51,7 @@ static int wait_readable(const struct ctl *ctl, const struct target *target, int
                          long long until)
 {
 	long long begin = monotonic_ms(), now = begin;
-	bool terminal = isatty(STDERR_FILENO), shown = false;
+	bool terminal = isatty(STDERR_FILENO) && terminal_is_able(), shown = false;
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
 	int r;
 

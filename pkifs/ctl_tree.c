@@ -192,25 +192,6 @@ int target_find(const struct ctl *ctl, const char *text, struct target *target, 
 	return 0;
 }
 
-/* Why a call on PATH was refused: the store's own sentence where it has one. */
-static int refused(const struct ctl *ctl, const char *path, int code, struct error *err)
-{
-	const char *name = path + strlen(ctl->root) + 1;
-	char reason[512];
-	ssize_t length = -1;
-
-	if (code != -ENOTCONN && code != -ENOENT)
-		length = getxattr(path, "user.pkifs.error", reason, sizeof reason - 1);
-	if (length > 0) {
-		reason[length] = 0;
-		reason[strcspn(reason, "\n")] = 0;
-		return error_set(err, code, "%s", reason);
-	}
-	if (code == -EBUSY)
-		return error_set(err, code, "%s: a request is still under way", name);
-	return error_set(err, code, "%s: %s", name, strerror(-code));
-}
-
 int target_make(const struct ctl *ctl, const struct target *target, bool *made, struct error *err)
 {
 	char path[PATH_MAX];
@@ -221,20 +202,6 @@ int target_make(const struct ctl *ctl, const struct target *target, bool *made, 
 		return 0;
 	return error_set(err, -errno, "%s/%s can't be made: %s", target->kind, target->name,
 	                 strerror(errno));
-}
-
-int target_remove(const struct ctl *ctl, const struct target *target, struct error *err)
-{
-	char path[PATH_MAX];
-
-	ctl_path(ctl, target, "", path);
-	if (rmdir(path) == 0)
-		return 0;
-	if (errno == EBUSY)
-		return error_set(err, -EBUSY,
-		                 "%s/%s can't be removed: the config of another object names it",
-		                 target->kind, target->name);
-	return refused(ctl, path, -errno, err);
 }
 
 void text_free(char *text, size_t length)
@@ -303,30 +270,6 @@ int ctl_read(const struct ctl *ctl, const struct target *target, const char *fil
 	return file_read(path, TREE_TEXT_MAX, text, length, err);
 }
 
-int ctl_write(const struct ctl *ctl, const struct target *target, const char *file,
-              const char *text, size_t length, mode_t mode, struct error *err)
-{
-	char path[PATH_MAX];
-	ssize_t put = 0;
-	int fd, r = 0;
-
-	ctl_path(ctl, target, file, path);
-	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | (mode ? O_CREAT : 0), mode);
-	if (fd < 0)
-		return error_set(err, -errno, "%s/%s/%s can't be written: %s", target->kind,
-		                 target->name, file, strerror(errno));
-	for (size_t done = 0; r == 0 && done < length; done += (size_t)put) {
-		put = write(fd, text + done, length - done);
-		if (put < 0 && errno == EINTR)
-			put = 0;
-		else if (put < 0)
-			r = -errno;
-	}
-	if (close(fd) < 0 && r == 0)
-		r = -errno;
-	return r < 0 ? refused(ctl, path, r, err) : 0;
-}
-
 int ctl_status(const struct ctl *ctl, const struct target *target, struct record **status,
                struct error *err)
 {
@@ -357,6 +300,65 @@ int ctl_status(const struct ctl *ctl, const struct target *target, struct record
 	}
 	*status = new;
 	return 0;
+}
+
+/* Why TARGET refused what was done at PATH: in the store's own words where it has some. */
+static int refused(const struct ctl *ctl, const struct target *target, const char *path, int code,
+                   struct error *err)
+{
+	const char *name = path + strlen(ctl->root) + 1, *said = NULL;
+	struct record *status = NULL;
+	char reason[512];
+	ssize_t length = -1;
+
+	if (code != -ENOTCONN && code != -ENOENT)
+		length = getxattr(path, "user.pkifs.error", reason, sizeof reason - 1);
+	reason[length > 0 ? length : 0] = 0;
+	reason[strcspn(reason, "\n")] = 0;
+	/* a file with no content yet has no attributes */
+	if (!*reason && (code == -EINVAL || code == -EBUSY) &&
+	    ctl_status(ctl, target, &status, NULL) == 0)
+		said = record_get(status, "last-error");
+	if (said)
+		snprintf(reason, sizeof reason, "%s", said);
+	record_free(status);
+	if (*reason)
+		return error_set(err, code, "%s", reason);
+	if (code == -EBUSY)
+		return error_set(err, code, "%s: a request is still under way", name);
+	return error_set(err, code, "%s: %s", name, strerror(-code));
+}
+
+int target_remove(const struct ctl *ctl, const struct target *target, struct error *err)
+{
+	char path[PATH_MAX];
+
+	ctl_path(ctl, target, "", path);
+	return rmdir(path) == 0 ? 0 : refused(ctl, target, path, -errno, err);
+}
+
+int ctl_write(const struct ctl *ctl, const struct target *target, const char *file,
+              const char *text, size_t length, mode_t mode, struct error *err)
+{
+	char path[PATH_MAX];
+	ssize_t put = 0;
+	int fd, r = 0;
+
+	ctl_path(ctl, target, file, path);
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | (mode ? O_CREAT : 0), mode);
+	if (fd < 0)
+		return error_set(err, -errno, "%s/%s/%s can't be written: %s", target->kind,
+		                 target->name, file, strerror(errno));
+	for (size_t done = 0; r == 0 && done < length; done += (size_t)put) {
+		put = write(fd, text + done, length - done);
+		if (put < 0 && errno == EINTR)
+			put = 0;
+		else if (put < 0)
+			r = -errno;
+	}
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	return r < 0 ? refused(ctl, target, path, r, err) : 0;
 }
 
 int ctl_configure(const struct ctl *ctl, const struct target *target, const struct record *settings,

@@ -37,7 +37,7 @@ static void add_members(json_t *event, char *text, size_t size)
 	json_object_foreach(event, key, value)
 	{
 		char *shown = is_left_out(key) ? NULL : value_text(value);
-		bool alone = strcmp(key, "reason") == 0;
+		bool alone = strcmp(key, "reason") == 0 || strcmp(key, "action") == 0;
 
 		if (shown && *shown) {
 			snprintf(text + used, size - used, "%s%s%s%s", between, alone ? "" : key,
@@ -56,8 +56,9 @@ static const char *head(const json_t *event, const char *key)
 	return value ? value : "";
 }
 
-bool event_text(const char *line, size_t length, char *text, size_t size)
+bool event_text(const char *line, size_t length, bool local, char *text, size_t size)
 {
+	char here[40];
 	json_t *event = json_loadb(line, length, 0, NULL);
 	const char *kind, *time;
 
@@ -67,6 +68,10 @@ bool event_text(const char *line, size_t length, char *text, size_t size)
 	}
 	kind = head(event, "kind");
 	time = head(event, "time");
+	if (local && time_seconds(time) >= 0) {
+		time_local(time_seconds(time), here);
+		time = here;
+	}
 	snprintf(text, size, "%s  %s%s%s  %s", time, kind, *kind ? "/" : "", head(event, "name"),
 	         head(event, "event"));
 	add_members(event, text, size);
@@ -75,23 +80,48 @@ bool event_text(const char *line, size_t length, char *text, size_t size)
 	return true;
 }
 
-static void print_event(const struct record *options, const char *line, size_t length)
+/* The line's colour by how the event's name sounds. */
+static const char *event_color(const char *text)
 {
+	static const struct {
+		const char *name, *color;
+	} colors[] = {
+		{ "  failed", RED },         { "  rejected", RED },  { "  refused", RED },
+		{ "  certificate", GREEN },  { "  trusted", GREEN }, { "  done", GREEN },
+		{ "  unconfirmed", YELLOW }, { "  retry", YELLOW },  { "  waiting", YELLOW },
+	};
+
+	for (size_t i = 0; i < COUNT(colors); i++)
+		if (strstr(text, colors[i].name))
+			return colors[i].color;
+	return "";
+}
+
+static void print_event(const struct ctl *ctl, const struct record *options, const char *line,
+                        size_t length)
+{
+	const char *color;
 	char text[2048];
 
-	if (record_find(options, "json") && length)
-		printf("%.*s\n", (int)length, line);
-	else if (event_text(line, length, text, sizeof text))
-		puts(text);
+	if (record_find(options, "json")) {
+		if (length)
+			printf("%.*s\n", (int)length, line);
+		return;
+	}
+	if (!event_text(line, length, ctl->terminal, text, sizeof text))
+		return;
+	color = ctl->color ? event_color(text) : "";
+	printf("%s%s%s\n", color, text, *color ? PLAIN : "");
 }
 
 /* Prints the complete lines in BYTES and moves the rest to its begin. */
-static size_t print_lines(const struct record *options, char *bytes, size_t used)
+static size_t print_lines(const struct ctl *ctl, const struct record *options, char *bytes,
+                          size_t used)
 {
 	char *line = bytes, *newline;
 
 	while ((newline = memchr(line, '\n', used - (size_t)(line - bytes)))) {
-		print_event(options, line, (size_t)(newline - line));
+		print_event(ctl, options, line, (size_t)(newline - line));
 		line = newline + 1;
 	}
 	used -= (size_t)(line - bytes);
@@ -114,7 +144,7 @@ int ctl_watch(const struct ctl *ctl, const struct arguments *arguments, struct e
 	do {
 		got = read(fd, bytes + used, sizeof bytes - used);
 		if (got > 0)
-			used = print_lines(arguments->options, bytes, used + (size_t)got);
+			used = print_lines(ctl, arguments->options, bytes, used + (size_t)got);
 		if (used == sizeof bytes)
 			used = 0; /* a line that no event has: none of ours */
 	} while (!ferror(stdout) && (got > 0 || (got < 0 && errno == EINTR)));

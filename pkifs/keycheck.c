@@ -503,3 +503,49 @@ int check_firewall(const struct key *key, const char *value, struct error *err)
 	return refuse(key, "none, \"nft:FAMILY TABLE SET\" or the absolute path of a program",
 	              value, err);
 }
+
+/* What a value is called, by its check; words and numbers say it themselves. */
+static const struct {
+	key_checker *check;
+	const char *text;
+} placeholders[] = {
+	{ check_url, "URL" },
+	{ check_sha256, "FINGERPRINT" },
+	{ check_subject, "DN" },
+	{ check_ca_name, "DN" },
+	{ check_domain, "NAME" },
+	{ check_address, "ADDRESS" },
+	{ check_mail, "E-MAIL" },
+	{ check_account, "USER" },
+	{ check_reader, "user:NAME|group:NAME" },
+	{ check_span, "DAYSd|HOURSh" },
+	{ check_path, "PATH" },
+	{ check_command, "COMMAND" },
+	{ check_program, "PROGRAM" },
+	{ check_server, "ADDRESS[:PORT]" },
+	{ check_listen, "[ADDRESS]:PORT" },
+	{ check_tsig, "NAME:ALGORITHM:BASE64" },
+	{ check_key_store, "store|URI" },
+	{ check_store_key, "PATH|credential:NAME|none" },
+	{ check_firewall, "none|nft:SET|PROGRAM" },
+};
+
+void key_placeholder(const struct key *key, char *text)
+{
+	const char *name = "TEXT";
+
+	for (size_t i = 0; i < COUNT(placeholders); i++)
+		if (placeholders[i].check == key->check)
+			name = placeholders[i].text;
+	if (key->check == check_object)
+		name = key->flags & KEY_CA ? "PROFILE" : "ID";
+	if (key->check == check_words)
+		name = key->values;
+	if (key->unit)
+		snprintf(text, PLACEHOLDER_MAX, "%ld-%ld %s", key->min, key->max, key->unit);
+	else
+		snprintf(text, PLACEHOLDER_MAX, "%s", name);
+	for (char *at = text; key->check == check_words && *at; at++)
+		if (*at == ' ')
+			*at = '|';
+}

@@ -34,17 +34,14 @@ const struct key *key_find(const struct key_table *table, const char *name)
 	return find_exactly(table, name);
 }
 
-#define NAME_MAX_LENGTH 40
-
 static size_t least(size_t a, size_t b)
 {
 	return a < b ? a : b;
 }
 
-/* Letters to insert, delete, change or swap to make ONE of OTHER; both up to NAME_MAX_LENGTH. */
-static size_t distance(const char *one, const char *other)
+size_t name_distance(const char *one, const char *other)
 {
-	size_t rows[3][NAME_MAX_LENGTH + 1], columns = strlen(other);
+	size_t rows[3][KEY_NAME_MAX + 1], columns = strlen(other);
 	size_t *before = rows[0], *last = rows[1], *now = rows[2], *spare;
 
 	for (size_t j = 0; j <= columns; j++)
@@ -71,8 +68,8 @@ static int unknown_key(const struct key_table *table, const char *name, struct e
 	size_t length = strlen(name), nearest = length / 3 + 1;
 	const char *suggestion = NULL;
 
-	for (size_t i = 0; i < table->count && length <= NAME_MAX_LENGTH; i++) {
-		size_t far = distance(name, table->keys[i].name);
+	for (size_t i = 0; i < table->count && length <= KEY_NAME_MAX; i++) {
+		size_t far = name_distance(name, table->keys[i].name);
 
 		if (far < nearest) {
 			nearest = far;
@@ -271,7 +268,7 @@ static bool is_blank(char c)
 static const struct key *key_of_line(const struct key_table *table, const char *bytes,
                                      size_t length)
 {
-	char name[NAME_MAX_LENGTH + 1];
+	char name[KEY_NAME_MAX + 1];
 
 	while (length && is_blank(*bytes)) {
 		bytes++;
@@ -279,7 +276,7 @@ static const struct key *key_of_line(const struct key_table *table, const char *
 	}
 	while (length && is_blank(bytes[length - 1]))
 		length--;
-	if (!length || length > NAME_MAX_LENGTH || *bytes == '#')
+	if (!length || length > KEY_NAME_MAX || *bytes == '#')
 		return NULL;
 	memcpy(name, bytes, length);
 	name[length] = 0;

@@ -14,6 +14,7 @@ enum key_flag {
 	KEY_ROOT = 4,    /* only root may set it (in a store started by root) */
 	KEY_CA = 8,      /* names a CA profile that must exist */
 	KEY_LOCAL = 16,  /* names a certificate id that must exist */
+	KEY_LATER = 32,  /* known and checked, without effect in this version */
 };
 
 struct key {
@@ -23,10 +24,10 @@ struct key {
 	/* 0, or -EINVAL with a sentence that names key, range and value (secrets are not quoted) */
 	int (*check)(const struct key *key, const char *value, struct error *err);
 	long min, max;
-	const char *values; /* the words it takes, separated by blanks, or NULL */
+	const char *values; /* the words it takes (of a size: the usual ones), by blanks, or NULL */
 	const char *unit;   /* "seconds", "times" … or NULL */
 	unsigned max_count; /* of a repeating key; 0: no limit */
-	const char *help;   /* one line for the manual and for completion */
+	const char *help;   /* one line, for pkictl's help and the manual */
 };
 
 struct key_table {
@@ -39,8 +40,19 @@ extern const struct key_table ca_config_keys, ca_request_keys;
 extern const struct key_table local_config_keys, local_request_keys;
 extern const struct key_table daemon_keys;
 
+/* What stands for a value in help and manual: "URL", "yes|no", "1-99 percent". */
+#define PLACEHOLDER_MAX 256
+void key_placeholder(const struct key *key, char *text);
+
+/* Those of its values that this version takes without effect or refuses, by blanks, or NULL. */
+const char *key_later(const struct key *key);
+
 /* The row of NAME (other spellings that the contract takes included), or NULL. */
 const struct key *key_find(const struct key_table *table, const char *name);
+
+/* Letters to insert, delete, change or swap to make ONE of OTHER; both up to KEY_NAME_MAX. */
+#define KEY_NAME_MAX 40
+size_t name_distance(const char *one, const char *other);
 
 /* One field: known, in range. Errors begin "line N: " where the field has a line. */
 int key_check_field(const struct key_table *table, const struct field *field, struct error *err);

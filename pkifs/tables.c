@@ -1,5 +1,7 @@
 #include "pkifs/keycheck.h"
 
+#include <string.h>
+
 /* clang-format off: one row a key, its help below */
 
 #define YES_NO         check_words, 0, 0, "yes no", NULL, 0
@@ -26,7 +28,7 @@ static const struct key ca_keys[] = {
 	  "between two tries where the CA names no time; 0 = back off from 1 s to 60 s" },
 	{ "ca-fingerprint", KEY_REPEATS, NULL, PLAIN(check_sha256),
 	  "a fetched CA certificate with this SHA-256 is confirmed by itself, any other refused" },
-	{ "ca-dn", 0, NULL, PLAIN(check_ca_name),
+	{ "ca-dn", KEY_LATER, NULL, PLAIN(check_ca_name),
 	  "CMPv2: whom to address before a CA certificate is there" },
 	{ "trust-store", 0, "profile", check_words, 0, 0, "profile system", NULL, 0,
 	  "what anchors certificates issued to us (acme: system while no CA certificate is "
@@ -39,30 +41,30 @@ static const struct key ca_keys[] = {
 	  "user for the CRL's server: one for all or one for each crl-url" },
 	{ "crl-url-password", KEY_REPEATS | KEY_SECRET, NULL, check_text, 1, 255, NULL, NULL, 3,
 	  "password of crl-url-user" },
-	{ "crl-refresh-interval", 0, "24", check_number, 0, 8784, NULL, "hours", 0,
+	{ "crl-refresh-interval", KEY_LATER, "24", check_number, 0, 8784, NULL, "hours", 0,
 	  "how often to fetch the CRL; 0 = at its nextUpdate" },
-	{ "crl-on-download-failure", 0, "reject", check_words, 0, 0, "reject accept", NULL, 0,
+	{ "crl-on-download-failure", KEY_LATER, "reject", check_words, 0, 0, "reject accept", NULL, 0,
 	  "peers, while no valid CRL can be had" },
-	{ "ocsp-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https", NULL, 2,
+	{ "ocsp-url", KEY_REPEATS | KEY_LATER, NULL, check_url, 0, 0, "http https", NULL, 2,
 	  "OCSP responder; comes before the certificate's own AIA" },
-	{ "ocsp-nonce", 0, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
+	{ "ocsp-nonce", KEY_LATER, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
 	{ "tls-ca", KEY_CA, NULL, PLAIN(check_object),
 	  "profile that authenticates an https server (else the system's trust store)" },
-	{ "acme-contact", KEY_REPEATS, NULL, PLAIN(check_mail),
+	{ "acme-contact", KEY_REPEATS | KEY_LATER, NULL, PLAIN(check_mail),
 	  "ACME: e-mail address of the account" },
-	{ "acme-eab-kid", 0, NULL, TEXT(255), "ACME: key identifier of the external account" },
-	{ "acme-eab-key", KEY_SECRET, NULL, PLAIN(check_base64url),
+	{ "acme-eab-kid", KEY_LATER, NULL, TEXT(255), "ACME: key identifier of the external account" },
+	{ "acme-eab-key", KEY_SECRET | KEY_LATER, NULL, PLAIN(check_base64url),
 	  "ACME: its HMAC key (base64url)" },
-	{ "acme-dns-server", 0, NULL, PLAIN(check_server),
+	{ "acme-dns-server", KEY_LATER, NULL, PLAIN(check_server),
 	  "ACME dns-01: name server for RFC 2136 updates" },
-	{ "acme-dns-tsig", KEY_SECRET, NULL, PLAIN(check_tsig),
+	{ "acme-dns-tsig", KEY_SECRET | KEY_LATER, NULL, PLAIN(check_tsig),
 	  "ACME dns-01: NAME:ALGORITHM:BASE64 that signs the updates" },
-	{ "acme-dns-hook", KEY_ROOT, NULL, PLAIN(check_program),
+	{ "acme-dns-hook", KEY_ROOT | KEY_LATER, NULL, PLAIN(check_program),
 	  "ACME dns-01: program that sets and removes the record" },
 	{ "allow-legacy", 0, "no", YES_NO, "take SHA-1, 3DES and their like" },
-	{ "issuer", KEY_CA, NULL, PLAIN(check_object),
+	{ "issuer", KEY_CA | KEY_LATER, NULL, PLAIN(check_object),
 	  "profile of the issuing CA, kept by the daemon for chains" },
-	{ "kernel-keyring", 0, NULL, TEXT(255),
+	{ "kernel-keyring", KEY_LATER, NULL, TEXT(255),
 	  "kernel keyring that gets the CA and what it validated" },
 };
 
@@ -84,7 +86,7 @@ static const struct key local_keys[] = {
 	{ "protocol", 0, NULL, PROTOCOL, "how to ask (the profile's protocol)" },
 	{ "key-type", 0, "rsa", check_words, 0, 0, "rsa ecdsa ed25519 dsa", NULL, 0,
 	  "type of the key pair (dsa: CMPv2 only)" },
-	{ "key-size", 0, NULL, check_key_size, 2048, 8192, NULL, "bits", 0,
+	{ "key-size", 0, NULL, check_key_size, 2048, 8192, "2048 3072 4096 256 384 521", "bits", 0,
 	  "size of the key pair (rsa 2048, ecdsa 256, dsa 2048)" },
 	{ "digest", 0, "sha256", check_words, 0, 0, "sha256 sha384 sha512 sha1", NULL, 0,
 	  "hash of signatures; sha1 only with allow-legacy = yes" },
@@ -97,24 +99,24 @@ static const struct key local_keys[] = {
 	{ "email", KEY_REPEATS, NULL, PLAIN(check_mail), "alternative name: e-mail address" },
 	{ "challenge-password", KEY_SECRET, NULL, TEXT(255),
 	  "SCEP: what the CA knows us by the first time" },
-	{ "ca-reference", 0, NULL, TEXT(255), "CMPv2: reference number of the shared secret" },
-	{ "ca-secret", KEY_SECRET, NULL, TEXT(255), "CMPv2: the shared secret" },
-	{ "est-user", 0, NULL, TEXT(255), "EST: user of HTTP authentication" },
-	{ "est-password", KEY_SECRET, NULL, TEXT(255), "EST: password of est-user" },
-	{ "auth-certificate-id", KEY_LOCAL, NULL, PLAIN(check_object),
+	{ "ca-reference", KEY_LATER, NULL, TEXT(255), "CMPv2: reference number of the shared secret" },
+	{ "ca-secret", KEY_SECRET | KEY_LATER, NULL, TEXT(255), "CMPv2: the shared secret" },
+	{ "est-user", KEY_LATER, NULL, TEXT(255), "EST: user of HTTP authentication" },
+	{ "est-password", KEY_SECRET | KEY_LATER, NULL, TEXT(255), "EST: password of est-user" },
+	{ "auth-certificate-id", KEY_LOCAL | KEY_LATER, NULL, PLAIN(check_object),
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
-	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01", NULL, 0,
+	{ "acme-challenge", KEY_LATER, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01", NULL, 0,
 	  "ACME: how to prove that the names are ours" },
-	{ "acme-profile", 0, NULL, TEXT(255), "ACME: profile that the CA offers" },
-	{ "acme-preferred-chain", 0, NULL, TEXT(255), "ACME: common name of the root to prefer" },
+	{ "acme-profile", KEY_LATER, NULL, TEXT(255), "ACME: profile that the CA offers" },
+	{ "acme-preferred-chain", KEY_LATER, NULL, TEXT(255), "ACME: common name of the root to prefer" },
 	{ "accept-changed-names", 0, "no", YES_NO,
 	  "publish a first certificate whose names differ from those asked for" },
-	{ "auto-enroll", 0, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
-	{ "auto-re-enrollment", 0, "disable", ENABLE_DISABLE,
+	{ "auto-enroll", KEY_LATER, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
+	{ "auto-re-enrollment", KEY_LATER, "disable", ENABLE_DISABLE,
 	  "renew before the end (acme: enable)" },
-	{ "re-enroll-trigger-time-percentage", 0, "10", check_number, 1, 99, NULL, "percent", 0,
+	{ "re-enroll-trigger-time-percentage", KEY_LATER, "10", check_number, 1, 99, NULL, "percent", 0,
 	  "renew when this much of the lifetime remains (acme: what the CA says, else 33)" },
-	{ "re-enroll-time", 0, NULL, check_span, 1, 4095 * 24, NULL, NULL, 0,
+	{ "re-enroll-time", KEY_LATER, NULL, check_span, 1, 4095 * 24, NULL, NULL, 0,
 	  "renew this long before the end: 30d, 12h; wins over the percentage" },
 	{ "re-generate-keypair", 0, "no", YES_NO,
 	  "make a new key pair for each renewal (acme: yes)" },
@@ -142,18 +144,18 @@ static const struct key conf_keys[] = {
 	  "the key that seals private keys: a file, credential:NAME, or none" },
 	{ "user", 0, "pkifs", PLAIN(check_account), "user of the store and of the keys process" },
 	{ "worker-user", 0, "pkifs-net", PLAIN(check_account), "user of the enrollment workers" },
-	{ "ipsec-user", 0, "pkifs-ipsec", PLAIN(check_account), "user of the IPsec process" },
+	{ "ipsec-user", KEY_LATER, "pkifs-ipsec", PLAIN(check_account), "user of the IPsec process" },
 	{ "privilege-separation", 0, NULL, YES_NO,
 	  "run each process as its own user (yes as root, else no)" },
 	{ "workers", 0, "16", check_number, 1, 256, NULL, "processes", 0,
 	  "enrollment workers at once" },
 	{ "device-serial", 0, "auto", TEXT(64),
 	  "serial number for SN in subjects; auto: the device's own" },
-	{ "http-01-listen", 0, ":80", PLAIN(check_listen),
+	{ "http-01-listen", KEY_LATER, ":80", PLAIN(check_listen),
 	  "where ACME's http-01 is answered while a challenge is open" },
-	{ "tls-alpn-01-listen", 0, ":443", PLAIN(check_listen),
+	{ "tls-alpn-01-listen", KEY_LATER, ":443", PLAIN(check_listen),
 	  "where ACME's tls-alpn-01 is answered while a challenge is open" },
-	{ "http-01-firewall", 0, "none", PLAIN(check_firewall),
+	{ "http-01-firewall", KEY_LATER, "none", PLAIN(check_firewall),
 	  "what to open while a challenge is under way" },
 	{ "log", 0, NULL, check_words, 0, 0, "journal syslog stderr", NULL, 0,
 	  "where the log goes (stderr in the foreground, else the journal)" },
@@ -167,4 +169,23 @@ static const struct key conf_keys[] = {
 
 const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys) };
 
+/* Values that a row takes and this version has no code for. */
+static const struct {
+	const char *key, *values;
+} later[] = {
+	{ "action", "account-register account-delete revoke" },
+	{ "protocol", "cmpv2 acme est" },
+	{ "revocation-check", "ocsp ocsp-then-crl" },
+	{ "crl-url", "ldap ldaps" },
+	{ "key-store", "pkcs11" },
+};
+
 /* clang-format on */
+
+const char *key_later(const struct key *key)
+{
+	for (size_t i = 0; i < COUNT(later); i++)
+		if (strcmp(later[i].key, key->name) == 0)
+			return later[i].values;
+	return NULL;
+}

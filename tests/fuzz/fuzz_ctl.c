@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	memcpy(text, data, size);
 	text[size] = 0;
-	if (event_text(text, size, line, sizeof line) && strpbrk(line, "\n\033\177"))
+	if (event_text(text, size, size & 1, line, sizeof line) && strpbrk(line, "\n\033\177"))
 		abort();
 	mount_in_mountinfo(text, root);
 	time_seconds(text);

@@ -289,6 +289,13 @@ class LabCa(Scep):
         self.assertEqual(len(ca.said("received PKCSReq")), 1)
         self.assertEqual(m.status("local/www")["last-error"], "")
 
+    def test_a_typo_in_the_path_is_told_at_once(self):
+        m = self.mount()
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/config", f"enrollment-url = {Ca(self, script='scep-server').url}s\n")
+        self.assertIn("HTTP status 404", m.request("ca/corp", "enroll"))
+        self.assertEqual(m.status("ca/corp")["request"], "waiting")
+
     def test_tries_at_a_dead_port_are_counted(self):
         m = self.mount()
         os.mkdir(m.point / "ca/corp")

@@ -408,12 +408,12 @@ static void an_event_is_one_readable_line(void **state)
 	char text[64];
 
 	(void)state;
-	assert_true(event_text(event, strlen(event), text, sizeof text));
+	assert_true(event_text(event, strlen(event), false, text, sizeof text));
 	assert_string_equal(text, "2026-11-23T10:00:00Z  local/www  enrolled: version 2, a?[2Jb?");
-	assert_true(event_text("{}", 2, text, sizeof text));
-	assert_false(event_text("", 0, text, sizeof text));
-	assert_false(event_text("[1]", 3, text, sizeof text));
-	assert_true(event_text(event, strlen(event), text, 20));
+	assert_true(event_text("{}", 2, true, text, sizeof text));
+	assert_false(event_text("", 0, true, text, sizeof text));
+	assert_false(event_text("[1]", 3, true, text, sizeof text));
+	assert_true(event_text(event, strlen(event), false, text, 20));
 	assert_int_equal(strlen(text), 19);
 }
 
@@ -509,7 +509,7 @@ static void every_command_explains_itself_by_example(void **state)
 		free(text);
 		commands++;
 	}
-	assert_int_equal(commands, 18);
+	assert_int_equal(commands, 19);
 	free(overview);
 }
 
