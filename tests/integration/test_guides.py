@@ -1,9 +1,11 @@
 """What the guides say, with the real programs: their configs serve, and renewals lose nothing."""
 
+import contextlib
 import hashlib
 import pathlib
 import re
 import signal
+import socket
 import ssl
 import subprocess
 
@@ -25,6 +27,11 @@ class Guide:
     def __init__(self, name):
         self.text = (GUIDES / name).read_text()
         self.files = dict(re.findall(r"^`(/[^`]+)`:\n\n```\w+\n(.*?)^```", self.text, re.M | re.S))
+
+    def lines(self, language, words):
+        """The block of LANGUAGE that begins with WORDS."""
+        found, = re.findall(rf"^```{language}\n(\s*{words}.*?)^```", self.text, re.M | re.S)
+        return found
 
     def command(self, words):
         """The one line to be typed that has WORDS."""
@@ -49,7 +56,7 @@ def state(pid):
 class Served(Scep):
     """A certificate id that a program serves as its guide says."""
 
-    guide = None  # its file
+    guide = unit = None  # the guide's file, and the systemd unit that it is about
 
     def setUp(self):
         super().setUp()
@@ -60,22 +67,29 @@ class Served(Scep):
         self.port = free_port()
         self.client = Client(self.port, self.m.point / "ca/corp/cert.pem", PAGE)
 
-    def config(self, path, changes):
+    def config(self, path, changes, more=""):
         """A file of the guide, with changes, in the test's folder."""
         file = self.folder / pathlib.Path(path).name
-        file.write_text(replaced(self.guide.files[path], changes))
+        file.write_text(replaced(self.guide.files[path] + more, changes))
         return file
 
-    def program(self, *arguments, **options):
-        """A program in the foreground that ends with the test."""
-        log = open(self.folder / "program.log", "ab")
-        self.addCleanup(log.close)
-        process = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=log, **options)
+    def program(self, port, *arguments, **options):
+        """A program in the foreground that listens on PORT, and ends with the test."""
+        log = self.folder / f"{arguments[0]}.log"
+        with open(log, "ab") as output:
+            process = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL,
+                                       stdout=output, stderr=output, **options)
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
-        self.assertTrue(until(lambda: process.poll() is not None or self.client.certificate()))
-        self.assertIsNone(process.poll(), (self.folder / "program.log").read_text())
+
+        def listens():
+            with contextlib.suppress(ConnectionError), \
+                    socket.create_connection(("127.0.0.1", port), readers.HANG):
+                return True
+            return process.poll() is not None
+
+        self.assertTrue(until(listens))
+        self.assertIsNone(process.poll(), log.read_text())
         return process
 
     def script(self, name, *lines):
@@ -84,12 +98,16 @@ class Served(Scep):
         file.chmod(0o755)
         return file
 
+    def types(self, words, changes=()):
+        """The guide's command that has WORDS."""
+        done = run("bash", "-c", replaced(self.guide.command(words),
+                                          {**dict(changes), "/pki/": f"{self.m.point}/"}))
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def told_by_on_change(self, reload):
         """RELOAD, a script, stands for the command of the guide's on-change."""
-        command = self.guide.command("on-change = ")
-        done = run("bash", "-c", re.sub(r"on-change = [^']*", f"on-change = {reload}", replaced(
-            command, {"/pki": self.m.point})))
-        self.assertEqual(done.returncode, 0, done.stderr)
+        command = f"/usr/bin/systemctl reload {self.unit}"
+        self.types("on-change = ", {command: reload})
 
     def in_force(self):
         certificate = ssl.PEM_cert_to_DER_cert(self.m.read("local/www/cert.pem"))
@@ -105,10 +123,11 @@ class Served(Scep):
         return self.client.certificate() == self.in_force()
 
     def is_told_by_an_event(self, file, unit, reload, change):
-        """CHANGE makes an event on FILE, as the path unit UNIT waits for; then RELOAD runs."""
+        """CHANGE makes the event on FILE that path unit UNIT waits for; then its service runs."""
         self.assertIn(f"PathChanged={file}\n", self.guide.files[f"{unit}.path"])
-        self.assertIn("ExecStart=/usr/bin/systemctl reload", self.guide.files[f"{unit}.service"])
-        with watched(replaced(file, {"/pki": self.m.point}), *PATH_CHANGED) as watcher:
+        self.assertIn(f"ExecStart=/usr/bin/systemctl reload {self.unit}\n",
+                      self.guide.files[f"{unit}.service"])
+        with watched(replaced(file, {"/pki/": f"{self.m.point}/"}), *PATH_CHANGED) as watcher:
             change()
             watcher.wait(readers.HANG)
         self.assertEqual(watcher.returncode, 0, f"no event on {file}")
@@ -141,11 +160,11 @@ class Served(Scep):
         the program's reload, and in the middle of a reload that has opened the file FIRST.
         """
         clients = readers.start(*[self.client.asks_anew] * 2,
-                                *[self.client.keeps_its_connection] * 2)
+                                *[self.client.keeps_its_connection] * 2, pause=0.01)
 
         def all_ask():
             before = [client.rounds.value for client in clients]
-            return until(lambda: all(client.rounds.value > rounds + 1
+            return until(lambda: all(client.rounds.value > rounds + 1 or not client.is_alive()
                                      for client, rounds in zip(clients, before)))
 
         def in_a_reload_with_a_dying_store():
@@ -173,18 +192,26 @@ class Served(Scep):
         self.assertTrue(self.is_served())
         print(f"6 renewals, {readers.told(results)}, {self.client.repeated.value} sent again")
 
+    def backend(self):
+        """The port of a server without TLS, for what stands before one."""
+        port, conf = free_port(), self.folder / "backend.conf"
+        conf.write_text(f"pid {self.folder}/backend.pid;\nevents {{}}\nhttp {{ access_log off; server "
+                        f"{{ listen 127.0.0.1:{port}; return 200 '{PAGE}'; }} }}\n")
+        self.program(port, "nginx", "-c", conf, "-g", "daemon off;")
+        return port
+
 
 class Nginx(Served):
-    guide = "nginx.md"
+    guide, unit = "nginx.md", "nginx"
 
     def start(self, *more):
         page = self.folder / "html/index.html"
         page.parent.mkdir()
         page.write_text(PAGE)
         server = self.config("/etc/nginx/conf.d/www.conf", {
-            "/pki": self.m.point, "443": f"127.0.0.1:{self.port}", "/var/www/html": page.parent})
+            "/pki/": f"{self.m.point}/", "443": f"127.0.0.1:{self.port}", "/var/www/html": page.parent})
         for snippet in more:
-            file = self.config(snippet, {"/pki": self.m.point})
+            file = self.config(snippet, {"/pki/": f"{self.m.point}/"})
             server.write_text(replaced(server.read_text(), {
                 "listen": f"include {file};\n    listen"}))
         conf = self.folder / "nginx.conf"
@@ -192,7 +219,7 @@ class Nginx(Served):
             f"user www-data;\npid {self.folder}/pid;\nerror_log {self.folder}/error.log notice;\n"
             f"events {{}}\nhttp {{ access_log off; include {server}; }}\n")
         self.reload = self.script("reload", f"nginx -c {conf} -s reload")
-        return self.program("nginx", "-c", conf, "-g", "daemon off;")
+        return self.program(self.port, "nginx", "-c", conf, "-g", "daemon off;")
 
     def test_renewals_lose_nothing(self):
         nginx = self.start()
@@ -204,6 +231,59 @@ class Nginx(Served):
         self.with_client_certificates()
         self.start("/etc/nginx/snippets/clients.conf")
         self.clients_until_revoked("/etc/systemd/system/nginx-crl", self.reload)
+
+
+class Haproxy(Served):
+    guide, unit = "haproxy.md", "haproxy"
+
+    def start(self, *changes):
+        conf = self.config("/etc/haproxy/haproxy.cfg", {
+            **dict(changes), "/pki/": f"{self.m.point}/", ":443": f"127.0.0.1:{self.port}",
+            "127.0.0.1:8080": f"127.0.0.1:{self.backend()}"})
+        # as haproxy.service of the package has it: check the config, tell the master
+        self.reload = self.script("reload", f"haproxy -Ws -f {conf} -c -q",
+                                  f"kill -USR2 $(cat {self.folder}/pid)")
+        return self.program(self.port, "haproxy", "-Ws", "-f", conf, "-p", self.folder / "pid",
+                            "-S", self.folder / "master.sock")
+
+    def test_renewals_lose_nothing(self):
+        haproxy = self.start()
+        self.told_by_on_change(self.reload)
+        self.renewals_lose_nothing(haproxy, self.www / "bundle.pem")
+        self.assertEqual(self.client.repeated.value, 0)
+
+    def test_a_revoked_client_is_kept_out(self):
+        self.with_client_certificates()
+        self.start(("    bind :443 ssl crt /pki/local/www/bundle.pem\n",
+                    self.guide.lines("haproxy", "bind")))
+        self.clients_until_revoked("/etc/systemd/system/haproxy-crl", self.reload)
+
+
+class Stunnel(Served):
+    guide, unit = "stunnel.md", "stunnel@www"
+
+    def start(self, more=""):
+        self.types("key-readers = ")
+        conf = self.config("/etc/stunnel/www.conf", {
+            "/pki/": f"{self.m.point}/", "127.0.0.1:8080": f"127.0.0.1:{self.backend()}"}, more)
+        with socket.create_server(("127.0.0.1", self.port), backlog=511) as listening:
+            stunnel = self.program(
+                self.port, "sh", "-c", f"exec 3<&{listening.fileno()}; export LISTEN_FDS=1 "
+                f"LISTEN_PID=$$; exec stunnel4 {conf}", pass_fds=[listening.fileno()])
+        self.reload = self.script("reload", f"kill -HUP {stunnel.pid}")
+        return stunnel
+
+    def test_renewals_lose_nothing(self):
+        stunnel = self.start()
+        self.told_by_on_change(self.reload)
+        self.renewals_lose_nothing(stunnel, self.www / "bundle.pem")
+        self.assertEqual(self.client.repeated.value, 0)
+        self.assertIn("key values mismatch", (self.folder / "sh.log").read_text())
+
+    def test_a_revoked_client_is_kept_out(self):
+        self.with_client_certificates()
+        self.start(self.guide.lines("ini", "verifyChain"))
+        self.clients_until_revoked("/etc/systemd/system/stunnel-crl", self.reload)
 
 
 if __name__ == "__main__":
