@@ -93,6 +93,21 @@ def make_pairs(folder, keys, certificates=1):
     return pairs
 
 
+@contextlib.contextmanager
+def watched(path, *events, include="."):
+    """An inotifywait on PATH that has begun to watch, and ends at the first of EVENTS."""
+    with subprocess.Popen(["inotifywait", "-q", "-e", ",".join(events), "--include", include, path],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as watcher:
+        fds = pathlib.Path(f"/proc/{watcher.pid}/fdinfo")
+        try:
+            if not until(lambda: any("inotify wd" in (fds / fd).read_text()
+                                     for fd in os.listdir(fds))):
+                raise AssertionError(f"{path} is not watched")
+            yield watcher
+        finally:
+            watcher.kill()
+
+
 NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # clone(2)
 
 

@@ -2,12 +2,10 @@
 
 import concurrent.futures
 import os
-import pathlib
-import subprocess
 import time
 
 import readers
-from harness import Test, main, make_pairs, many, until
+from harness import Test, main, make_pairs, many, watched
 
 VERSIONS = many(10000)
 KEYS = 100  # made once, taken round and round
@@ -74,12 +72,6 @@ class Round:
         for name in ("nobody/cert.pem", "www/cert.pem.tmp", f"www{os.getpid()}"):
             if (self.www.parent / name).exists():
                 raise ValueError(f"{name} exists")
-
-
-def watches(pid):
-    """Whether the process has an inotify watch."""
-    fds = pathlib.Path(f"/proc/{pid}/fdinfo")
-    return any("inotify wd" in (fds / fd).read_text() for fd in os.listdir(fds))
 
 
 class Versions(Test):
@@ -160,15 +152,9 @@ class Versions(Test):
         self.m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
         self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
         for target in (self.www / "cert.pem", self.www):
-            watcher = subprocess.Popen(
-                ["inotifywait", "-q", "-t", str(round(readers.HANG)), "-e", "attrib,moved_to",
-                 "--include", "cert.pem$", target],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            self.addCleanup(watcher.stdout.close)
-            self.addCleanup(watcher.kill)
-            self.assertTrue(until(lambda: watches(watcher.pid)))
-            self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
-            said, _ = watcher.communicate(timeout=2 * readers.HANG)
+            with watched(target, "attrib", "moved_to", include="cert.pem$") as watcher:
+                self.assertEqual(self.m.request("local/www", "generate-self-signed"), "ok")
+                said, _ = watcher.communicate(timeout=readers.HANG)
             self.assertEqual(watcher.returncode, 0, f"no event on {target}")
             print(said.strip().replace(str(self.www), "…"))
 
