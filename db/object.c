@@ -162,15 +162,9 @@ int db_declared_set(struct db *db, int64_t object, const char *text, size_t leng
 int db_declared_get(struct db *db, int64_t object, struct blob *text)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r = sql_bind(db, &statement, "SELECT text FROM declared WHERE object=?", "i", object);
 
-	r = sql_bind(db, &statement, "SELECT text FROM declared WHERE object=?", "i", object);
-	if (r < 0)
-		return r;
-	result = sqlite3_step(statement);
-	r = result == SQLITE_ROW ? sql_blob(statement, 0, text) : -ENOENT;
-	result = sql_done(statement, result);
-	return result < 0 ? result : r;
+	return r < 0 ? r : sql_take(statement, "b", text);
 }
 
 int db_declared_remove(struct db *db, int64_t object)
