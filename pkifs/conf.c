@@ -15,10 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONF_MAX     (1u << 20)  /* bytes of a file */
-#define VALUE_MAX    4096        /* bytes of a file that holds a value */
-#define SECTION_MAX  (64u << 10) /* bytes of a section: it becomes a config */
-#define DECLARED_MAX (4u << 20)  /* bytes of all: it is one message to the store */
+#define CONF_MAX    (4u << 20)  /* bytes of a file, and of all sections: one message to the store */
+#define VALUE_MAX   4096        /* bytes of a file that holds a value */
+#define SECTION_MAX (64u << 10) /* bytes of a section: it becomes a config */
 
 /* What a section declares. */
 static const struct section_kind {
@@ -434,9 +433,9 @@ static int put_sections(const struct section *section, struct record *conf, stru
 		if (r == 0 && length > SECTION_MAX)
 			r = error_set(err, -EFBIG, "[%s] has more than %u bytes", section->head,
 			              SECTION_MAX);
-		else if (r == 0 && all > DECLARED_MAX)
+		else if (r == 0 && all > CONF_MAX)
 			r = error_set(err, -EFBIG, "all sections together have more than %u bytes",
-			              DECLARED_MAX);
+			              CONF_MAX);
 		if (r == 0)
 			record_add_bytes(conf, CONF_DECLARED, text, length);
 		OPENSSL_clear_free(text, text ? length + 1 : 0);

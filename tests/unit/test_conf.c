@@ -186,11 +186,11 @@ static void a_file_that_is_too_big_is_refused(void **state)
 
 	file = fopen(place->conf, "w");
 	assert_non_null(file);
-	for (int i = 0; i <= 1 << 20; i++)
+	for (int i = 0; i <= 4 << 20; i++)
 		fputc('\n', file);
 	fclose(file);
 	assert_int_equal(conf_read(place->conf, true, &conf, &err), -EFBIG);
-	assert_non_null(strstr(err.text, "more than 1048576 bytes"));
+	assert_non_null(strstr(err.text, "more than 4194304 bytes"));
 }
 
 /* The NTH section that is declared, or NULL. */
