@@ -358,8 +358,8 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 	char *text = OPENSSL_malloc(CONF_MAX + 1), *at = text;
 	struct error reason = { 0 };
 	unsigned number = 0;
-	size_t left = 0;
-	int r = text ? slurp(path, text, CONF_MAX, &left, &reading->for_all) : -ENOMEM;
+	size_t length = 0, left;
+	int r = text ? slurp(path, text, CONF_MAX, &length, &reading->for_all) : -ENOMEM;
 
 	if (r == -EFBIG)
 		error_set(&reason, r, "the file has more than %u bytes", CONF_MAX);
@@ -367,6 +367,7 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 		error_set(&reason, r, "%s", strerror(-r));
 	reading->path = path;
 	reading->section = NULL;
+	left = length;
 	while (r >= 0 && left) {
 		char *newline = memchr(at, '\n', left);
 		size_t line = newline ? (size_t)(newline - at) : left;
@@ -376,7 +377,7 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 		at += line;
 		left -= line;
 	}
-	OPENSSL_clear_free(text, CONF_MAX + 1);
+	OPENSSL_clear_free(text, length);
 	return r < 0 ? error_set(err, r, "%s: %s", path, reason.text) : 0;
 }
 
