@@ -140,16 +140,20 @@ static int set(struct record *conf, const struct key_table *table, struct record
 {
 	const struct key *key = key_find(table, name);
 	char text[VALUE_MAX + 1];
+	const char *reference = NULL;
 	struct record *one = record_new();
 	int r = one ? 0 : out_of_memory(err);
 
 	if (r == 0 && key && is_reference(value)) {
 		r = read_reference(conf, key, value, text, err);
+		reference = value;
 		value = text;
 	}
 	if (r == 0) {
 		record_add(one, key ? key->name : name, value);
 		r = record_failed(one) ? out_of_memory(err) : key_check_record(table, one, err);
+		if (r == -EINVAL && reference && !(key->flags & KEY_SECRET)) /* another's secret? */
+			error_set(err, r, "%s does not take the first line of %s", name, reference);
 	}
 	if (r == 0 && (key->flags & KEY_SECRET) && strcmp(value, "***") == 0)
 		r = error_set(err, -EINVAL, "%s = *** is how a secret is shown, not its value",
@@ -163,7 +167,7 @@ static int set(struct record *conf, const struct key_table *table, struct record
 		else if (key->flags & KEY_REPEATS)
 			r = key_check_record(table, to, err); /* how often it stands */
 	}
-	if (value == text)
+	if (reference)
 		OPENSSL_cleanse(text, sizeof text);
 	record_free(one);
 	return r;

@@ -289,6 +289,7 @@ class Reload(Declared):
         ca = "[ca corp]\nenrollment-url = http://127.0.0.1:9/scep\n"
         sections = [ca] + [self.local_section(name=name) for name in names]
         m = self.declared(*sections)
+        m.kill("store")  # in the middle
         last = f"local/{names[-1]}"
         self.becomes(m, last, next_action="enroll as soon as profile corp is trusted")
         self.assertEqual(sorted(os.listdir(m.point / "local")), sorted(names))
