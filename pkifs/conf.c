@@ -15,10 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONF_MAX     (1u << 20)  /* bytes of a file */
-#define VALUE_MAX    4096        /* bytes of a file that holds a value */
-#define SECTION_MAX  (64u << 10) /* bytes of a section: it becomes a config */
-#define DECLARED_MAX (4u << 20)  /* bytes of all: it is one message to the store */
+#define CONF_MAX    (4u << 20)  /* bytes of a file, and of all sections: one message to the store */
+#define VALUE_MAX   4096        /* bytes of a file that holds a value */
+#define SECTION_MAX (64u << 10) /* bytes of a section: it becomes a config */
 
 /* What a section declares. */
 static const struct section_kind {
@@ -141,16 +140,20 @@ static int set(struct record *conf, const struct key_table *table, struct record
 {
 	const struct key *key = key_find(table, name);
 	char text[VALUE_MAX + 1];
+	const char *reference = NULL;
 	struct record *one = record_new();
 	int r = one ? 0 : out_of_memory(err);
 
 	if (r == 0 && key && is_reference(value)) {
 		r = read_reference(conf, key, value, text, err);
+		reference = value;
 		value = text;
 	}
 	if (r == 0) {
 		record_add(one, key ? key->name : name, value);
 		r = record_failed(one) ? out_of_memory(err) : key_check_record(table, one, err);
+		if (r == -EINVAL && reference && !(key->flags & KEY_SECRET)) /* another's secret? */
+			error_set(err, r, "%s does not take the first line of %s", name, reference);
 	}
 	if (r == 0 && (key->flags & KEY_SECRET) && strcmp(value, "***") == 0)
 		r = error_set(err, -EINVAL, "%s = *** is how a secret is shown, not its value",
@@ -164,7 +167,7 @@ static int set(struct record *conf, const struct key_table *table, struct record
 		else if (key->flags & KEY_REPEATS)
 			r = key_check_record(table, to, err); /* how often it stands */
 	}
-	if (value == text)
+	if (reference)
 		OPENSSL_cleanse(text, sizeof text);
 	record_free(one);
 	return r;
@@ -359,8 +362,8 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 	char *text = OPENSSL_malloc(CONF_MAX + 1), *at = text;
 	struct error reason = { 0 };
 	unsigned number = 0;
-	size_t left = 0;
-	int r = text ? slurp(path, text, CONF_MAX, &left, &reading->for_all) : -ENOMEM;
+	size_t length = 0, left;
+	int r = text ? slurp(path, text, CONF_MAX, &length, &reading->for_all) : -ENOMEM;
 
 	if (r == -EFBIG)
 		error_set(&reason, r, "the file has more than %u bytes", CONF_MAX);
@@ -368,6 +371,7 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 		error_set(&reason, r, "%s", strerror(-r));
 	reading->path = path;
 	reading->section = NULL;
+	left = length;
 	while (r >= 0 && left) {
 		char *newline = memchr(at, '\n', left);
 		size_t line = newline ? (size_t)(newline - at) : left;
@@ -377,7 +381,7 @@ static int read_file(struct reading *reading, const char *path, struct error *er
 		at += line;
 		left -= line;
 	}
-	OPENSSL_clear_free(text, CONF_MAX + 1);
+	OPENSSL_clear_free(text, length);
 	return r < 0 ? error_set(err, r, "%s: %s", path, reason.text) : 0;
 }
 
@@ -434,9 +438,9 @@ static int put_sections(const struct section *section, struct record *conf, stru
 		if (r == 0 && length > SECTION_MAX)
 			r = error_set(err, -EFBIG, "[%s] has more than %u bytes", section->head,
 			              SECTION_MAX);
-		else if (r == 0 && all > DECLARED_MAX)
+		else if (r == 0 && all > CONF_MAX)
 			r = error_set(err, -EFBIG, "all sections together have more than %u bytes",
-			              DECLARED_MAX);
+			              CONF_MAX);
 		if (r == 0)
 			record_add_bytes(conf, CONF_DECLARED, text, length);
 		OPENSSL_clear_free(text, text ? length + 1 : 0);

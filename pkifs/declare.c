@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define PART          100 /* objects in a turn */
+#define AGAIN_MS      5000
 #define PROTOCOLS     4
 #define CONFIG_MAX    (64u << 10) /* what a user can write back */
 #define DEFAULTS_META "auto-re-enrollment"
@@ -454,19 +455,34 @@ static void go_on_later(uv_timer_t *timer)
 	declare_apply(timer->data);
 }
 
+static void wait_for(struct store *store, uint64_t milliseconds)
+{
+	if (!d.later.data)
+		uv_timer_init(store->loop, &d.later);
+	d.later.data = store;
+	uv_timer_start(&d.later, go_on_later, milliseconds, 0);
+}
+
+/* What was done is durable, or (a full disk) all of it is to be looked at again. */
+static void committed(void *user, int code)
+{
+	if (code == 0)
+		return;
+	log_warning("what is declared cannot be stored, and is tried again: %s", strerror(-code));
+	d.step = STEP_DEFAULTS;
+	wait_for(user, AGAIN_MS);
+}
+
 void declare_apply(struct store *store)
 {
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < PART; i++)
 		r = go_on(store);
-	if (r == 1)
-		return;
 	if (r < 0)
-		log_warning("what is declared cannot be stored, and is tried again: %s",
-		            strerror(-r));
-	if (!d.later.data)
-		uv_timer_init(store->loop, &d.later);
-	d.later.data = store;
-	uv_timer_start(&d.later, go_on_later, r < 0 ? 10000 : 1, 0);
+		committed(store, r);
+	else if (store->begun && store_after(store, committed, store) < 0)
+		committed(store, -ENOMEM);
+	else if (r == 0)
+		wait_for(store, 1);
 }

@@ -20,7 +20,9 @@ static void usage(FILE *out)
 {
 	fputs("usage: pkifsd [-f] [-d] [-c FILE] [-s STORE] [-o KEY=VALUE]... [MOUNTPOINT]\n"
 	      "\n"
-	      "  -f  stay in the foreground          -c  configuration (" DEFAULT_CONF ")\n"
+	      "  -f  stay in the foreground          -c  configuration (" DEFAULT_CONF
+	      "): a file,\n"
+	      "                                          or a folder with pkifs.conf and conf.d\n"
 	      "  -d  log at debug level              -s  the store (/var/lib/pkifs/store.db)\n"
 	      "  -o  any key of pkifs.conf           -V  version\n"
 	      "\n"

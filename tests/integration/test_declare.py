@@ -6,7 +6,7 @@ import os
 import signal
 import unittest
 
-from harness import RSA_KEY, main, run, until
+from harness import RSA_KEY, main, many, run, until
 from scep import Ca, Scep, assert_valid
 
 ANOTHER = ":".join(["AB"] * 32)  # fingerprint of no CA
@@ -283,6 +283,20 @@ class Reload(Declared):
         self.assertTrue(until(lambda: m.read("local/www/config") ==
                               "key-size = 4096\nca-profile = corp\n"))
         self.assertEqual(m.status("ca/corp")["state"], "empty")
+
+    def test_very_many(self):
+        names = [f"host{i}" for i in range(many(10000))]
+        ca = "[ca corp]\nenrollment-url = http://127.0.0.1:9/scep\n"
+        sections = [ca] + [self.local_section(name=name) for name in names]
+        m = self.declared(*sections)
+        m.kill("store")  # in the middle
+        last = f"local/{names[-1]}"
+        self.becomes(m, last, next_action="enroll as soon as profile corp is trusted")
+        self.assertEqual(sorted(os.listdir(m.point / "local")), sorted(names))
+        m.kill("store")
+        self.reload(m, *sections[:-1])
+        self.assertTrue(until(lambda: "declared" not in m.status(last)))
+        os.rmdir(m.point / last)
 
     def test_a_bad_file_changes_nothing_and_says_so(self):
         m = self.declared("[local www]", "key-size = 3072")

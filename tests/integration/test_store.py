@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import struct
 import time
@@ -87,6 +88,24 @@ class Disk(Test):
             store, before = self.m.children("store"), store
             self.assertNotEqual(store, before)
         self.assertNotIn("the store ended", self.m.log.read_text())
+
+    def test_what_is_declared_on_a_full_disk_comes_when_there_is_room(self):
+        self.m.conf = self.folder / "pkifs.conf"
+        self.m.conf.write_text("[local www]\n")
+        self.m.start()
+        self.fill()
+        self.write_until_refused("local/www/config")
+        self.m.conf.write_text("[local www]\n" + "".join(
+            f"[local mail{i}]\nkey-size = 3072\n" for i in range(150)))
+        self.m.daemon.send_signal(signal.SIGHUP)
+        self.assertTrue(until(lambda: "what is declared cannot be stored" in
+                              self.m.log.read_text()))
+        self.assertEqual(os.listdir(self.m.point / "local"), ["www"])
+        self.make_room()
+        for i in (0, 149):
+            path = f"local/mail{i}/config"
+            self.assertTrue(until(lambda: (self.m.point / path).exists() and
+                                  self.m.read(path) == "key-size = 3072\n"))
 
     def test_attack_65_a_request_goes_on_when_there_is_room(self):
         self.m.start()

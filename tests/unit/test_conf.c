@@ -186,11 +186,11 @@ static void a_file_that_is_too_big_is_refused(void **state)
 
 	file = fopen(place->conf, "w");
 	assert_non_null(file);
-	for (int i = 0; i <= 1 << 20; i++)
+	for (int i = 0; i <= 4 << 20; i++)
 		fputc('\n', file);
 	fclose(file);
 	assert_int_equal(conf_read(place->conf, true, &conf, &err), -EFBIG);
-	assert_non_null(strstr(err.text, "more than 1048576 bytes"));
+	assert_non_null(strstr(err.text, "more than 4194304 bytes"));
 }
 
 /* The NTH section that is declared, or NULL. */
@@ -313,6 +313,12 @@ static void a_value_in_a_file_keeps_its_limits(void **state)
 	put(place->other, text);
 	assert_int_equal(conf_read(place->conf, false, &conf, &err), 0);
 	record_free(conf);
+	conf = NULL;
+	snprintf(line, sizeof line, "[local www]\nkey-size = @file:%s\n", place->other);
+	put(place->conf, line);
+	assert_int_equal(conf_read(place->conf, false, &conf, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "line 2: key-size does not take the first line of @file"));
+	assert_null(strstr(err.text, "ssss"));
 }
 
 static void secrets_that_all_can_read_are_told(void **state)
