@@ -173,9 +173,9 @@ int ask_secret(const char *name, char *secret, struct error *err)
 		silent = before;
 		/* no signals while the echo is off: they would leave the terminal without it */
 		silent.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent); /* before anybody answers */
 		fprintf(stderr, "%s: ", name);
 		fflush(stderr);
-		tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
 	}
 	setvbuf(stdin, NULL, _IONBF, 0); /* no copy of the secret in stdio's buffer */
 	got = fgets(secret, SECRET_MAX + 1, stdin);

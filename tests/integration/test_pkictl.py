@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 
-from harness import BIN, Test, free_port, main, run, shell, until
+from harness import BIN, PATIENCE, Test, free_port, main, run, shell, until
 from scep import Ca
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "packaging/completion/pkictl"
@@ -236,6 +236,18 @@ class Terminal(Ctl):
                 self.assertRegex(line, shape)
                 if words:
                     json.loads(line)
+
+    def test_a_secret_is_never_shown_however_fast_it_is_typed(self):
+        with self.on_terminal("key", "generate", "mail", "--challenge-password", "-") as (
+                process, terminal):
+            text = b""
+            while b"challenge-password: " not in text:
+                text += os.read(terminal, 4096)
+            os.write(terminal, b"hunter2\n")
+            self.assertEqual(process.wait(PATIENCE), 0)
+            text += os.read(terminal, 4096)
+        self.assertNotIn(b"hunter2", text)
+        self.assertIn("***", self.m.read("local/mail/config"))
 
     def is_watched(self):
         """Some process waits in a read of `watch`."""
