@@ -69,7 +69,7 @@ BEFORE = {
     "pkictl cancel www": "pkictl ca add corp --enrollment-url http://127.0.0.1:9/ && "
                          "pkictl re-enroll www --no-wait",
     "pkictl export corp --crl": "pkictl ca load corp --crl corp.crl",
-    "echo 'key-size = 5'": "mkdir /pki/local/www",
+    "echo 'key-size = 5'": "mkdir -p /pki/local/www",
 }
 # The guides begin with a certificate that is there.
 BEFORE_TEXTS = {"docs/guides/": READY}
