@@ -53,7 +53,7 @@ static void put_sentence(const char *text)
 {
 	size_t word = strspn(text, "abcdefghijklmnopqrstuvwxyz'");
 
-	if (word && strchr(" ,", text[word]))
+	if (word && text[word] == ' ')
 		putchar(toupper((unsigned char)*text++));
 	put(text);
 	fputs(".\n", stdout);
@@ -103,7 +103,7 @@ static void put_key(const struct key *key)
 	if (key->flags & KEY_LATER) {
 		puts(".Em \"Without effect in this version.\"");
 	} else if (key_later(key)) {
-		fputs(".Em \"Not in this version :\"\n", stdout);
+		fputs(".Em \"Not in this version\" :\n", stdout);
 		put_words(key_later(key));
 		puts(".");
 	}

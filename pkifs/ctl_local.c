@@ -191,17 +191,21 @@ static int add_blocks(struct blocks *blocks, const char *text, size_t length, bo
 		blocks->length += length;
 		return 0;
 	}
-	for (const char *at = text; (at = strstr(at, "-----BEGIN ")); at++) {
+	/* blocks end with their line and do not overlap, so there is room for all, newlines too */
+	for (const char *at = text; (at = strstr(at, "-----BEGIN "));) {
 		size_t label = strcspn(at, "\r\n"), size;
 		const char *last = strstr(at, "-----END ");
 
-		if (!last || label < strlen(end) ||
-		    strncmp(at + label - strlen(end), end, strlen(end)) != 0)
-			continue;
+		if (!last)
+			break;
 		size = (size_t)(last - at) + strcspn(last, "\n");
-		memcpy(bigger + blocks->length, at, size);
-		blocks->length += size;
-		bigger[blocks->length++] = '\n';
+		if (label >= strlen(end) &&
+		    strncmp(at + label - strlen(end), end, strlen(end)) == 0) {
+			memcpy(bigger + blocks->length, at, size);
+			blocks->length += size;
+			bigger[blocks->length++] = '\n';
+		}
+		at += size;
 	}
 	return 0;
 }

@@ -111,7 +111,7 @@ static const struct key local_keys[] = {
 	{ "acme-preferred-chain", KEY_LATER, NULL, TEXT(255), "ACME: common name of the root to prefer" },
 	{ "accept-changed-names", 0, "no", YES_NO,
 	  "publish a first certificate whose names differ from those asked for" },
-	{ "auto-enroll", KEY_LATER, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
+	{ "auto-enroll", 0, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
 	{ "auto-re-enrollment", KEY_LATER, "disable", ENABLE_DISABLE,
 	  "renew before the end (acme: enable)" },
 	{ "re-enroll-trigger-time-percentage", KEY_LATER, "10", check_number, 1, 99, NULL, "percent", 0,
@@ -169,11 +169,12 @@ static const struct key conf_keys[] = {
 
 const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys) };
 
-/* Values that a row takes and this version has no code for. */
+/* Values that a row takes and this version has no code for, in the row's own order. */
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "action", "account-register account-delete revoke" },
+	{ "action", "account-register account-delete" },
+	{ "action", "revoke" },
 	{ "protocol", "cmpv2 acme est" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },
@@ -185,7 +186,8 @@ static const struct {
 const char *key_later(const struct key *key)
 {
 	for (size_t i = 0; i < COUNT(later); i++)
-		if (strcmp(later[i].key, key->name) == 0)
+		if (strcmp(later[i].key, key->name) == 0 &&
+		    (!key->values || strstr(key->values, later[i].values)))
 			return later[i].values;
 	return NULL;
 }

@@ -194,6 +194,8 @@ class FromElsewhere(Ctl):
         self.assertIn("there is no key yet: write key.pem first",
                       self.load("--cert", "www.crt", code=1))
         self.assertIn("neither key nor certificate in PEM", self.load("/bin/true", code=1))
+        (self.folder / "line").write_text("-----BEGIN X-----END " * 9999 + "PRIVATE KEY-----")
+        self.load("line", code=1)
         self.assertIn("--key FILE", self.load(code=2))
         self.assertFalse((self.m.point / "local/www").exists())  # as before
 
