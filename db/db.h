@@ -135,7 +135,7 @@ enum auto_enroll {
 int db_auto_enroll_set(struct db *db, int64_t object, enum auto_enroll state);
 /* From one state to another; another one stays. */
 int db_auto_enroll_move(struct db *db, int64_t object, enum auto_enroll from, enum auto_enroll to);
-/* Those that name PROFILE and were tried are due; all certificate ids are. */
+/* Certificate ids that were tried are due: those that name PROFILE; all. */
 int db_auto_enroll_profile(struct db *db, int64_t profile);
 int db_auto_enroll_all(struct db *db);
 /* The first object above AFTER that is due; -ENOENT behind the last. */

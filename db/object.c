@@ -201,7 +201,7 @@ int db_auto_enroll_profile(struct db *db, int64_t profile)
 
 int db_auto_enroll_all(struct db *db)
 {
-	return sql_run(db, "UPDATE object SET auto_enroll=2 WHERE kind=2", "");
+	return sql_run(db, "UPDATE object SET auto_enroll=2 WHERE kind=2 AND auto_enroll=1", "");
 }
 
 int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object)

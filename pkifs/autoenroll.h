@@ -11,7 +11,7 @@
 
 /* OBJECT has another config, or is declared, or no longer. */
 int auto_enroll_reconfigured(struct store *store, int64_t object);
-/* All certificate ids may have another one. */
+/* All certificate ids may have other settings. */
 int auto_enroll_all(struct store *store);
 /* PROFILE is trusted, with another certificate than before. */
 int auto_enroll_trusted(struct store *store, int64_t profile);

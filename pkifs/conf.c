@@ -290,8 +290,8 @@ static int check_place(const struct section *section, const char *name, struct e
 /* What no two certificate ids have in common cannot be the default of all. */
 static int check_default(const char *name, struct error *err)
 {
-	static const char *const own[] = { "protocol", "subject", "domain-name", "ip-address",
-		                           "email" };
+	static const char *const own[] = { "auto-enroll", "protocol",   "subject",
+		                           "domain-name", "ip-address", "email" };
 	const struct key *key = key_find(&local_config_keys, name);
 	bool is_own = key && (key->flags & (KEY_CA | KEY_LOCAL));
 

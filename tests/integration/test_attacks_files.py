@@ -19,8 +19,8 @@ import threading
 import time
 import unittest
 
-from harness import (BIN, LIBC, NEW_MOUNTS, NEW_USERS, PATIENCE, SANITIZED, Test, as_user,
-                     attempt, main, make_pairs, many, run, shell, until)
+from harness import (BIN, DAEMON, GAMES, LIBC, NEW_MOUNTS, NEW_USERS, NOBODY, PATIENCE, SANITIZED,
+                     Test, as_user, attempt, main, make_pairs, many, run, shell, until)
 from scep import Ca
 
 URL = "enrollment-url = http://127.0.0.1:9/scep\n"

@@ -154,6 +154,8 @@ static void wrong_lines_are_refused_with_file_and_line(void **state)
 		{ "[auto-re-enrollment ssh]\n", "line 1: [auto-re-enrollment ssh]: a protocol is" },
 		{ "[auto-re-enrollment scep]\nsubject = CN=a\n",
 		  "line 2: subject is each certificate id's own" },
+		{ "[auto-re-enrollment scep]\nauto-enroll = enable\n",
+		  "line 2: auto-enroll is each certificate id's own" },
 		{ "[auto-re-enrollment scep]\nca-profile = corp\n",
 		  "line 2: ca-profile is each certificate id's own" },
 		{ "[ca corp]\ncrl-url = http://a\ncrl-url = http://b\ncrl-url = http://c\n"
