@@ -31,18 +31,17 @@ static void usage(FILE *out)
 	      out);
 }
 
-static int absolute(const char *key, const char *path, char ***options, int *count)
+/* BEFORE and PATH from the root on, for a daemon that leaves the folder it was started in. */
+static char *absolute(const char *before, const char *path)
 {
-	char folder[4096], *option = NULL;
+	char folder[4096] = "", *whole = NULL;
+	bool relative = *path != '/' && getcwd(folder, sizeof folder);
 
-	if (*path == '/' || !getcwd(folder, sizeof folder)) {
-		if (asprintf(&option, "%s=%s", key, path) < 0)
-			return -ENOMEM;
-	} else if (asprintf(&option, "%s=%s/%s", key, folder, path) < 0) {
-		return -ENOMEM;
+	if (asprintf(&whole, "%s%s%s%s", before, folder, relative ? "/" : "", path) < 0) {
+		perror("pkifsd");
+		exit(1);
 	}
-	(*options)[(*count)++] = option;
-	return 0;
+	return whole;
 }
 
 /* 0, or the exit code with a message printed. */
@@ -50,10 +49,11 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 {
 	int option;
 
-	given->conf_path = DEFAULT_CONF;
+	given->conf_path = strdup(DEFAULT_CONF);
 	given->conf_is_default = true;
 	given->options = calloc((size_t)argc + 1, sizeof *given->options);
-	while (given->options && (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
+	while (given->options && given->conf_path &&
+	       (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
 		switch (option) {
 		case 'f':
 			given->foreground = true;
@@ -62,11 +62,12 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 			given->debug = true;
 			break;
 		case 'c':
-			given->conf_path = optarg;
+			free(given->conf_path);
+			given->conf_path = absolute("", optarg);
 			given->conf_is_default = false;
 			break;
 		case 's':
-			absolute("store", optarg, &given->options, &given->option_count);
+			given->options[given->option_count++] = absolute("store=", optarg);
 			break;
 		case 'o':
 			given->options[given->option_count++] = strdup(optarg);
@@ -82,7 +83,7 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 			return 2;
 		}
 	}
-	if (!given->options || argc - optind > 1) {
+	if (!given->options || !given->conf_path || argc - optind > 1) {
 		usage(stderr);
 		return 2;
 	}
@@ -91,7 +92,7 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 
 		while (length > 1 && argv[optind][length - 1] == '/')
 			argv[optind][--length] = 0;
-		absolute("mount-point", argv[optind], &given->options, &given->option_count);
+		given->options[given->option_count++] = absolute("mount-point=", argv[optind]);
 	}
 	return 0;
 }
@@ -135,8 +136,20 @@ static int run_daemon(int argc, char **argv)
 {
 	struct supervision given = { .ready_fd = -1 };
 	struct error err = { 0 };
-	int r = read_arguments(argc, argv, &given);
+	int r;
 
+	if (argc > 2 && strcmp(argv[1], REHEARSE) == 0)
+		given.rehearse = argv[2];
+	else if (argc > 2 && strcmp(argv[1], GO_ON) == 0)
+		given.goes_on = true;
+	if (given.goes_on && handover_read(argv[2], given.kept) < 0)
+		return 2;
+	if (given.rehearse || given.goes_on) { /* a daemon's arguments follow */
+		argv[2] = argv[0];
+		argc -= 2;
+		argv += 2;
+	}
+	r = read_arguments(argc, argv, &given);
 	if (r)
 		return r;
 	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
@@ -148,13 +161,14 @@ static int run_daemon(int argc, char **argv)
 		fprintf(stderr, "pkifsd: %s\n", err.text);
 		return 1;
 	}
-	if (!given.foreground)
+	if (!given.foreground && !given.rehearse && !given.goes_on)
 		go_background(&given);
 	r = supervise(&given);
 	record_free(given.conf);
 	for (int i = 0; i < given.option_count; i++)
 		free(given.options[i]);
 	free(given.options);
+	free(given.conf_path);
 	return r;
 }
 
