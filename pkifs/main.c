@@ -53,7 +53,8 @@ static int read_arguments(int argc, char **argv, struct supervision *given)
 	given->conf_path = strdup(DEFAULT_CONF);
 	given->conf_is_default = true;
 	given->options = calloc((size_t)argc + 1, sizeof *given->options);
-	while (given->options && (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
+	while (given->options && given->conf_path &&
+	       (option = getopt(argc, argv, "fdc:s:o:Vh")) != -1) {
 		switch (option) {
 		case 'f':
 			given->foreground = true;
@@ -141,8 +142,20 @@ static int run_daemon(int argc, char **argv)
 {
 	struct supervision given = { .ready_fd = -1 };
 	struct error err = { 0 };
-	int r = read_arguments(argc, argv, &given);
+	int r;
 
+	if (argc > 2 && strcmp(argv[1], REHEARSE) == 0)
+		given.rehearse = argv[2];
+	else if (argc > 2 && strcmp(argv[1], GO_ON) == 0)
+		given.goes_on = true;
+	if (given.goes_on && handover_read(argv[2], given.kept) < 0)
+		return 2;
+	if (given.rehearse || given.goes_on) { /* a daemon's arguments follow */
+		argv[2] = argv[0];
+		argc -= 2;
+		argv += 2;
+	}
+	r = read_arguments(argc, argv, &given);
 	if (r)
 		goto out;
 	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
@@ -155,7 +168,7 @@ static int run_daemon(int argc, char **argv)
 		r = 1;
 		goto out;
 	}
-	if (!given.foreground)
+	if (!given.foreground && !given.rehearse && !given.goes_on)
 		go_background(&given);
 	r = supervise(&given);
 out:

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fuse_lowlevel.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 #include <unistd.h>
 
 struct mount {
-	struct fuse_session *session; /* only mounts; the store serves */
+	struct fuse_session *session; /* only mounts; the store serves. NULL: adopted */
+	char *path;
+	int fd;
 };
 
 /* The type of what is mounted on PATH, or an empty string. mountinfo: asking PATH might hang. */
@@ -147,11 +150,37 @@ int mount_make(const char *path, bool allow_other, struct mount **mount, int *fd
 	return 0;
 }
 
+int mount_adopt(const char *path, int fd, struct mount **mount)
+{
+	struct mount *new = calloc(1, sizeof *new);
+
+	if (new)
+		*new = (struct mount){ .path = strdup(path), .fd = fd };
+	if (!new || !new->path) {
+		free(new);
+		return -ENOMEM;
+	}
+	*mount = new;
+	return 0;
+}
+
 void mount_remove(struct mount *mount)
 {
+	struct pollfd connection;
+	bool gone;
+
 	if (!mount)
 		return;
-	fuse_session_unmount(mount->session);
-	fuse_session_destroy(mount->session);
+	if (mount->session) {
+		fuse_session_unmount(mount->session);
+		fuse_session_destroy(mount->session);
+	} else {
+		connection = (struct pollfd){ .fd = mount->fd };
+		gone = poll(&connection, 1, 0) == 1 && connection.revents & POLLERR;
+		close(mount->fd);
+		if (!gone)
+			detach(mount->path);
+	}
+	free(mount->path);
 	free(mount);
 }

@@ -66,6 +66,7 @@ __attribute__((noreturn)) static void become(const struct walls *walls, const st
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGUSR2, SIG_IGN); /* the supervisor's: whoever sends it to all of us means that */
 	program = fcntl(walls->program, F_DUPFD_CLOEXEC, 64);
 	setsid();
 	null = walls->quiet ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;

@@ -15,6 +15,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * A program of another version takes this memory over only where all of it means the same: raise
+ * this with every change of a struct below, of what a field means, of what INIT is answered, or of
+ * the order of files in inode numbers (pkifs/file.h).
+ */
+#define SHARED_LAYOUT 1
+
 #define WRITE_MAX   (128u << 10) /* bytes of one WRITE */
 #define LARGE_SIZE  (WRITE_MAX + 4096)
 #define LARGE_SLOTS 32

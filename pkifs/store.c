@@ -371,6 +371,17 @@ void store_refused(struct store *store, const struct object *object, const struc
 	}
 }
 
+static void tell_supervisor(struct store *store, const char *frame)
+{
+	struct record *record = record_new();
+
+	if (!record)
+		return;
+	record_add(record, "frame", frame);
+	channel_send(store->supervisor, record, NULL, 0);
+	record_free(record);
+}
+
 static void stop(struct store *store)
 {
 	store->stopping = true;
@@ -425,6 +436,9 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		return;
 	} else if (record_is(record, "frame", "conf-refused")) {
 		conf_refused(store, record);
+	} else if (record_is(record, "frame", "alive")) {
+		if (store->serving)
+			tell_supervisor(store, "alive");
 	} else if (record_is(record, "frame", "stop")) {
 		stop(store);
 	}
@@ -559,17 +573,6 @@ static void serve_requests(struct store *store)
 	free(store->applied);
 	store->applied = NULL;
 	store->applied_count = 0;
-}
-
-static void tell_supervisor(struct store *store, const char *frame)
-{
-	struct record *record = record_new();
-
-	if (!record)
-		return;
-	record_add(record, "frame", frame);
-	channel_send(store->supervisor, record, NULL, 0);
-	record_free(record);
 }
 
 /*

@@ -5,6 +5,7 @@
 #include "pkifs/conf.h"
 #include "pkifs/keycheck.h"
 #include "pkifs/keytable.h"
+#include "pkifs/notify.h"
 #include "pkifs/shared.h"
 
 #include <ctype.h>
@@ -56,15 +57,21 @@ static struct supervisor {
 	struct process *processes;
 	struct command *commands;
 	struct record *conf; /* with what the store is told besides */
-	int fuse_fd, shared_fd, folder_fd, lock_fd, self_fd, worker_fd;
+	int kept[KEPT];
+	int self_fd, worker_fd;
+	char *program; /* our path; self_fd is what it was when we started */
 	pid_t store;
 	pid_t successor; /* waits for the store's death; 0: none */
 	int successor_fd;
-	int deaths; /* of stores in a row that were never ready */
+	pid_t rehearsal;   /* of the program on the disk that is to take our place; 0: none */
+	bool handing_over; /* as soon as it can be */
+	int deaths;        /* of stores in a row that were never ready */
+	bool asked;        /* the store, whether it is alive */
+	uint64_t asked_at;
 	bool ready, stopping;
 	uint64_t store_started, unready_since, stopping_since;
 	int code;
-	uv_signal_t child, term, interrupt, hangup;
+	uv_signal_t child, term, interrupt, hangup, renewal;
 	uv_timer_t tick;
 } s;
 
@@ -104,6 +111,7 @@ static void tell_starter(const char *reason)
 static void give_up(const char *reason)
 {
 	log_error("%s", reason);
+	notify("STATUS=%s", reason);
 	if (!s.ready)
 		tell_starter(reason);
 	s.code = 1;
@@ -275,18 +283,24 @@ static void command_try(struct command *command)
 		command_done(command, err.text);
 }
 
+static int commands_running(void)
+{
+	int running = 0;
+
+	for (const struct command *command = s.commands; command; command = command->next)
+		running += command->pid > 0;
+	return running;
+}
+
 /* Starts the oldest of those that wait, where one may run. False: nothing is to be started. */
 static bool command_next(void)
 {
 	struct command *oldest = NULL;
-	int running = 0;
 
-	for (struct command *command = s.commands; command; command = command->next) {
-		running += command->pid > 0;
+	for (struct command *command = s.commands; command; command = command->next)
 		if (!command->tries)
 			oldest = command;
-	}
-	if (!oldest || running >= COMMANDS)
+	if (!oldest || s.handing_over || commands_running() >= COMMANDS)
 		return false;
 	command_try(oldest);
 	return true;
@@ -352,9 +366,9 @@ static int make_successor(struct error *err)
 	if (r < 0)
 		return error_set(err, r, "no socket: %s", strerror(-r));
 	walls.fds[0] = sockets[1];
-	walls.fds[1] = s.fuse_fd;
-	walls.fds[2] = s.shared_fd;
-	walls.fds[3] = s.folder_fd;
+	walls.fds[1] = s.kept[KEPT_FUSE];
+	walls.fds[2] = s.kept[KEPT_SHARED];
+	walls.fds[3] = s.kept[KEPT_FOLDER];
 	r = process_start(&walls, err);
 	close(sockets[1]);
 	if (r < 0) {
@@ -403,7 +417,11 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		s.ready = true;
 		s.unready_since = 0;
 		tell_starter(READY);
+		notify("READY=1\nSTATUS=%s is served", setting("mount-point"));
 		have_successor();
+	} else if (frame && strcmp(frame, "alive") == 0) {
+		s.asked = false;
+		notify("WATCHDOG=1");
 	} else if (frame && strcmp(frame, "fatal") == 0) {
 		give_up(record_get(record, "reason") ? record_get(record, "reason") : "");
 	} else {
@@ -421,6 +439,7 @@ static int start_store(struct error *err)
 	s.store = s.successor;
 	s.successor = 0;
 	s.store_started = uv_now(s.loop);
+	s.asked = false;
 	channel_close(s.channel);
 	s.channel = channel_open(s.loop, s.successor_fd, 1u << 20, store_said, NULL);
 	if (!s.channel)
@@ -446,12 +465,66 @@ static void store_ended(int status)
 	log_warning("the store ended (%s %d): started again",
 	            WIFSIGNALED(status) ? "signal" : "exit code",
 	            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	notify("STATUS=the store ended and is started again");
 	s.deaths = s.ready || uv_now(s.loop) - s.store_started >= 1000 ? 0 : s.deaths + 1;
 	if (s.deaths > QUICK_STARTS)
 		return; /* the tick starts it: not as fast as it dies */
 	s.ready = false;
 	if (start_store(&err) < 0)
 		log_error("%s", err.text);
+}
+
+/*
+ * The program on the disk takes our place. To the store this is a death like others: what it has
+ * not answered stands in the shared memory. Not while a program of on-change runs: whoever takes
+ * our place would not know what came of it.
+ */
+static void hand_over(void)
+{
+	struct error err = { 0 };
+	int status = 0;
+
+	if (!s.handing_over || !s.ready || s.stopping || commands_running())
+		return;
+	s.handing_over = false;
+	notify_reloading("the new program takes over");
+	kill(s.store, SIGKILL);
+	waitpid(s.store, &status, 0);
+	for (const struct process *process = s.processes; process; process = process->next)
+		kill(process->pid, SIGKILL);
+	handover_become(s.given, s.conf, s.program, s.kept, &err);
+	log_error("%s: this program goes on", err.text);
+	store_ended(status);
+}
+
+static void rehearsed(int status)
+{
+	s.rehearsal = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		s.handing_over = true;
+		hand_over();
+	} else {
+		log_error("the program %s cannot go on where this one is, which stays: restart "
+		          "pkifsd to have it",
+		          s.program);
+	}
+}
+
+/* SIGUSR2: the program on the disk is another one. */
+static void renew(uv_signal_t *signal, int number)
+{
+	struct error err = { 0 };
+	int pid;
+
+	(void)signal;
+	(void)number;
+	if (s.rehearsal || s.stopping)
+		return;
+	pid = handover_rehearse(s.given, s.conf, s.program, &err);
+	if (pid < 0)
+		log_error("%s", err.text);
+	else
+		s.rehearsal = pid;
 }
 
 static void child_ended(uv_signal_t *signal, int number)
@@ -467,6 +540,10 @@ static void child_ended(uv_signal_t *signal, int number)
 
 		if (pid == s.store) {
 			store_ended(status);
+			continue;
+		}
+		if (pid == s.rehearsal) {
+			rehearsed(status);
 			continue;
 		}
 		if (pid == s.successor) {
@@ -498,10 +575,27 @@ static void stop(uv_signal_t *signal, int number)
 	if (s.stopping)
 		return;
 	s.stopping = true;
+	notify("STOPPING=1\nSTATUS=what runs is parked");
 	s.stopping_since = uv_now(s.loop);
 	if (record) {
 		record_add(record, "frame", "stop");
 		channel_send(s.channel, record, NULL, 0);
+	}
+	record_free(record);
+}
+
+/* Whoever watches over us hears of us as long as the store takes turns. */
+static void beat(uint64_t now)
+{
+	struct record *record;
+
+	if (!notify_beat() || !s.ready || s.asked || now - s.asked_at < notify_beat())
+		return;
+	record = record_new();
+	if (record) {
+		record_add(record, "frame", "alive");
+		s.asked = channel_send(s.channel, record, NULL, 0) == 0;
+		s.asked_at = now;
 	}
 	record_free(record);
 }
@@ -517,6 +611,8 @@ static void tick(uv_timer_t *timer)
 			kill(-command->pid, SIGKILL); /* with all that it started */
 	while (!s.stopping && command_next()) {
 	}
+	hand_over();
+	beat(now);
 	if (s.stopping && now - s.stopping_since > STOP_SECONDS * 1000) {
 		if (s.store)
 			kill(s.store, SIGKILL);
@@ -553,6 +649,17 @@ static void add_serial(struct record *conf)
 		record_set(conf, "serial-number", text);
 }
 
+/* systemd has connected our standard error to its journal. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat file;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       fstat(2, &file) == 0 && file.st_dev == device && file.st_ino == inode;
+}
+
 /* The settings with their defaults, and what the store is told besides. */
 static int complete_conf(const struct supervision *given, struct record **conf)
 {
@@ -566,7 +673,10 @@ static int complete_conf(const struct supervision *given, struct record **conf)
 	if (!record_get(*conf, "allow-other"))
 		record_add(*conf, "allow-other", root ? "yes" : "no");
 	if (!record_get(*conf, "log"))
-		record_add(*conf, "log", given->foreground ? "stderr" : "syslog");
+		record_add(*conf, "log",
+		           stderr_is_journal() ? "journal"
+		           : given->foreground ? "stderr"
+		                               : "syslog");
 	if (given->debug)
 		record_set(*conf, "log-level", "debug");
 	if (!root)
@@ -609,6 +719,7 @@ static void reload(uv_signal_t *signal, int number)
 
 	(void)signal;
 	(void)number;
+	notify_reloading("the configuration is read again");
 	r = conf_read(s.given->conf_path, s.given->conf_is_default, &read, &err);
 	for (int i = 0; r == 0 && i < s.given->option_count; i++)
 		r = conf_set(read, s.given->options[i], &err);
@@ -621,6 +732,7 @@ static void reload(uv_signal_t *signal, int number)
 		record_free(read);
 		record_free(conf);
 		refuse_conf(&err);
+		notify("READY=1\nSTATUS=the configuration stays as it was: %s", err.text);
 		return;
 	}
 	record_free(old);
@@ -629,6 +741,7 @@ static void reload(uv_signal_t *signal, int number)
 	log_warnings(conf);
 	channel_send(s.channel, conf, NULL, 0);
 	log_info("the configuration is read again");
+	notify("READY=1\nSTATUS=%s is served", setting("mount-point"));
 }
 
 static int check_users(struct error *err)
@@ -685,7 +798,7 @@ static int open_folder(struct error *err)
 {
 	const char *store = setting("store");
 	char path[4096], *slash;
-	int r;
+	int r, folder, lock;
 
 	snprintf(path, sizeof path, "%s", store);
 	slash = strrchr(path, '/');
@@ -699,12 +812,14 @@ static int open_folder(struct error *err)
 	r = make_folder(path, err);
 	if (r < 0)
 		return r;
-	s.folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (s.folder_fd < 0)
+	folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (folder < 0)
 		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
-	s.lock_fd = openat(s.folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	r = s.lock_fd < 0 ? -errno : 0;
-	if (r == 0 && flock(s.lock_fd, LOCK_EX | LOCK_NB) < 0)
+	lock = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = lock < 0 ? -errno : 0;
+	s.kept[KEPT_FOLDER] = folder;
+	s.kept[KEPT_LOCK] = lock;
+	if (r == 0 && flock(lock, LOCK_EX | LOCK_NB) < 0)
 		return error_set(err, -EBUSY, "the store %s is in use by another pkifsd", store);
 	return r;
 }
@@ -729,8 +844,41 @@ static int open_programs(struct error *err)
 	s.self_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (s.worker_fd < 0 || s.self_fd < 0)
 		return error_set(err, -errno, "%s: %s", path, strerror(errno));
+	*slash = '/';
+	s.program = strdup(self);
+	if (!s.program)
+		return error_set(err, -ENOMEM, "out of memory");
 	log_info("pkifsd %s with %s", PKIFS_VERSION, path);
 	return 0;
+}
+
+/* A mount, and what must outlive its stores. */
+static int begin(struct error *err)
+{
+	int r = open_folder(err);
+	int *fuse = &s.kept[KEPT_FUSE];
+
+	if (r == 0)
+		r = store_key_make(setting("store-key"), setting("store"), err);
+	if (r == 0)
+		r = shared_make(&s.kept[KEPT_SHARED]);
+	if (r < 0 && !err->code)
+		error_set(err, r, "no shared memory: %s", strerror(-r));
+	if (r == 0)
+		r = mount_make(setting("mount-point"), record_is(s.conf, "allow-other", "yes"),
+		               &s.mount, fuse, err);
+	if (r == 0 && fcntl(*fuse, F_SETFL, fcntl(*fuse, F_GETFL) | O_NONBLOCK) < 0)
+		r = error_set(err, -errno, "/dev/fuse: %s", strerror(errno));
+	return r;
+}
+
+/* The same, from the program whose place we took. */
+static int go_on(struct error *err)
+{
+	memcpy(s.kept, s.given->kept, sizeof s.kept);
+	return mount_adopt(setting("mount-point"), s.kept[KEPT_FUSE], &s.mount) < 0
+	               ? error_set(err, -ENOMEM, "out of memory")
+	               : 0;
 }
 
 static int prepare(struct error *err)
@@ -740,21 +888,29 @@ static int prepare(struct error *err)
 	if (r == 0)
 		r = open_programs(err);
 	if (r == 0)
-		r = open_folder(err);
-	if (r == 0)
-		r = store_key_make(setting("store-key"), setting("store"), err);
-	if (r == 0)
-		r = shared_make(&s.shared_fd);
-	if (r < 0 && !err->code)
-		error_set(err, r, "no shared memory: %s", strerror(-r));
-	if (r == 0)
-		r = mount_make(setting("mount-point"), record_is(s.conf, "allow-other", "yes"),
-		               &s.mount, &s.fuse_fd, err);
-	if (r == 0 && fcntl(s.fuse_fd, F_SETFL, fcntl(s.fuse_fd, F_GETFL) | O_NONBLOCK) < 0)
-		r = error_set(err, -errno, "/dev/fuse: %s", strerror(errno));
+		r = s.given->goes_on ? go_on(err) : begin(err);
 	if (r == 0)
 		r = start_store(err);
 	return r;
+}
+
+/* Whether we could take the place of a program with the layout in GIVEN: the exit code. */
+static int rehearse(const char *theirs)
+{
+	struct error err = { 0 };
+	char ours[64];
+	int r = check_users(&err);
+
+	handover_layout(ours, sizeof ours);
+	if (r == 0)
+		r = open_programs(&err);
+	if (r == 0 && strcmp(ours, theirs) != 0)
+		r = error_set(&err, -EINVAL,
+		              "pkifsd %s keeps its memory in another way than the one that runs",
+		              PKIFS_VERSION);
+	if (r < 0)
+		log_error("%s", err.text);
+	return r < 0;
 }
 
 static void start_loop(void)
@@ -767,6 +923,8 @@ static void start_loop(void)
 	uv_signal_start(&s.interrupt, stop, SIGINT);
 	uv_signal_init(s.loop, &s.hangup);
 	uv_signal_start(&s.hangup, reload, SIGHUP);
+	uv_signal_init(s.loop, &s.renewal);
+	uv_signal_start(&s.renewal, renew, SIGUSR2);
 	uv_timer_init(s.loop, &s.tick);
 	uv_timer_start(&s.tick, tick, 200, 200);
 }
@@ -774,12 +932,9 @@ static void start_loop(void)
 int supervise(struct supervision *given)
 {
 	struct error err = { 0 };
+	sigset_t none;
 
-	s = (struct supervisor){ .given = given,
-		                 .loop = uv_default_loop(),
-		                 .fuse_fd = -1,
-		                 .shared_fd = -1,
-		                 .folder_fd = -1 };
+	s = (struct supervisor){ .given = given, .loop = uv_default_loop() };
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	prctl(PR_SET_DUMPABLE, 0); /* it keeps the memory that texts are written to */
@@ -787,8 +942,13 @@ int supervise(struct supervision *given)
 	if (complete_conf(given, &s.conf) < 0)
 		return 1;
 	log_open("supervisor", setting("log"), log_level(setting("log-level")));
+	notify_open();
+	if (given->rehearse)
+		return rehearse(given->rehearse);
 	log_warnings(s.conf);
 	start_loop();
+	sigemptyset(&none); /* blocked where we take another program's place */
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (prepare(&err) < 0)
 		give_up(err.text);
 	else
@@ -801,5 +961,6 @@ int supervise(struct supervision *given)
 	mount_remove(s.mount);
 	tell_starter("the daemon ended");
 	record_free(s.conf);
+	free(s.program);
 	return s.code;
 }

@@ -10,6 +10,9 @@
 
 #include <sys/types.h>
 
+/* What the program goes on with that takes this one's place: descriptors. */
+enum kept { KEPT_FUSE, KEPT_SHARED, KEPT_FOLDER, KEPT_LOCK, KEPT };
+
 struct supervision {
 	struct record *conf; /* the daemon's settings */
 	bool foreground, debug;
@@ -17,6 +20,9 @@ struct supervision {
 	bool conf_is_default;
 	char **options; /* -o, again too */
 	int option_count;
+	const char *rehearse; /* only see whether we could go on with this layout; NULL: no */
+	bool goes_on;         /* in the place of another program, with KEPT */
+	int kept[KEPT];
 	int ready_fd; /* told READY when the mount answers, or why it never will; -1: nobody */
 };
 #define READY "ready"
@@ -28,7 +34,24 @@ int supervise(struct supervision *supervision);
 struct mount;
 int mount_make(const char *path, bool allow_other, struct mount **mount, int *fd,
                struct error *err);
+/* The mount at PATH that another program made, behind FD. */
+int mount_adopt(const char *path, int fd, struct mount **mount);
 void mount_remove(struct mount *mount);
+
+/*
+ * handover.c: the program at PATH takes this one's place, with the arguments in GIVEN, and store
+ * and mount point as they are in CONF, whatever the file says by now. Rehearse: starts it to see
+ * whether it could (exit code 0); the pid, or a negative errno with ERR. Become: returns only where
+ * that failed. Read: what the new program was given.
+ */
+#define REHEARSE "--rehearse"
+#define GO_ON    "--go-on"
+void handover_layout(char *text, size_t size);
+int handover_rehearse(const struct supervision *given, const struct record *conf, const char *path,
+                      struct error *err);
+int handover_become(const struct supervision *given, const struct record *conf, const char *path,
+                    const int kept[KEPT], struct error *err);
+int handover_read(const char *numbers, int kept[KEPT]);
 
 /*
  * storekey.c. PATH is the setting store-key: a file, `credential:NAME` (systemd's), or `none`.
