@@ -375,6 +375,12 @@ static const char *old_value(const struct key *key, const struct record *old, si
 	return field ? field->value : NULL;
 }
 
+static void text_end_line(struct text *text)
+{
+	if (text->length && text->bytes[text->length - 1] != '\n')
+		text_add(text, "\n", 1);
+}
+
 int key_restore(const struct key_table *table, const char *text, size_t length,
                 const struct record *old, char **out, size_t *out_length, struct error *err)
 {
@@ -405,6 +411,7 @@ int key_restore(const struct key_table *table, const char *text, size_t length,
 		if (line.key)
 			seen[row]++;
 	}
+	text_end_line(&new);
 	if (text_take(&new, out, out_length) < 0)
 		return error_set(err, -ENOMEM, "out of memory");
 	return 0;
@@ -416,8 +423,7 @@ static void text_add_fields(struct text *text, const struct key_table *table,
 {
 	const struct field *last = NULL;
 
-	if (text->length && text->bytes[text->length - 1] != '\n')
-		text_add(text, "\n", 1);
+	text_end_line(text);
 	for (size_t i = 0; i < record_count(changes); i++) {
 		const struct field *field = record_field(changes, i);
 

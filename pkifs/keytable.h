@@ -79,6 +79,7 @@ int key_redact(const struct key_table *table, const char *text, size_t length, c
 /*
  * TEXT with each secret written as *** replaced by the value that OLD (may be NULL) has for that
  * key; in the n-th line of a repeating key by the n-th value, so that its neighbours may change.
+ * Its last line is ended, so that what is appended is a line of its own.
  * -EINVAL where OLD has none. The caller frees *OUT
  * (OPENSSL_clear_free with *OUT_LENGTH + 1).
  */

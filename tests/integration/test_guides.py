@@ -67,7 +67,7 @@ class Served(Scep):
         super().setUp()
         self.guide = Guide(self.guide)
         self.ca = Ca(self)
-        self.m = self.enrolled(self.ca, "ip-address = 127.0.0.1\n")
+        self.m = self.enrolled(self.ca, "ip-address = 127.0.0.1")
         self.www = self.m.point / "local/www"
         self.port = free_port()
         self.client = Client(self.port, self.m.point / "ca/corp/cert.pem", PAGE)

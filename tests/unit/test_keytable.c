@@ -351,7 +351,7 @@ static struct record *parsed(const char *text)
 static void what_is_redacted_can_be_written_back(void **state)
 {
 	static const char text[] = "# one\ncrl-url-password = \" a\\\"b\\\\ \"\n"
-				   "crl-url-password=second\nprotocol = scep\nacme-eab-key = YQ";
+				   "crl-url-password=second\nprotocol = scep\nacme-eab-key = YQ\n";
 	struct record *old = parsed(text), *new;
 	char *redacted, *restored;
 	size_t length;
@@ -384,6 +384,22 @@ static void hidden_secrets_keep_their_place_when_others_change(void **state)
 	assert_string_equal(out, "crl-url-password = changed\ncrl-url-password = second\n");
 	OPENSSL_clear_free(out, length + 1);
 	record_free(old);
+}
+
+static void the_last_line_is_ended(void **state)
+{
+	static const char text[] = "subject = CN=a";
+	size_t length;
+	char *out;
+
+	(void)state;
+	assert_int_equal(
+		key_restore(&local_config_keys, text, strlen(text), NULL, &out, &length, NULL), 0);
+	assert_string_equal(out, "subject = CN=a\n");
+	OPENSSL_clear_free(out, length + 1);
+	assert_int_equal(key_restore(&local_config_keys, "", 0, NULL, &out, &length, NULL), 0);
+	assert_int_equal(length, 0);
+	OPENSSL_clear_free(out, length + 1);
 }
 
 static void a_hidden_secret_that_never_was_is_refused(void **state)
@@ -460,6 +476,7 @@ int main(void)
 		cmocka_unit_test(redaction_hides_secrets_and_nothing_else),
 		cmocka_unit_test(what_is_redacted_can_be_written_back),
 		cmocka_unit_test(hidden_secrets_keep_their_place_when_others_change),
+		cmocka_unit_test(the_last_line_is_ended),
 		cmocka_unit_test(a_hidden_secret_that_never_was_is_refused),
 		cmocka_unit_test(merging_keeps_comments_and_order),
 		cmocka_unit_test(merging_an_empty_value_takes_the_key_out),
