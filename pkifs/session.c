@@ -148,30 +148,6 @@ static ssize_t io_read(int fd, void *bytes, size_t length, void *userdata)
 	return read(fd, bytes, length);
 }
 
-void session_answers(struct session *session, int code)
-{
-	struct answer *answer;
-
-	while ((answer = session->first)) {
-		struct fuse_out_header error = { .len = sizeof error, .error = code };
-		struct iovec iov = { .iov_base = answer->bytes, .iov_len = answer->length };
-
-		session->first = answer->next;
-		if (!session->first)
-			session->last = &session->first;
-		if (code) {
-			memcpy(&error.unique,
-			       answer->bytes + offsetof(struct fuse_out_header, unique),
-			       sizeof error.unique);
-			iov = (struct iovec){ .iov_base = &error, .iov_len = sizeof error };
-		}
-		send_now(session, &iov, 1, answer->slot);
-		OPENSSL_cleanse(answer->bytes, answer->length);
-		free(answer);
-	}
-	keep_polling(session);
-}
-
 /* Requests that may change the store, or bring a text that is judged. */
 static bool may_change(uint32_t opcode)
 {
@@ -213,6 +189,45 @@ static void run(struct session *session, int slot)
 	session->current = -1;
 	if (silent)
 		slot_free(session, slot);
+}
+
+/* The request in SLOT changes nothing; an OPEN has what it opened. */
+static bool is_reader(const struct session *session, int slot)
+{
+	uint32_t opcode = slot < 0 ? FUSE_OPEN : shared_slot(session->shared, slot)->opcode;
+
+	return opcode != FUSE_OPEN && !may_change(opcode);
+}
+
+void session_answers(struct session *session, int code)
+{
+	struct answer *answer;
+	int again[SLOTS], count = 0;
+
+	while ((answer = session->first)) {
+		struct fuse_out_header error = { .len = sizeof error, .error = code };
+		struct iovec iov = { .iov_base = answer->bytes, .iov_len = answer->length };
+
+		session->first = answer->next;
+		if (!session->first)
+			session->last = &session->first;
+		if (code) {
+			memcpy(&error.unique,
+			       answer->bytes + offsetof(struct fuse_out_header, unique),
+			       sizeof error.unique);
+			iov = (struct iovec){ .iov_base = &error, .iov_len = sizeof error };
+		}
+		if (code && is_reader(session, answer->slot))
+			again[count++] = answer->slot;
+		else
+			send_now(session, &iov, 1, answer->slot);
+		OPENSSL_cleanse(answer->bytes, answer->length);
+		free(answer);
+	}
+	/* what readers would have seen never came to be: they see what is there */
+	for (int i = 0; i < count; i++)
+		run(session, again[i]);
+	keep_polling(session);
 }
 
 /*
