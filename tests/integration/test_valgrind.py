@@ -34,7 +34,11 @@ class Valgrind(Test):
         self.logs.mkdir()
 
     def words(self, tool=MEMORY):
-        return (*VALGRIND, *tool, f"--log-file={self.logs}/%p")
+        return (*VALGRIND, *tool, f"--log-file={self.logs}/%p", self.pipes())
+
+    def pipes(self):
+        """Where vgdb and the processes meet; by default their TMPDIR, which is not the same."""
+        return f"--vgdb-prefix={self.folder}/vgdb"
 
     def assert_silent(self):
         """What valgrind said of any process."""
@@ -68,7 +72,8 @@ class Valgrind(Test):
 
     def is_whole(self, pid):
         """Whether process PID could be asked, and has lost nothing."""
-        done = run("vgdb", f"--pid={pid}", "leak_check", "full", "definiteleak", timeout=600)
+        done = run("vgdb", self.pipes(), f"--pid={pid}", "leak_check", "full", "definiteleak",
+                   timeout=600)
         self.assertNotIn("definitely lost", done.stdout)
         return done.returncode == 0
 
