@@ -198,8 +198,12 @@ class Store(Test):
                     found = self.life.wrong()
                     same += not found
                     other += bool(found)
-                os.makedirs(self.m.point / "local/new", exist_ok=True)
-                self.assertEqual(self.m.stop(), 0)
+                try:
+                    os.makedirs(self.m.point / "local/new", exist_ok=True)
+                except OSError as error:  # what is written to is damaged: its writer is told
+                    self.assertEqual(error.errno, errno.EIO)
+                finally:
+                    self.assertEqual(self.m.stop(), 0)
         print(f"{len(places)} bytes flipped: {refused} refused, {same} seen by nobody, {other} seen")
         self.assertGreater(refused, 0)
 
