@@ -202,6 +202,22 @@ static void reply(const char *frame, long long id, const char *key, const char *
 	record_free(record);
 }
 
+/* REASON may be NULL. */
+static int tell_store(const char *frame, const char *reason)
+{
+	struct record *record = record_new();
+	int r;
+
+	if (!record)
+		return -ENOMEM;
+	record_add(record, "frame", frame);
+	if (reason)
+		record_add(record, "reason", reason);
+	r = channel_send(s.channel, record, NULL, 0);
+	record_free(record);
+	return r;
+}
+
 static int start_kind(const char *kind, int sockets[4], struct error *err)
 {
 	int r = pair(sockets);
@@ -568,8 +584,6 @@ static void child_ended(uv_signal_t *signal, int number)
 
 static void stop(uv_signal_t *signal, int number)
 {
-	struct record *record = record_new();
-
 	(void)signal;
 	(void)number;
 	if (s.stopping)
@@ -577,27 +591,16 @@ static void stop(uv_signal_t *signal, int number)
 	s.stopping = true;
 	notify("STOPPING=1\nSTATUS=what runs is parked");
 	s.stopping_since = uv_now(s.loop);
-	if (record) {
-		record_add(record, "frame", "stop");
-		channel_send(s.channel, record, NULL, 0);
-	}
-	record_free(record);
+	tell_store("stop", NULL);
 }
 
 /* Whoever watches over us hears of us as long as the store takes turns. */
 static void beat(uint64_t now)
 {
-	struct record *record;
-
 	if (!notify_beat() || !s.ready || s.asked || now - s.asked_at < notify_beat())
 		return;
-	record = record_new();
-	if (record) {
-		record_add(record, "frame", "alive");
-		s.asked = channel_send(s.channel, record, NULL, 0) == 0;
-		s.asked_at = now;
-	}
-	record_free(record);
+	s.asked = tell_store("alive", NULL) == 0;
+	s.asked_at = now;
 }
 
 static void tick(uv_timer_t *timer)
@@ -700,15 +703,8 @@ static void log_warnings(struct record *conf)
 
 static void refuse_conf(const struct error *err)
 {
-	struct record *record = record_new();
-
 	log_error("the configuration stays as it was: %s", err->text);
-	if (record) {
-		record_add(record, "frame", "conf-refused");
-		record_add(record, "reason", err->text);
-		channel_send(s.channel, record, NULL, 0);
-	}
-	record_free(record);
+	tell_store("conf-refused", err->text);
 }
 
 static void reload(uv_signal_t *signal, int number)
