@@ -122,6 +122,8 @@ int db_config_get(struct db *db, int64_t row, int64_t *object, int64_t *created,
 int db_declared_set(struct db *db, int64_t object, const char *text, size_t length);
 int db_declared_get(struct db *db, int64_t object, struct blob *text);
 int db_declared_remove(struct db *db, int64_t object);
+/* 0: something is declared of it; -ENOENT. */
+int db_declared_find(struct db *db, int64_t object);
 /* The first object above AFTER that is declared; -ENOENT behind the last. */
 int db_declared_next(struct db *db, int64_t after, int64_t *object);
 

@@ -167,6 +167,11 @@ int db_declared_get(struct db *db, int64_t object, struct blob *text)
 	return r < 0 ? r : sql_take(statement, "b", text);
 }
 
+int db_declared_find(struct db *db, int64_t object)
+{
+	return sql_number(db, &object, "SELECT object FROM declared WHERE object=?", "i", object);
+}
+
 int db_declared_remove(struct db *db, int64_t object)
 {
 	return sql_run(db, "DELETE FROM declared WHERE object=?", "i", object);

@@ -11,14 +11,10 @@
 static bool is_wanted(struct store *store, const struct object *object,
                       const struct record *settings)
 {
-	struct blob declared = { 0 };
-	bool is_declared;
-
 	if (object->kind == KIND_LOCAL)
 		return record_is(settings, "auto-enroll", "enable");
-	is_declared = db_declared_get(store->db, object->id, &declared) == 0;
-	blob_clear(&declared);
-	return is_declared && record_get(settings, "ca-fingerprint");
+	return record_get(settings, "ca-fingerprint") &&
+	       db_declared_find(store->db, object->id) == 0;
 }
 
 int auto_enroll_reconfigured(struct store *store, int64_t id)

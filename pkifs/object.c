@@ -37,12 +37,10 @@ int object_create(struct store *store, enum kind kind, const char *name, uid_t u
 
 int object_remove(struct store *store, const struct object *object, struct error *err)
 {
-	struct blob declared = { 0 };
 	struct object by;
-	int r = db_declared_get(store->db, object->id, &declared);
+	int r;
 
-	blob_clear(&declared);
-	if (r == 0)
+	if (db_declared_find(store->db, object->id) == 0)
 		return error_set(err, -EBUSY,
 		                 "%s %s is declared in pkifs.conf: take it out there, then send "
 		                 "pkifsd SIGHUP",

@@ -135,15 +135,13 @@ int store_effective(struct store *store, const struct object *object, const stru
                     struct record **settings)
 {
 	struct record *whole = record_copy(config);
-	struct blob declared = { 0 };
 	int r = whole ? 0 : -ENOMEM;
 
 	if (r == 0 && object->kind == KIND_LOCAL) {
 		r = add_defaults(store, config, whole);
 		if (!record_get(whole, "auto-enroll") &&
-		    db_declared_get(store->db, object->id, &declared) == 0)
+		    db_declared_find(store->db, object->id) == 0)
 			record_add(whole, "auto-enroll", "enable");
-		blob_clear(&declared);
 	}
 	if (r == 0 && !(*settings = key_effective(config_table(object->kind), whole)))
 		r = -ENOMEM;
