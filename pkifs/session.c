@@ -191,11 +191,14 @@ static void run(struct session *session, int slot)
 		slot_free(session, slot);
 }
 
-/* The request in SLOT changes nothing; an OPEN has what it opened. */
+/* The request in SLOT (or -1) changes nothing, and opened nothing. */
 static bool is_reader(const struct session *session, int slot)
 {
-	uint32_t opcode = slot < 0 ? FUSE_OPEN : shared_slot(session->shared, slot)->opcode;
+	uint32_t opcode;
 
+	if (slot < 0)
+		return false;
+	opcode = shared_slot(session->shared, slot)->opcode;
 	return opcode != FUSE_OPEN && !may_change(opcode);
 }
 
