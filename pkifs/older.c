@@ -19,7 +19,7 @@
 #define FILE_NAME ".newest"
 #define DIGITS    20 /* always as many: a new number is written over the old one */
 
-static int64_t kept; /* what the file says */
+static int64_t kept = -1; /* what the file says; -1: there is none */
 
 void older_check(struct store *store)
 {
@@ -27,11 +27,11 @@ void older_check(struct store *store)
 	int fd = openat(store->folder, FILE_NAME, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	int64_t end = 0;
 
-	if (fd < 0)
-		return;
-	if (read(fd, text, DIGITS) == DIGITS)
-		kept = strtoll(text, NULL, 10);
-	close(fd);
+	if (fd >= 0) {
+		if (read(fd, text, DIGITS) == DIGITS)
+			kept = strtoll(text, NULL, 10);
+		close(fd);
+	}
 	if (db_event_end(store->db, &end) < 0 || end >= kept)
 		return;
 	store->shared->older = true;

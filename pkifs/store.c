@@ -595,6 +595,7 @@ void store_serve(struct store *store)
 	jobs_start(store);
 	on_change_resume(store);
 	store_commit(store);
+	older_note(store);
 	tell_supervisor(store, "ready");
 }
 

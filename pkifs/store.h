@@ -107,8 +107,8 @@ const char *kind_name(enum kind kind);
 
 /*
  * older.c: tells whether the store is an older copy of the one that was in use here, once, before
- * it serves; and keeps, every second, how new it is. `status` says OLDER as long as the mount
- * lives.
+ * it serves; and keeps, from then on and every second, how new it is. `status` says OLDER as long
+ * as the mount lives.
  */
 #define OLDER                                                                                      \
 	"this store is an older copy of the one that was last in use here: what was renewed or "   \
