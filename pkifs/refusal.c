@@ -3,7 +3,7 @@
  * led to meanwhile; a second ESTALE would be the caller's error. If that has been replaced as well
  * (or was found by another thread, who looked for the same name before), it is shown what is
  * current. Without a LOOKUP in between (/dev/fd/N) it means this very version. A store may die in
- * between: all of it stands in the shared memory.
+ * between: all of it stands in the shared memory, and an OPEN that runs again is refused again.
  */
 #include "pkifs/tree.h"
 
@@ -29,6 +29,7 @@ void refusal_note(struct store *store, pid_t thread, const struct node *node)
 		refusal = &shared->refusals[shared->next_refusal++ % REFUSALS];
 	*refusal = (struct refusal){ .thread = thread,
 		                     .ino = node_inode(node),
+		                     .unique = session_unique(store->session),
 		                     .object = node->object.id,
 		                     .second = this_second() };
 }
@@ -55,7 +56,8 @@ bool refusal_is_over(struct store *store, pid_t thread, const struct node *node,
 	struct node now;
 
 	*shown = 0;
-	if (!refusal || !is_recent(refusal->second))
+	if (!refusal || !is_recent(refusal->second) ||
+	    refusal->unique == session_unique(store->session))
 		return false;
 	if (!refusal->looked)
 		return refusal->ino == node_inode(node);

@@ -20,7 +20,7 @@
  * this with every change of a struct below, of what a field means, of what INIT is answered, or of
  * the order of files in inode numbers (pkifs/file.h).
  */
-#define SHARED_LAYOUT 1
+#define SHARED_LAYOUT 2
 
 #define WRITE_MAX   (128u << 10) /* bytes of one WRITE */
 #define LARGE_SIZE  (WRITE_MAX + 4096)
@@ -69,6 +69,7 @@ struct temporary {
 /* A thread whose OPEN was answered ESTALE, and will come again (pkifs/tree.c). */
 struct refusal {
 	uint64_t ino;    /* what it asked for */
+	uint64_t unique; /* the OPEN: a successor may have to refuse it again */
 	int64_t object;  /* whose it is, or 0: its row is gone */
 	uint32_t second; /* of CLOCK_MONOTONIC; 0: free */
 	int32_t thread;  /* 0 where it is in another PID namespace */

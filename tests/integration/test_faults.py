@@ -4,6 +4,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import subprocess
 import unittest
 
@@ -65,6 +66,20 @@ class Dying(Test):
             self.kill_at(call, count, "exec 3> ca/corp/config; "
                          f"(sleep 0.2; printf '{text}' >&3; exec 3>&-; sleep 0.5) & exec 3>&-; wait")
             self.assertTrue(until(lambda: self.m.read("ca/corp/config") == text), text)
+
+    def test_an_open_of_what_was_replaced(self):
+        """The kernel is told to look again; who dies before it has said so has said nothing."""
+        os.mkdir(self.m.point / "local/own")
+        self.m.write("local/own/config", "subject = CN=own\nkey-type = ecdsa\n")
+        self.assertEqual(self.m.request("local/own", "generate-self-signed"), "ok")
+        for count in range(1, 4):
+            before = self.m.read("local/own/cert.pem")
+            self.m.kill("publisher", signal.SIGSTOP)  # the kernel's name stays the old one's
+            self.assertEqual(self.m.request("local/own", "generate-self-signed"), "ok")
+            done = self.kill_at("writev", count, "cat local/own/cert.pem")
+            self.assertEqual((done.returncode, done.stderr), (0, ""), count)
+            self.assertNotEqual(done.stdout, before, count)
+            self.assertEqual(done.stdout, self.m.read("local/own/cert.pem"), count)
 
     def test_a_text_that_comes_by_rename(self):
         for call, count in (("pwrite64", 1), ("pwrite64", 3), ("fdatasync", 1), ("writev", 9)):
