@@ -128,19 +128,32 @@ static int check_scep(struct asked *asked, struct error *err)
 	return 0;
 }
 
+/* What each protocol that we speak asks of a certificate id. */
+static const struct {
+	const char *name;
+	int (*check)(struct asked *asked, struct error *err);
+} protocols[] = {
+	{ "scep", check_scep },
+};
+
+static int check_protocol(struct asked *asked, struct error *err)
+{
+	const char *name = protocol_of(asked);
+
+	for (size_t i = 0; i < COUNT(protocols); i++)
+		if (strcasecmp(protocols[i].name, name) == 0)
+			return protocols[i].check(asked, err);
+	return later(name, err);
+}
+
 static int check_enroll(struct asked *asked, struct error *err)
 {
-	const char *protocol;
 	struct edition trusted = { 0 };
 	int r;
 
 	r = check_key_pair(asked, err);
-	if (r < 0)
-		return r;
-	protocol = protocol_of(asked);
-	if (strcasecmp(protocol, "scep") != 0)
-		return later(protocol, err);
-	r = check_scep(asked, err);
+	if (r == 0)
+		r = check_protocol(asked, err);
 	if (r < 0)
 		return r;
 	if (!asked->profile.id)
