@@ -1,5 +1,7 @@
 #include "db/db.h"
 
+#include "common/log.h"
+#include "db/checksum.h"
 #include "db/sql.h"
 
 #include <errno.h>
@@ -20,6 +22,17 @@ static const char reading[] = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA foreign_key
 static const char writing[] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
 			      "PRAGMA wal_autocheckpoint=500; PRAGMA journal_size_limit=4194304;";
 
+/* Why SQLite cannot read the store at PATH. */
+static int unreadable(const struct db *db, int r, const char *path, struct error *err)
+{
+	int64_t page = checksum_bad_page();
+
+	if (page)
+		return error_set(err, -EIO, "the store %s is damaged: page %lld was changed", path,
+		                 (long long)page);
+	return error_set(err, r, "the store %s cannot be read: %s", path, db_reason(db));
+}
+
 static int check_whole(struct db *db, const char *path, struct error *err)
 {
 	sqlite3_stmt *statement = NULL;
@@ -29,8 +42,7 @@ static int check_whole(struct db *db, const char *path, struct error *err)
 	if (result == SQLITE_OK)
 		result = sqlite3_step(statement);
 	if (result != SQLITE_ROW)
-		r = error_set(err, sql_errno(result), "the store %s cannot be read: %s", path,
-		              sqlite3_errmsg(db->sqlite));
+		r = unreadable(db, sql_errno(result), path, err);
 	else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0)
 		r = error_set(err, -EIO, "the store %s is damaged: %s", path,
 		              sqlite3_column_text(statement, 0));
@@ -63,6 +75,14 @@ static void keep_log(struct db *db, bool keep)
 	sqlite3_db_config(db->sqlite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, (int)keep, NULL);
 }
 
+/* A store from before there were checksums gets them; without room for a copy, another time. */
+static void add_checksums(struct db *db)
+{
+	if (!checksum_is_on(db->sqlite) &&
+	    sqlite3_exec(db->sqlite, "VACUUM", NULL, NULL, NULL) != SQLITE_OK)
+		log_warning("the store has no checksums, and gets none: %s", db_reason(db));
+}
+
 int db_open(const char *path, bool checked, struct db **db, struct error *err)
 {
 	struct db *new = calloc(1, sizeof *new);
@@ -72,11 +92,13 @@ int db_open(const char *path, bool checked, struct db **db, struct error *err)
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
 	new->events = -1;
-	r = sql_errno(sqlite3_open_v2(path, &new->sqlite,
-	                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-	                                      SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
-	                                      SQLITE_OPEN_EXRESCODE,
-	                              NULL));
+	r = checksum_begin();
+	if (r == 0)
+		r = sql_errno(sqlite3_open_v2(path, &new->sqlite,
+		                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+		                                      SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_NOMUTEX |
+		                                      SQLITE_OPEN_EXRESCODE,
+		                              CHECKSUM_VFS));
 	if (r < 0)
 		error_set(err, r, "the store %s cannot be opened: %s", path,
 		          new->sqlite ? sqlite3_errmsg(new->sqlite) : "out of memory");
@@ -91,6 +113,8 @@ int db_open(const char *path, bool checked, struct db **db, struct error *err)
 	if (r == 0)
 		keep_log(new, false);
 	if (r == 0)
+		r = sql_errno(checksum_reserve(new->sqlite));
+	if (r == 0)
 		r = run_settings(new, writing, path, err);
 	if (r == 0)
 		r = schema_migrate(new, err);
@@ -98,6 +122,7 @@ int db_open(const char *path, bool checked, struct db **db, struct error *err)
 		db_close(new);
 		return r;
 	}
+	add_checksums(new);
 	*db = new;
 	return 0;
 }

@@ -16,8 +16,6 @@
 
 #define FUTURE_SECONDS 300
 
-static_assert(sizeof(struct crl_entry) == 32, "the index is read by its entries' size");
-
 /* A CRL's parts as they stand in its bytes. */
 struct slice {
 	const unsigned char *at, *end;
@@ -334,6 +332,7 @@ static int read_entries(struct slice revoked, struct crl *crl, struct error *err
 			return error_set(err, -EBADMSG, "entry %zu of the CRL cannot be taken",
 			                 crl->count);
 		}
+		crl_entry_seal(entry);
 		if (crl->count > 1 && compare_entries(entry - 1, entry) > 0)
 			sorted = false;
 	}

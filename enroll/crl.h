@@ -4,28 +4,13 @@
 #ifndef PKIFS_CRL_H
 #define PKIFS_CRL_H
 
+#include "common/crlentry.h"
 #include "enroll/protocol.h"
 
 #include <openssl/x509.h>
 #include <stdint.h>
 
 #define CRL_SIZE_MAX (256u << 20)
-
-/*
- * One line of the index, which is sorted by its first 21 bytes. Serial numbers are magnitudes
- * without leading zeros, at the end of their room; CRL_NEGATIVE marks a negative one.
- */
-#define CRL_NEGATIVE   0x80
-#define CRL_NO_REASON  255
-#define CRL_SERIAL_MAX 20
-
-struct crl_entry {
-	unsigned char length; /* of the serial number, and CRL_NEGATIVE */
-	unsigned char serial[CRL_SERIAL_MAX];
-	unsigned char reason; /* CRLReason (RFC 5280 §5.3.1), or CRL_NO_REASON */
-	unsigned char zero[2];
-	unsigned char time[8]; /* Unix seconds, network order */
-};
 
 struct crl {
 	unsigned char *der; /* where it had to be decoded from PEM, else NULL */

@@ -1,4 +1,5 @@
 /* CRLs: body and index are files beside the store, made by a worker, kept with the CRL's row. */
+#include "common/crlentry.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
@@ -99,13 +100,14 @@ void crl_files_drop(struct store *store, struct crl_files *files)
 /* The files are what the worker said; what a power cut cut short is no CRL that is empty. */
 static bool is_whole(int body, int index, const struct crl *crl)
 {
+	const off_t entry = sizeof(struct crl_entry);
 	struct stat file;
 
 	if (body >= 0 && (fstat(body, &file) < 0 || file.st_size != crl->size))
 		return false;
-	return index < 0 || (fstat(index, &file) == 0 && crl->entries >= 0 &&
-	                     crl->entries <= file.st_size / CRL_ENTRY &&
-	                     file.st_size == crl->entries * CRL_ENTRY);
+	return index < 0 ||
+	       (fstat(index, &file) == 0 && crl->entries >= 0 &&
+	        crl->entries <= file.st_size / entry && file.st_size == crl->entries * entry);
 }
 
 int crl_open_index(struct store *store, const struct crl *crl)

@@ -105,7 +105,6 @@ void crl_sweep(struct store *store);
 /* The same after the commit. */
 int crl_sweep_after(struct store *store);
 /* A descriptor (the caller's) of the index of CRL, which is as long as its row says. */
-#define CRL_ENTRY 32 /* bytes; pkifs/revocation.c says what is in them */
 int crl_open_index(struct store *store, const struct crl *crl);
 
 /*

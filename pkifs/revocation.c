@@ -1,9 +1,8 @@
 /*
  * What is known of revocation: a CA's CRL has a sorted index, in which serial numbers are looked
- * up. Its entries have 32 bytes: the serial's length (and CRL_NEGATIVE), 20 bytes of serial (zeros
- * in front), reason (255: none), two zero bytes, and the time of revocation in Unix seconds (8
- * bytes, network order).
+ * up.
  */
+#include "common/crlentry.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
 
@@ -11,13 +10,11 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define SERIAL_MAX   20
-#define CRL_NEGATIVE 0x80
 
 /* A CA profile as it stands: its CA's name, and its CRL. */
 struct issuer {
@@ -164,27 +161,26 @@ static const struct issuer *issuer_of(const struct issuers *issuers, int64_t pro
 	return NULL;
 }
 
-/* The first bytes of an entry: SERIAL is hexadecimal, with a `-` where it is negative. */
-static int serial_key(const char *serial, unsigned char key[1 + SERIAL_MAX])
+/* What an entry begins with: SERIAL is hexadecimal, with a `-` where it is negative. */
+static int serial_key(const char *serial, struct crl_entry *key)
 {
 	bool negative = *serial == '-';
 	const char *digits = strcmp(serial, "0") == 0 ? "00" : serial + negative;
-	unsigned char bytes[SERIAL_MAX];
+	unsigned char bytes[CRL_SERIAL_MAX];
 	size_t length;
 
 	if (!OPENSSL_hexstr2buf_ex(bytes, sizeof bytes, &length, digits, '\0')) {
 		ERR_clear_error();
 		return -EINVAL;
 	}
-	memset(key, 0, 1 + SERIAL_MAX);
-	key[0] = (unsigned char)(length | (negative ? CRL_NEGATIVE : 0));
-	memcpy(key + 1 + SERIAL_MAX - length, bytes, length);
+	*key = (struct crl_entry){ .length = (unsigned char)(length |
+		                                             (negative ? CRL_NEGATIVE : 0)) };
+	memcpy(key->serial + CRL_SERIAL_MAX - length, bytes, length);
 	return 0;
 }
 
-/* Finds the entry that begins with WANTED among COUNT of INDEX: 1, 0, or a negative errno. */
-static int find(int index, off_t count, const unsigned char wanted[1 + SERIAL_MAX],
-                unsigned char entry[CRL_ENTRY])
+/* Finds the entry that begins as WANTED among COUNT of INDEX: 1, 0, or a negative errno. */
+static int find(int index, off_t count, const struct crl_entry *wanted, struct crl_entry *entry)
 {
 	off_t low = 0, high = count;
 
@@ -192,9 +188,11 @@ static int find(int index, off_t count, const unsigned char wanted[1 + SERIAL_MA
 		off_t middle = low + (high - low) / 2;
 		int order;
 
-		if (pread(index, entry, CRL_ENTRY, middle * CRL_ENTRY) != CRL_ENTRY)
+		if (pread(index, entry, sizeof *entry, middle * (off_t)sizeof *entry) !=
+		            sizeof *entry ||
+		    !crl_entry_is_whole(entry))
 			return -EIO;
-		order = memcmp(wanted, entry, 1 + SERIAL_MAX);
+		order = memcmp(wanted, entry, offsetof(struct crl_entry, reason));
 		if (order == 0)
 			return 1;
 		if (order < 0)
@@ -209,21 +207,21 @@ static int find(int index, off_t count, const unsigned char wanted[1 + SERIAL_MA
 static int look_up(struct store *store, const struct crl *crl, const char *serial, int64_t *time,
                    int *reason)
 {
-	unsigned char wanted[1 + SERIAL_MAX], entry[CRL_ENTRY];
+	struct crl_entry wanted, entry;
 	uint64_t seconds = 0; /* the worker's, whatever they are */
-	int index, r = serial_key(serial, wanted);
+	int index, r = serial_key(serial, &wanted);
 
 	if (r < 0)
 		return r;
 	index = crl_open_index(store, crl);
 	if (index < 0)
 		return index;
-	r = find(index, crl->entries, wanted, entry);
+	r = find(index, crl->entries, &wanted, &entry);
 	close(index);
-	for (size_t i = 24; r == 1 && i < CRL_ENTRY; i++)
-		seconds = seconds << 8 | entry[i];
+	for (size_t i = 0; r == 1 && i < sizeof entry.time; i++)
+		seconds = seconds << 8 | entry.time[i];
 	*time = (int64_t)seconds;
-	*reason = r == 1 ? entry[21] : 255;
+	*reason = r == 1 ? entry.reason : CRL_NO_REASON;
 	return r;
 }
 

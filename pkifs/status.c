@@ -1,5 +1,6 @@
 /* How everything is: `status` of an object, of all, as JSON, and the line of `wait`. */
 #include "common/x509.h"
+#include "db/checksum.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/content.h"
 #include "pkifs/declare.h"
@@ -367,6 +368,15 @@ static int for_all(struct store *store, struct content *content, const enum kind
 	return r == -ENOENT ? 0 : r;
 }
 
+/* What is wrong with the store itself, or NULL. */
+static const char *notice(const struct store *store)
+{
+	if (checksum_bad_page())
+		return "a part of this store was changed on its disk and cannot be read: put a "
+		       "backup back";
+	return store->shared->older ? OLDER : NULL;
+}
+
 /*
  * The tables of all objects cost their number; they are kept until something changes, or time
  * changes them, so that stat, open and read make them once, and all readers have the same one.
@@ -374,6 +384,7 @@ static int for_all(struct store *store, struct content *content, const enum kind
 #define TABLE_SECONDS 60 /* what a CRL's age does to it is seen then */
 struct table {
 	struct snapshot *text;
+	const char *notice;
 	uint64_t changes;
 	int64_t made, until;
 };
@@ -382,8 +393,8 @@ static bool is_fresh(const struct store *store, const struct table *table)
 {
 	int64_t now = store_now(store);
 
-	return table->text && table->changes == store->changes && now >= table->made &&
-	       now < table->until;
+	return table->text && table->changes == store->changes && table->notice == notice(store) &&
+	       now >= table->made && now < table->until;
 }
 
 static int make_table(struct store *store, struct table *table, struct content *content,
@@ -404,6 +415,7 @@ static int make_table(struct store *store, struct table *table, struct content *
 		snapshot_drop(table->text);
 		table->text = text;
 		table->changes = store->changes;
+		table->notice = notice(store);
 	}
 	table->text->users++;
 	content->shared = table->text;
@@ -425,7 +437,7 @@ static int make_rows(struct store *store, struct content *content)
 		r = for_all(store, content, KIND_CA, add_profile_row);
 	if (r == 0)
 		r = db_overview(store->db, add_local_row, &rows);
-	return r == 0 && store->shared->older ? content_addf(content, "# " OLDER "\n") : r;
+	return r == 0 && notice(store) ? content_addf(content, "# %s\n", notice(store)) : r;
 }
 
 int make_status_all(struct store *store, const struct node *node, struct content *content)
@@ -464,9 +476,13 @@ static int add_json(struct store *store, const struct object *object, struct con
 
 	if (r == 0)
 		changes_at(store, content, summary.not_after);
+	if (r == -EIO) { /* one that cannot be read hides no other */
+		json_object_set_new(json, "last-error", json_string("cannot be read"));
+		r = 0;
+	}
 	if (r == 0)
 		json_object_set_new(json, "name", json_string(object->name));
-	for (size_t i = 0; r == 0 && i < record_count(status); i++)
+	for (size_t i = 0; r == 0 && status && i < record_count(status); i++)
 		if (add_member(json, record_field(status, i)) < 0)
 			r = -ENOMEM;
 	if (r == 0 && !(text = json_dumps(json, JSON_COMPACT | JSON_PRESERVE_ORDER)))
@@ -491,9 +507,10 @@ static int make_objects(struct store *store, struct content *content)
 	if (r == 0)
 		r = for_all(store, content, KIND_LOCAL, add_json);
 	if (r == 0)
-		r = content_addf(content, "]%s}\n",
-		                 store->shared->older ? ",\n\"notice\":\"" OLDER "\"" : "");
-	return r;
+		r = content_addf(content, "]");
+	if (r == 0 && notice(store))
+		r = content_addf(content, ",\n\"notice\":\"%s\"", notice(store));
+	return r == 0 ? content_addf(content, "}\n") : r;
 }
 
 int make_status_json(struct store *store, const struct node *node, struct content *content)

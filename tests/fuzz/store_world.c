@@ -1,5 +1,6 @@
 #include "store_world.h"
 
+#include "common/crlentry.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/privatekey.h"
@@ -304,17 +305,19 @@ static void add_csr(struct record *result, size_t key)
 
 /*
  * The body and the index are the last two descriptors. REVOKED: the index has an entry for the
- * first certificate, with a time of bytes that are VALUE (struct crl_entry of enroll/crl.h).
+ * first certificate, with a time of bytes that are VALUE.
  */
 static void add_crl(struct peer *worker, struct record *result, bool revoked, unsigned char value)
 {
 	int body = worker->fds[worker->fds[2] >= 0 ? 1 : 0];
 	int index = worker->fds[worker->fds[2] >= 0 ? 2 : 1];
-	unsigned char entry[32] = { 1 };
+	struct crl_entry entry = { .length = 1 };
 
-	entry[20] = (unsigned char)ASN1_INTEGER_get(X509_get0_serialNumber(leaves[0]));
-	memset(entry + 24, value, 8);
-	must(!revoked || write(index, entry, sizeof entry) == sizeof entry);
+	entry.serial[CRL_SERIAL_MAX - 1] =
+		(unsigned char)ASN1_INTEGER_get(X509_get0_serialNumber(leaves[0]));
+	memset(entry.time, value, sizeof entry.time);
+	crl_entry_seal(&entry);
+	must(!revoked || write(index, &entry, sizeof entry) == sizeof entry);
 	must(body >= 0 && write(body, crl_der, (size_t)crl_length) == crl_length);
 	record_add(result, "crl-number", "01");
 	record_add_number(result, "crl-this-update", (long long)time(NULL) - DAY);

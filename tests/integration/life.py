@@ -36,8 +36,17 @@ class Stock:
         (self.folder / "conf").write_text(
             f"[ca]\ndefault_ca=c\n[c]\ndatabase={self.folder}/index\n"
             f"crlnumber={self.folder}/number\ndefault_md=sha256\ndefault_crl_days=7\n")
-        self.crl = self.made(f"openssl ca -config {self.folder}/conf -cert {self.ca.folder}/ca.pem"
-                             f" -keyfile {self.ca.folder}/ca.key -batch -gencrl")
+        self.crl = self.gencrl()
+
+    def gencrl(self):
+        return self.made(f"openssl ca -config {self.folder}/conf -cert {self.ca.folder}/ca.pem"
+                         f" -keyfile {self.ca.folder}/ca.key -batch -gencrl")
+
+    def revoking(self, serial):
+        """A CRL that has SERIAL (hexadecimal)."""
+        with open(self.folder / "index", "a") as index:
+            index.write(f"R\t400101000000Z\t200101000000Z\t{serial}\tunknown\t/CN=www\n")
+        return self.gencrl()
 
     @staticmethod
     def made(command):

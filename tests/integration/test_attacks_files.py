@@ -22,6 +22,7 @@ import unittest
 from harness import (BIN, DAEMON, GAMES, LIBC, NEW_MOUNTS, NEW_USERS, NOBODY, PATIENCE, SANITIZED,
                      Test, as_user, attempt, main, make_pairs, many, run, shell, until)
 from scep import Ca
+from storefile import sql
 
 URL = "enrollment-url = http://127.0.0.1:9/scep\n"
 needs_root = unittest.skipUnless(os.geteuid() == 0, "needs other users")
@@ -549,24 +550,17 @@ print(len(threads), len(seen), flush=True)
         os.mkdir(self.m.point / "local/first")
         length = len(os.pread(lazy, 1 << 16, 0))
         self.m.stop()
-        done = run("python3", "-c", FORGET_EVENTS, self.m.folder / "store.db")
-        self.assertEqual(done.returncode, 0, done.stderr)
+        # as if thousands had come: the oldest lines are gone, one is kept
+        store = self.m.folder / "store.db"
+        end = sql(store, "SELECT max(start + length(line)) FROM event")[0][0]
+        sql(store, f"INSERT INTO event VALUES ({end}, CAST('{{\"name\":\"kept\"}}\n' AS BLOB))",
+            f"DELETE FROM event WHERE start < {end}")
         os.close(lazy)
         self.m.start()
         with open(self.m.point / "events", "rb") as events:
             offset = os.stat(self.m.point / "events").st_ino & ((1 << 56) - 1)
             self.assertEqual(offset, length, "where the first line that is kept begins")
             self.assertEqual(json.loads(events.readline())["name"], "kept")
-
-
-# As if thousands of events had come: the oldest lines are gone, one is kept.
-FORGET_EVENTS = """
-import sqlite3, sys
-with sqlite3.connect(sys.argv[1]) as store:
-    end, = store.execute("SELECT max(start + length(line)) FROM event").fetchone()
-    store.execute("INSERT INTO event VALUES (?, ?)", (end, b'{"name":"kept"}\\n'))
-    store.execute("DELETE FROM event WHERE start < ?", (end,))
-"""
 
 
 class Held(Test):

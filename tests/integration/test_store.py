@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import struct
 import time
 import unittest
@@ -15,6 +14,7 @@ import unittest
 from harness import BIN, Test, main, run, some_of, until
 from life import Life, Stock
 from scep import Ca, assert_valid
+from storefile import sql
 
 YEAR = 365 * 86400
 
@@ -158,8 +158,7 @@ class Store(Test):
         self.m.stop()
 
     def sql(self, text):
-        with contextlib.closing(sqlite3.connect(self.store)) as db, db:
-            return db.execute(text).fetchall()
+        return sql(self.store, text)
 
     def test_attack_66_another_file_is_refused_as_it_is(self):
         whole = self.store.read_bytes()
@@ -176,36 +175,50 @@ class Store(Test):
         self.store.write_bytes(whole)
         self.serves()
 
-    def test_attack_66_a_flipped_byte_is_refused_or_changes_no_key_and_harms_nobody(self):
+    def test_attack_66_a_flipped_byte_is_found(self):
         whole = self.store.read_bytes()
-        places = [0, *some_of(range(1, len(whole), 251), 100)]  # the first one is SQLite's name
-        refused = same = other = 0
-        for place in places:
-            self.store.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
-            self.m.start(expect=False)
-            if self.m.daemon.poll() is not None:
-                self.assertEqual(self.m.daemon.wait(), 1)
-                self.m.daemon = None
-                refused += 1
-                continue
+        for place in (0, *some_of(range(1, len(whole), 251), 100)):  # the first: SQLite's name
             with self.subTest(place=place):
-                # a key is served as it was or not at all
-                for path, keys in ((f"{self.life.www}/key.pem", self.stock.rsa),
-                                   (f"{self.life.www}/versions/1/key.pem", self.stock.rsa)):
-                    with contextlib.suppress(OSError):
-                        self.assertIn(self.m.read(path), keys)
-                with contextlib.suppress(OSError):
-                    found = self.life.wrong()
-                    same += not found
-                    other += bool(found)
-                try:
-                    os.makedirs(self.m.point / "local/new", exist_ok=True)
-                except OSError as error:  # what is written to is damaged: its writer is told
-                    self.assertEqual(error.errno, errno.EIO)
-                finally:
-                    self.assertEqual(self.m.stop(), 0)
-        print(f"{len(places)} bytes flipped: {refused} refused, {same} seen by nobody, {other} seen")
-        self.assertGreater(refused, 0)
+                self.store.write_bytes(
+                    whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+                self.refused("the store")
+        self.store.write_bytes(whole)
+        self.serves()
+
+    def test_attack_66_a_byte_flipped_under_a_store_that_serves_is_told(self):
+        self.m.start()
+        long = "".join(f"# line {i} of a config that fills pages of its own\n" for i in range(800))
+        self.m.write(f"{self.life.own}/config", long)
+        self.m.stop()  # so that it stands in the file
+        self.m.start()
+        self.assertNotIn("notice", json.loads(self.m.read("status.json")))
+        pages = self.store.read_bytes()
+        with open(self.store, "r+b") as file:
+            file.seek(pages.index(b"# line 400 "))
+            file.write(b"# LINE")
+        self.m.kill("store")  # what its successor reads comes from the file
+        with self.assertRaises(OSError) as caught:
+            self.m.read(f"{self.life.own}/config")
+        self.assertEqual(caught.exception.errno, errno.EIO)
+        self.assertTrue(until(lambda: "changed on its disk" in self.m.read("status")))
+        self.assertIn("changed on its disk", json.loads(self.m.read("status.json"))["notice"])
+        self.assertIn("of the store is damaged", self.m.log.read_text())
+        self.assertIn("BEGIN CERTIFICATE", self.m.read(f"{self.life.www}/cert.pem"))
+
+    def test_attack_66_a_flipped_byte_in_a_crls_index_turns_nobody_good(self):
+        index, = (self.store.parent / "store.db.d").glob("crl-*.idx")
+        self.m.start()
+        serial = self.m.status(self.life.www)["serial"]
+        self.m.write(f"{self.life.profile}/crl.pem", self.stock.revoking(serial))
+        self.assertIn("revoked", self.m.status(self.life.www)["revocation"])
+        index, = set((self.store.parent / "store.db.d").glob("crl-*.idx")) - {index}
+        whole = index.read_bytes()
+        self.assertEqual(len(whole), 32)
+        for place in range(len(whole)):
+            index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
+            os.chmod(self.m.point / f"{self.life.own}/config", 0o640 - place % 2)  # a change
+            self.assertIn("unknown (the CRL cannot be read)",
+                          self.m.status(self.life.www)["revocation"], place)
 
     def test_attack_66_an_old_backup_put_back_is_found_out(self):
         self.serves()

@@ -1,4 +1,6 @@
 /* The store's file: what is refused as it is, and that a change is whole or not there. */
+#include "db/checksum.h"
+#include "db/sql.h"
 #include "store_fixture.h"
 
 #include <errno.h>
@@ -50,7 +52,12 @@ static void run_sql(const char *path, const char *sql)
 {
 	sqlite3 *sqlite = NULL;
 
-	assert_int_equal(sqlite3_open(path, &sqlite), SQLITE_OK);
+	assert_int_equal(checksum_begin(), 0);
+	assert_int_equal(sqlite3_open_v2(path, &sqlite, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+	                                 CHECKSUM_VFS),
+	                 SQLITE_OK);
+	assert_int_equal(sqlite3_exec(sqlite, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL),
+	                 SQLITE_OK);
 	assert_int_equal(sqlite3_exec(sqlite, sql, NULL, NULL, NULL), SQLITE_OK);
 	assert_int_equal(sqlite3_close(sqlite), SQLITE_OK);
 }
@@ -183,6 +190,49 @@ static void an_older_store_is_brought_forward(void **state)
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
 	assert_int_equal(db_auto_enroll_next(f->db, 0, &object), 0); /* its config may say so */
 	assert_true(object == gate && gate > profile);
+}
+
+static void a_store_without_checksums_gets_them(void **state)
+{
+	struct fixture *f = *state;
+	sqlite3 *plain = NULL;
+	struct object object;
+
+	assert_true(checksum_is_on(f->db->sqlite));
+	db_close(f->db);
+	f->db = NULL;
+	unlink(f->path);
+	assert_int_equal(sqlite3_open(f->path, &plain), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(plain, "PRAGMA application_id=0x706b6973", NULL, NULL, NULL),
+	                 SQLITE_OK);
+	assert_int_equal(sqlite3_close(plain), SQLITE_OK);
+	reopen(f);
+	begin(f);
+	add_object(f, KIND_CA, "corp");
+	commit(f);
+	reopen(f); /* what was in the log is in the file */
+	assert_true(checksum_is_on(f->db->sqlite));
+	assert_int_equal(db_object_find(f->db, KIND_CA, "corp", &object), 0);
+}
+
+/* One bit anywhere in a page. */
+static void a_flipped_bit_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct blob whole;
+
+	db_close(f->db);
+	f->db = NULL;
+	whole = content(f->path);
+	for (size_t at = 32; at < whole.length; at += 1021) {
+		whole.data[at] ^= 1 << at % 8;
+		put(f->path, whole.data, whole.length);
+		refused_untouched(f, -EIO, "the store");
+		whole.data[at] ^= 1 << at % 8;
+	}
+	put(f->path, whole.data, whole.length);
+	blob_clear(&whole);
+	reopen(f);
 }
 
 static void a_newer_store_that_crashed_is_refused_with_its_log_untouched(void **state)
@@ -399,6 +449,8 @@ int main(void)
 		FOLDER(another_programs_database_is_refused_untouched),
 		FOLDER(a_file_that_is_no_database_is_refused_untouched),
 		STORE(an_older_store_is_brought_forward),
+		STORE(a_store_without_checksums_gets_them),
+		STORE(a_flipped_bit_is_found),
 		STORE(a_newer_store_is_refused_untouched),
 		STORE(a_newer_store_that_crashed_is_refused_with_its_log_untouched),
 		STORE(a_truncated_store_is_refused_untouched),
