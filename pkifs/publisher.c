@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define BACKLOG (1u << 20) /* bytes that wait for a publisher that is slow */
@@ -126,6 +127,7 @@ int publisher_main(int control, const char *mount_point)
 {
 	struct record *record = NULL;
 
+	prctl(PR_SET_DUMPABLE, 0);
 	while (frame_receive(control, &record, NULL) == 0) {
 		/* not kept open: the mount would be busy for ever */
 		int mount = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import socket
 import ssl
@@ -660,6 +661,35 @@ class Secrets(Test):
                 got = attempt(m.write, f"{path}/{file}", line + "\n")
                 self.assertEqual(got, -errno.EINVAL, line)
                 self.assert_nowhere(m, "hunter2")
+
+    @unittest.skipIf(SANITIZED, "sanitizers tell of each crash themselves")
+    def test_attack_61_a_process_that_crashes_leaves_no_core(self):
+        place = self.folder / "crashed"
+        place.mkdir()
+        limit = resource.getrlimit(resource.RLIMIT_CORE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_CORE, limit)
+        resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+        shell("kill -SEGV $$", cwd=place)
+        if not os.listdir(place):
+            self.skipTest("nothing leaves a core here")
+        shutil.rmtree(place)
+        place.mkdir()
+        m = self.mount(start=False)
+        m.under = ["env", "-C", place]
+        m.start()
+        os.mkdir(m.point / "local/www")
+        m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
+        self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
+        for role in ("enroll", "publisher", "keys", "store"):
+            pid = m.children(role)[0]
+            self.assertEqual(os.readlink(f"/proc/{pid}/cwd"), str(place))
+            os.kill(pid, signal.SIGSEGV)
+            self.assertTrue(until(lambda: pid not in m.children(role)), role)
+            self.assertEqual(os.listdir(place), [], role)
+        m.daemon.send_signal(signal.SIGSEGV)
+        self.assertEqual(m.daemon.wait(PATIENCE), -signal.SIGSEGV)
+        m.stop()
+        self.assertEqual(os.listdir(place), [])
 
     def test_attack_61_what_is_exported_is_the_owner_s_alone(self):
         m = self.mount()
