@@ -12,7 +12,9 @@
 
 #define IDLE_SECONDS 60
 /* No job takes longer: each of its few exchanges has a limit of a minute (enroll/http.h). */
+#ifndef JOB_SECONDS
 #define JOB_SECONDS 900
+#endif
 
 struct worker {
 	struct worker *next;

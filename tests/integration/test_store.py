@@ -405,6 +405,23 @@ class Worker(Test):
                 self.assertEqual(m.children("store"), store, "the store died of it")
                 self.assertFalse((m.point / "local/www/csr.pem").exists())
 
+    def test_attack_69_a_worker_that_stands_still_is_replaced(self):
+        programs = self.folder / "hasty"
+        programs.mkdir()
+        shutil.copy(BIN.parent / "tests/hasty/pkifsd", programs)
+        shutil.copy(BIN / "pkifs-enroll", programs)
+        m = self.mount(start=False)
+        m.programs = programs
+        m.start()
+        ca = Ca(self)
+        self.trusted_profile(m, ca.url)
+        self.certificate_id(m)
+        m.kill("enroll", signal.SIGSTOP)  # it is idle, and gets the next job
+        stopped = m.children("enroll")
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        self.assertIn("did not answer in time", m.log.read_text() + m.read("events"))
+        self.assertFalse(set(stopped) & set(m.children("enroll")))
+
 
 if __name__ == "__main__":
     main()
