@@ -34,6 +34,7 @@ struct command {
 };
 
 static struct command *commands;
+static int results; /* that the store was told, and has not stored yet */
 
 /* A program that root runs must be one that only root could have put there. */
 static bool is_trusted_program(const char *path, uid_t owner)
@@ -110,7 +111,8 @@ static void done(const struct supervision *given, struct command *command, const
 		record_add(answer, "frame", "on-change-done");
 		record_add_number(answer, "id", record_number(command->record, "id", 0));
 		record_add(answer, "status", status);
-		channel_send(given->store, answer, NULL, 0);
+		if (channel_send(given->store, answer, NULL, 0) == 0)
+			results++;
 	}
 	record_free(answer);
 	record_free(command->record);
@@ -128,13 +130,29 @@ static void try(const struct supervision *given, struct command *command)
 		done(given, command, err.text);
 }
 
-int commands_running(void)
+void command_kept(void)
 {
-	int running = 0;
+	if (results)
+		results--;
+}
+
+void commands_store_ended(void)
+{
+	results = 0; /* its successor asks for what it does not know the end of */
+}
+
+static int running(void)
+{
+	int count = 0;
 
 	for (const struct command *command = commands; command; command = command->next)
-		running += command->pid > 0;
-	return running;
+		count += command->pid > 0;
+	return count;
+}
+
+bool commands_have_ended(void)
+{
+	return !running() && !results;
 }
 
 static struct command *oldest_that_waits(void)
@@ -151,7 +169,7 @@ void commands_start(const struct supervision *given)
 {
 	struct command *next;
 
-	while (commands_running() < AT_ONCE && (next = oldest_that_waits()) != NULL)
+	while (running() < AT_ONCE && (next = oldest_that_waits()) != NULL)
 		try(given, next);
 }
 

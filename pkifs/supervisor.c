@@ -129,6 +129,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_start(s.given, record);
 	} else if (record_is(record, "frame", "stop")) {
 		family_stop(record_number(record, "id", 0));
+	} else if (record_is(record, "frame", "on-change-kept")) {
+		command_kept();
 	} else if (record_is(record, "frame", "serves")) {
 		/* nobody hangs: what may have to be given up is this store, and from here on */
 		if (s.unready_since)
@@ -174,6 +176,7 @@ static void store_ended(int status)
 
 	s.store = 0;
 	family_kill();
+	commands_store_ended();
 	if (s.stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 		uv_stop(s.given->loop);
 		return;
@@ -196,15 +199,15 @@ static void store_ended(int status)
 
 /*
  * The program on the disk takes our place. To the store this is a death like others: what it has
- * not answered stands in the shared memory. Not while a program of on-change runs: whoever takes
- * our place would not know what came of it.
+ * not answered stands in the shared memory. Not while a program of on-change runs, or the store
+ * has not stored what came of it: whoever takes our place would run it again.
  */
 static void hand_over(void)
 {
 	struct error err = { 0 };
 	int status = 0;
 
-	if (!s.handing_over || !s.ready || s.stopping || commands_running())
+	if (!s.handing_over || !s.ready || s.stopping || !commands_have_ended())
 		return;
 	s.handing_over = false;
 	notify_reloading("the new program takes over");

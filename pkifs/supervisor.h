@@ -115,8 +115,10 @@ void family_kill(void);
  */
 void command_add(struct record *record);
 void commands_start(const struct supervision *given);
-int commands_running(void);
 void command_ended(const struct supervision *given, pid_t pid, int status);
+void command_kept(void); /* the store has stored what came of one */
+void commands_store_ended(void);
+bool commands_have_ended(void); /* none runs, and what came of them is stored */
 void commands_end_late(const struct supervision *given);
 
 #endif
