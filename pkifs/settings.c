@@ -56,6 +56,16 @@ static bool stderr_is_journal(void)
 	       fstat(2, &file) == 0 && file.st_dev == device && file.st_ino == inode;
 }
 
+/* What CONF says about these counts at the next start: all processes have to agree. */
+static void keep_place(const struct supervision *given, struct record *conf)
+{
+	static const char *const names[] = { "mount-point", "store",       "store-key",
+		                             "user",        "worker-user", "privilege-separation" };
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		record_set(conf, names[i], setting(given, names[i]));
+}
+
 /* The settings of READ with their defaults, and what the store is told besides. */
 static int complete(const struct supervision *given, const struct record *read,
                     struct record **conf)
@@ -82,6 +92,8 @@ static int complete(const struct supervision *given, const struct record *read,
 	record_add_number(*conf, "owner-uid", geteuid());
 	record_add_number(*conf, "owner-gid", getegid());
 	add_serial(*conf);
+	if (given->conf)
+		keep_place(given, *conf);
 	return record_failed(*conf) ? -ENOMEM : 0;
 }
 

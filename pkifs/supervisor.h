@@ -18,8 +18,7 @@ struct channel;
 struct mount;
 
 struct supervision {
-	struct record
-		*conf; /* the settings with their defaults, and what the store is told besides */
+	struct record *conf; /* the settings, complete, and what the store is told besides */
 	bool foreground, debug;
 	char *conf_path; /* read again at SIGHUP */
 	bool conf_is_default;
@@ -42,8 +41,9 @@ struct supervision {
 int supervise(struct supervision *supervision);
 
 /*
- * settings.c. Reads files and options; the caller owns *CONF. 0, or a negative errno with ERR and
- * *CONF as it was.
+ * settings.c. Reads files and options: at the start, and again, where what GIVEN has of the places
+ * of store and mount stays. The caller owns *CONF. 0, or a negative errno with ERR and *CONF as it
+ * was.
  */
 int settings_read(const struct supervision *given, struct record **conf, struct error *err);
 const char *setting(const struct supervision *given, const char *name);
