@@ -8,7 +8,6 @@
 #include "common/log.h"
 #include "pkifs/store.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
