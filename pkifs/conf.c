@@ -32,7 +32,7 @@ static const struct section_kind {
 struct section {
 	struct section *next;
 	const struct section_kind *kind;
-	char *head; /* "local www" */
+	char *name;
 	struct record *keys;
 };
 
@@ -173,23 +173,23 @@ static int set(struct record *conf, const struct key_table *table, struct record
 	return r;
 }
 
-/* The section of KIND and HEAD, made where it is new; NULL: no memory. */
+/* The section of KIND and NAME, made where it is new; NULL: no memory. */
 static struct section *section_get(struct reading *reading, const struct section_kind *kind,
-                                   const char *head)
+                                   const char *name)
 {
 	struct section *section = reading->sections;
 
-	while (section && strcmp(section->head, head) != 0)
+	while (section && (section->kind != kind || strcmp(section->name, name) != 0))
 		section = section->next;
 	if (section)
 		return section;
 	section = calloc(1, sizeof *section);
 	if (!section)
 		return NULL;
-	*section = (struct section){ .kind = kind, .head = strdup(head), .keys = record_new() };
+	*section = (struct section){ .kind = kind, .name = strdup(name), .keys = record_new() };
 	*reading->last = section;
 	reading->last = &section->next;
-	return section->head && section->keys ? section : NULL;
+	return section->name && section->keys ? section : NULL;
 }
 
 static void sections_free(struct section *section)
@@ -198,7 +198,7 @@ static void sections_free(struct section *section)
 		struct section *next = section->next;
 
 		record_free(section->keys);
-		free(section->head);
+		free(section->name);
 		free(section);
 		section = next;
 	}
@@ -241,7 +241,7 @@ static int check_head(const struct section_kind *kind, const char *word, const c
 static int open_section(struct reading *reading, const char *line, size_t length, struct error *err)
 {
 	const struct section_kind *kind = NULL;
-	char text[200], head[sizeof text], *word = text, *name;
+	char text[200], *word = text, *name;
 	int r;
 
 	if (length < 2 || line[length - 1] != ']')
@@ -263,8 +263,7 @@ static int open_section(struct reading *reading, const char *line, size_t length
 	r = check_head(kind, word, name, err);
 	if (r < 0)
 		return r;
-	snprintf(head, sizeof head, "%s %s", word, name);
-	reading->section = section_get(reading, kind, head);
+	reading->section = section_get(reading, kind, name);
 	return reading->section ? 0 : out_of_memory(err);
 }
 
@@ -421,28 +420,30 @@ static int read_folder(struct reading *reading, const char *path, struct error *
 	return r;
 }
 
-/* The sections, each as one field. */
+/* The sections as conf.h has them. */
 static int put_sections(const struct section *section, struct record *conf, struct error *err)
 {
 	size_t all = 0;
 	int r = 0;
 
 	for (; r == 0 && section; section = section->next) {
-		char head[200], *text = NULL;
-		int head_length = snprintf(head, sizeof head, "%s\n", section->head);
+		const char *kind = section->kind->word;
+		char *text = NULL;
 		size_t length = 0;
 
-		r = key_merge(section->kind->table, head, (size_t)head_length, section->keys, &text,
-		              &length, err);
+		r = key_merge(section->kind->table, "", 0, section->keys, &text, &length, err);
 		all += length;
 		if (r == 0 && length > SECTION_MAX)
-			r = error_set(err, -EFBIG, "[%s] has more than %u bytes", section->head,
-			              SECTION_MAX);
+			r = error_set(err, -EFBIG, "[%s %s] has more than %u bytes", kind,
+			              section->name, SECTION_MAX);
 		else if (r == 0 && all > CONF_MAX)
 			r = error_set(err, -EFBIG, "all sections together have more than %u bytes",
 			              CONF_MAX);
-		if (r == 0)
-			record_add_bytes(conf, CONF_DECLARED, text, length);
+		if (r == 0) {
+			record_add(conf, CONF_KIND, kind);
+			record_add(conf, CONF_NAME, section->name);
+			record_add_bytes(conf, CONF_KEYS, text, length);
+		}
 		OPENSSL_clear_free(text, text ? length + 1 : 0);
 	}
 	return r;

@@ -8,14 +8,16 @@
 #include "common/record.h"
 
 /*
- * Fields of the record that are no settings. CONF_DECLARED (repeats): a section, its head
- * ("local www") in the first line, then its keys as lines of a config text, each object once.
- * CONF_WARNING (repeats): a sentence for the log.
+ * Fields of the record that are no settings. CONF_KIND, CONF_NAME and CONF_KEYS, one behind the
+ * other (and repeated): a section, its keys as a config text; each object once. CONF_WARNING
+ * (repeats): a sentence for the log.
  */
-#define CONF_DECLARED "declared"
-#define CONF_WARNING  "warning"
+#define CONF_KIND    "declared-kind"
+#define CONF_NAME    "declared-name"
+#define CONF_KEYS    "declared-keys"
+#define CONF_WARNING "warning"
 
-/* The head of a section of defaults, before the protocol's name. */
+/* The kind of a section of defaults, whose name is the protocol's. */
 #define CONF_DEFAULTS "auto-re-enrollment"
 
 /*

@@ -74,43 +74,53 @@ static void drop_all(void)
 	d.count = 0;
 }
 
-static int take_defaults(const char *protocol, size_t name_length, const char *text, size_t length)
+static int take_defaults(const struct field *protocol, const struct field *keys)
 {
 	size_t i = 0;
 
 	while (i < PROTOCOLS && d.defaults[i].keys)
 		i++;
-	if (i == PROTOCOLS || name_length >= sizeof d.defaults[i].protocol)
+	if (i == PROTOCOLS || protocol->length >= sizeof d.defaults[i].protocol)
 		return -EBADMSG;
-	memcpy(d.defaults[i].protocol, protocol, name_length);
-	d.defaults[i].protocol[name_length] = 0;
-	return record_parse(text, length, NULL, &d.defaults[i].keys, NULL);
+	memcpy(d.defaults[i].protocol, protocol->value, protocol->length + 1);
+	return record_parse(keys->value, keys->length, NULL, &d.defaults[i].keys, NULL);
 }
 
-/* One section as conf.h describes it. */
-static int take_section(const struct field *field)
+/* The section that stands from FIRST on, as conf.h describes it. */
+static int take_section(size_t first)
 {
-	const char *newline = memchr(field->value, '\n', field->length);
-	const char *blank =
-		newline ? memchr(field->value, ' ', (size_t)(newline - field->value)) : NULL;
+	const struct field *kind = record_field(d.sections, first),
+			   *name = record_field(d.sections, first + 1),
+			   *keys = record_field(d.sections, first + 2);
 	struct declaration *new = &d.all[d.count];
-	size_t word, name;
 
-	if (!blank)
+	if (strcmp(kind->value, CONF_DEFAULTS) == 0)
+		return take_defaults(name, keys);
+	if (name->length > NAME_MAX_LENGTH)
 		return -EBADMSG;
-	word = (size_t)(blank - field->value);
-	name = (size_t)(newline - blank - 1);
-	new->text = newline + 1;
-	new->length = field->length - (size_t)(new->text - field->value);
-	if (word == strlen(CONF_DEFAULTS) && memcmp(field->value, CONF_DEFAULTS, word) == 0)
-		return take_defaults(blank + 1, name, new->text, new->length);
-	if (name > NAME_MAX_LENGTH)
-		return -EBADMSG;
-	new->kind = word == 2 && memcmp(field->value, "ca", 2) == 0 ? KIND_CA : KIND_LOCAL;
-	memcpy(new->name, blank + 1, name);
-	new->name[name] = 0;
+	new->kind = strcmp(kind->value, kind_name(KIND_CA)) == 0 ? KIND_CA : KIND_LOCAL;
+	memcpy(new->name, name->value, name->length + 1);
+	new->text = keys->value;
+	new->length = keys->length;
 	d.sorted[d.count++] = new;
 	return 0;
+}
+
+/* Moves what is declared out of CONF, which is searched for each setting. */
+static void move_sections(struct record *conf)
+{
+	static const char *const parts[] = { CONF_KIND, CONF_NAME, CONF_KEYS };
+
+	for (size_t i = 0; i < record_count(conf); i++) {
+		const struct field *field = record_field(conf, i);
+
+		for (size_t j = 0; j < COUNT(parts); j++)
+			if (strcmp(field->key, parts[j]) == 0)
+				record_add_bytes(d.sections, field->key, field->value,
+				                 field->length);
+	}
+	for (size_t j = 0; j < COUNT(parts); j++)
+		record_remove(conf, parts[j]);
 }
 
 int declare_take(struct store *store)
@@ -125,17 +135,11 @@ int declare_take(struct store *store)
 	d.sorted = calloc(count + 1, sizeof *d.sorted);
 	if (!d.sections || !d.all || !d.sorted)
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		const struct field *field = record_field(store->conf, i);
-
-		if (strcmp(field->key, CONF_DECLARED) == 0)
-			record_add_bytes(d.sections, field->key, field->value, field->length);
-	}
-	record_remove(store->conf, CONF_DECLARED);
+	move_sections(store->conf);
 	if (record_failed(d.sections))
 		return -ENOMEM;
-	for (size_t i = 0; r == 0 && i < record_count(d.sections); i++)
-		r = take_section(record_field(d.sections, i));
+	for (size_t i = 0; r == 0 && i + 2 < record_count(d.sections); i += 3)
+		r = take_section(i);
 	if (d.count)
 		qsort(d.sorted, d.count, sizeof *d.sorted, by_name);
 	return r;

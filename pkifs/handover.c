@@ -7,7 +7,6 @@
  * to try: it reads the same configuration and compares what it would be given (a rehearsal).
  */
 #include "pkifs/file.h"
-#include "pkifs/keytable.h"
 #include "pkifs/notify.h"
 #include "pkifs/shared.h"
 #include "pkifs/supervisor.h"
@@ -26,8 +25,7 @@ void handover_layout(char *text, size_t size)
 }
 
 /* The arguments of the daemon as it runs, behind two words; NULL: no memory. */
-static const char **arguments(const struct supervision *given, const struct record *conf,
-                              const char *how, const char *what)
+static const char **arguments(const struct supervision *given, const char *how, const char *what)
 {
 	const char **words = calloc((size_t)given->option_count * 2 + 12, sizeof *words);
 	size_t count = 0;
@@ -53,9 +51,9 @@ static const char **arguments(const struct supervision *given, const struct reco
 		words[count++] = given->options[i];
 	}
 	words[count++] = "-s";
-	words[count++] = key_value(&daemon_keys, conf, "store");
+	words[count++] = setting(given, "store");
 	words[count++] = "--";
-	words[count++] = key_value(&daemon_keys, conf, "mount-point");
+	words[count++] = setting(given, "mount-point");
 	return words;
 }
 
@@ -65,8 +63,7 @@ static void become(const char *path, const char **words)
 		execv(path, (char *const *)(const void *)words);
 }
 
-int handover_rehearse(const struct supervision *given, const struct record *conf, const char *path,
-                      struct error *err)
+int handover_rehearse(const struct supervision *given, struct error *err)
 {
 	char layout[64];
 	const char **words;
@@ -74,37 +71,38 @@ int handover_rehearse(const struct supervision *given, const struct record *conf
 	pid_t pid;
 
 	handover_layout(layout, sizeof layout);
-	words = arguments(given, conf, REHEARSE, layout);
+	words = arguments(given, REHEARSE, layout);
 	pid = words ? fork() : -1;
 	if (pid == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		signal(SIGUSR2, SIG_IGN);
-		become(path, words);
+		become(given->program, words);
 		_exit(127);
 	}
 	free(words);
-	return pid < 0 ? error_set(err, -errno, "%s cannot be started: %s", path, strerror(errno))
+	return pid < 0 ? error_set(err, -errno, "%s cannot be started: %s", given->program,
+	                           strerror(errno))
 	               : pid;
 }
 
-int handover_become(const struct supervision *given, const struct record *conf, const char *path,
-                    const int kept[KEPT], struct error *err)
+int handover_become(const struct supervision *given, struct error *err)
 {
+	const int *kept = given->kept;
 	const char **words;
 	char numbers[64];
 	sigset_t all, before;
 
 	snprintf(numbers, sizeof numbers, "%d,%d,%d,%d", kept[KEPT_FUSE], kept[KEPT_SHARED],
 	         kept[KEPT_FOLDER], kept[KEPT_LOCK]);
-	words = arguments(given, conf, GO_ON, numbers);
+	words = arguments(given, GO_ON, numbers);
 	for (int i = 0; i < KEPT; i++)
 		fcntl(kept[i], F_SETFD, 0);
 	notify_hand_over();
 	sigfillset(&all); /* until the program has its handlers: supervise */
 	sigprocmask(SIG_SETMASK, &all, &before);
-	become(path, words);
-	error_set(err, -errno, "%s cannot be started: %s", path, strerror(errno));
+	become(given->program, words);
+	error_set(err, -errno, "%s cannot be started: %s", given->program, strerror(errno));
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	for (int i = 0; i < KEPT; i++)
 		fcntl(kept[i], F_SETFD, FD_CLOEXEC);

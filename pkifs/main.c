@@ -1,5 +1,4 @@
 #include "common/log.h"
-#include "pkifs/conf.h"
 #include "pkifs/keys.h"
 #include "pkifs/keytable.h"
 #include "pkifs/publish.h"
@@ -160,9 +159,7 @@ static int run_daemon(int argc, char **argv)
 		goto out;
 	/* OPENSSL_CONF could load code into a process of root's, or keep it from starting. */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
-	r = conf_read(given.conf_path, given.conf_is_default, &given.conf, &err);
-	for (int i = 0; r == 0 && i < given.option_count; i++)
-		r = conf_set(given.conf, given.options[i], &err);
+	r = settings_read(&given, &given.conf, &err);
 	if (r < 0) {
 		fprintf(stderr, "pkifsd: %s\n", err.text);
 		r = 1;
@@ -173,6 +170,7 @@ static int run_daemon(int argc, char **argv)
 	r = supervise(&given);
 out:
 	record_free(given.conf);
+	free(given.program);
 	for (int i = 0; i < given.option_count; i++)
 		free(given.options[i]);
 	free(given.options);

@@ -8,7 +8,6 @@
 #include "common/log.h"
 #include "pkifs/store.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +18,8 @@
 #define FILE_NAME ".newest"
 #define DIGITS    20 /* always as many: a new number is written over the old one */
 
-static int64_t kept = -1; /* what the file says; -1: there is none */
+static int64_t kept = -1;           /* what the file says; -1: there is none */
+static uint64_t noted = UINT64_MAX; /* changes of the store when the file was right */
 
 void older_check(struct store *store)
 {
@@ -40,19 +40,28 @@ void older_check(struct store *store)
 		store_end(store, store_event(store, NULL, "older-store", NULL));
 }
 
-void older_note(struct store *store)
+static void keep(struct store *store, int64_t end)
 {
 	char text[DIGITS + 2];
-	int64_t end;
-	int fd;
+	int fd =
+		openat(store->folder, FILE_NAME, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (store->begun || db_event_end(store->db, &end) < 0 || end == kept)
-		return;
-	fd = openat(store->folder, FILE_NAME, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return;
 	snprintf(text, sizeof text, "%0*" PRId64 "\n", DIGITS, end);
 	if (write(fd, text, DIGITS + 1) == DIGITS + 1)
 		kept = end;
 	close(fd);
+}
+
+void older_note(struct store *store)
+{
+	int64_t end;
+
+	if (store->begun || store->changes == noted || db_event_end(store->db, &end) < 0)
+		return;
+	if (end != kept)
+		keep(store, end);
+	if (end == kept)
+		noted = store->changes;
 }

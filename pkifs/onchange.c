@@ -60,16 +60,16 @@ int on_change_run(struct store *store, const struct object *object, int64_t row)
 	return r;
 }
 
-void on_change_done(struct store *store, const struct record *record)
+static int note_end(struct store *store, const struct record *record)
 {
 	const char *status = record_get(record, "status");
 	struct object object = { .id = record_number(record, "id", 0) };
 	struct error err = { 0 };
 	char name[64];
-	int r = status ? store_begin(store) : -EBADMSG;
+	int r;
 
-	if (r < 0)
-		return;
+	if (!status)
+		return -EBADMSG;
 	meta_name(name, object.id);
 	r = db_object_get(store->db, object.id, &object);
 	if (r == 0)
@@ -79,7 +79,27 @@ void on_change_done(struct store *store, const struct record *record)
 		error_set(&err, -EIO, "on-change: %s", status);
 		r = db_object_set_error(store->db, object.id, err.text);
 	}
-	store_end(store, r);
+	return r;
+}
+
+static void tell_kept(void *argument, int code)
+{
+	struct store *store = argument;
+	struct record *record = record_new();
+
+	(void)code; /* what could not be stored is not said again */
+	if (!record)
+		return;
+	record_add(record, "frame", "on-change-kept");
+	ask_supervisor(store, record);
+}
+
+void on_change_done(struct store *store, const struct record *record)
+{
+	if (store_begin(store) == 0)
+		store_end(store, note_end(store, record));
+	if (store_after(store, tell_kept, store) < 0)
+		tell_kept(store, -ENOMEM);
 }
 
 void on_change_status(struct store *store, const struct object *object, struct record *status)

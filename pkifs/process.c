@@ -8,10 +8,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -101,60 +99,5 @@ int process_start(const struct walls *walls, struct error *err)
 		become(walls, user, parent);
 	if (pid < 0)
 		return error_set(err, -errno, "no process can be started: %s", strerror(errno));
-	return pid;
-}
-
-/* A program that root runs must be one that only root could have put there. */
-static bool is_trusted_program(const char *path, uid_t owner)
-{
-	struct stat file;
-
-	return *path == '/' && stat(path, &file) == 0 && S_ISREG(file.st_mode) &&
-	       (file.st_uid == 0 || file.st_uid == owner) && (file.st_mode & 022) == 0;
-}
-
-#define ARGUMENTS 32
-int command_start(const char *command, const char *id, long long version, const char *mount_point,
-                  uid_t owner, struct error *err)
-{
-	char *text = strdup(command), *arguments[ARGUMENTS + 1] = { NULL }, *save = NULL;
-	char *environment[4] = { NULL };
-	size_t count = 0;
-	pid_t pid = -ENOMEM;
-
-	if (!text || asprintf(&environment[0], "PKIFS_ID=%s", id) < 0 ||
-	    asprintf(&environment[1], "PKIFS_VERSION=%lld", version) < 0 ||
-	    asprintf(&environment[2], "PKIFS_DIR=%s/local/%s", mount_point, id) < 0)
-		goto out;
-	for (char *word = strtok_r(text, " \t", &save); word && count < ARGUMENTS;
-	     word = strtok_r(NULL, " \t", &save))
-		arguments[count++] = word;
-	if (!count) {
-		pid = -EINVAL;
-		goto out;
-	}
-	pid = fork();
-	if (pid == 0) {
-		sigset_t none;
-
-		sigemptyset(&none);
-		sigprocmask(SIG_SETMASK, &none, NULL);
-		signal(SIGPIPE, SIG_DFL); /* what we ignore is no concern of the program's */
-		signal(SIGXFSZ, SIG_DFL);
-		umask(022);
-		setsid();
-		/* here, not in the supervisor: the path may lead into the mount, and hang */
-		if (!is_trusted_program(arguments[0], owner))
-			_exit(NOT_TRUSTED);
-		syscall(SYS_close_range, 3u, ~0u, 0u);
-		execve(arguments[0], arguments, environment);
-		_exit(127);
-	}
-	if (pid < 0)
-		pid = error_set(err, -errno, "no process can be started: %s", strerror(errno));
-out:
-	for (size_t i = 0; i < COUNT(environment); i++)
-		free(environment[i]);
-	free(text);
 	return pid;
 }

@@ -66,7 +66,7 @@ struct temporary {
 };
 #define TEMPORARIES 64
 
-/* A thread whose OPEN was answered ESTALE, and will come again (pkifs/tree.c). */
+/* A thread whose OPEN was answered ESTALE, and will come again (pkifs/refusal.c). */
 struct refusal {
 	uint64_t ino;    /* what it asked for */
 	uint64_t unique; /* the OPEN: a successor may have to refuse it again */

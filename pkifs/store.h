@@ -56,9 +56,9 @@ int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd,
 void store_serve(struct store *store);
 
 /*
- * A change: store_begin opens the turn's transaction where none is open, and a savepoint in it;
- * store_end keeps (R >= 0) or drops (R < 0) what came since and returns R, or the store's own
- * error. A change of a FUSE request that a predecessor has already made gives 1 from
+ * change.c. A change: store_begin opens the turn's transaction where none is open, and a savepoint
+ * in it; store_end keeps (R >= 0) or drops (R < 0) what came since and returns R, or the store's
+ * own error. A change of a FUSE request that a predecessor has already made gives 1 from
  * store_begin: nothing is to be done but to answer.
  */
 int store_begin(struct store *store);

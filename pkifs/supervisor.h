@@ -9,12 +9,16 @@
 #include "common/record.h"
 
 #include <sys/types.h>
+#include <uv.h>
 
 /* What the program goes on with that takes this one's place: descriptors. */
 enum kept { KEPT_FUSE, KEPT_SHARED, KEPT_FOLDER, KEPT_LOCK, KEPT };
 
+struct channel;
+struct mount;
+
 struct supervision {
-	struct record *conf; /* the daemon's settings */
+	struct record *conf; /* the settings, complete, and what the store is told besides */
 	bool foreground, debug;
 	char *conf_path; /* read again at SIGHUP */
 	bool conf_is_default;
@@ -22,16 +26,38 @@ struct supervision {
 	int option_count;
 	const char *rehearse; /* only see whether we could go on with this layout; NULL: no */
 	bool goes_on;         /* in the place of another program, with KEPT */
-	int kept[KEPT];
 	int ready_fd; /* told READY when the mount answers, or why it never will; -1: nobody */
+
+	int kept[KEPT];
+	struct mount *mount;
+	int self_fd, worker_fd; /* our programs */
+	char *program;          /* our path; self_fd is what it was when we started */
+	uv_loop_t *loop;
+	struct channel *store; /* that one which lives */
 };
 #define READY "ready"
 
 /* Runs until it is told to end. The exit code. */
 int supervise(struct supervision *supervision);
 
+/*
+ * settings.c. Reads files and options: at the start, and again, where what GIVEN has of the places
+ * of store and mount stays. The caller owns *CONF. 0, or a negative errno with ERR and *CONF as it
+ * was.
+ */
+int settings_read(const struct supervision *given, struct record **conf, struct error *err);
+const char *setting(const struct supervision *given, const char *name);
+/* The processes run as users of their own. */
+bool is_separated(const struct supervision *given);
+
+/*
+ * prepare.c: what must be there before the first store, or its first part: users and programs. 0,
+ * or a negative errno with ERR.
+ */
+int prepare(struct supervision *given, struct error *err);
+int prepare_programs(struct supervision *given, struct error *err);
+
 /* mount.c: mounts at PATH; *FD is the caller's. Refuses, in words, what is no place for it. */
-struct mount;
 int mount_make(const char *path, bool allow_other, struct mount **mount, int *fd,
                struct error *err);
 /* The mount at PATH that another program made, behind FD. */
@@ -39,18 +65,16 @@ int mount_adopt(const char *path, int fd, struct mount **mount);
 void mount_remove(struct mount *mount);
 
 /*
- * handover.c: the program at PATH takes this one's place, with the arguments in GIVEN, and store
- * and mount point as they are in CONF, whatever the file says by now. Rehearse: starts it to see
- * whether it could (exit code 0); the pid, or a negative errno with ERR. Become: returns only where
- * that failed. Read: what the new program was given.
+ * handover.c: the program at our path takes our place, with the arguments in GIVEN, and store
+ * and mount point as they are in its conf, whatever the file says by now. Rehearse: starts it to
+ * see whether it could (exit code 0); the pid, or a negative errno with ERR. Become: returns only
+ * where that failed. Read: what the new program was given.
  */
 #define REHEARSE "--rehearse"
 #define GO_ON    "--go-on"
 void handover_layout(char *text, size_t size);
-int handover_rehearse(const struct supervision *given, const struct record *conf, const char *path,
-                      struct error *err);
-int handover_become(const struct supervision *given, const struct record *conf, const char *path,
-                    const int kept[KEPT], struct error *err);
+int handover_rehearse(const struct supervision *given, struct error *err);
+int handover_become(const struct supervision *given, struct error *err);
 int handover_read(const char *numbers, int kept[KEPT]);
 
 /*
@@ -74,11 +98,27 @@ struct walls {
 /* The pid, or a negative errno with ERR. */
 int process_start(const struct walls *walls, struct error *err);
 
-/* Exit code of a program that is not there, or that others than its user could change. */
-#define NOT_TRUSTED 126
+/*
+ * family.c. A store that waits for its settings at the other end of *FD: the pid, or a negative
+ * errno with ERR. And the children of the store: RECORD says which it wants; it is told what came
+ * of it. Ended: false where PID is none of them.
+ */
+int family_store(const struct supervision *given, int *fd, struct error *err);
+void family_start(const struct supervision *given, const struct record *record);
+void family_stop(long long id);
+bool family_ended(pid_t pid);
+void family_kill(void);
 
-/* onchange: root runs a program of the config. The pid; its end is seen by SIGCHLD. */
-int command_start(const char *command, const char *id, long long version, const char *mount_point,
-                  uid_t owner, struct error *err);
+/*
+ * commands.c: the programs of `on-change`. Add takes RECORD over, and the program waits; start
+ * lets those run that there is room for; the store is told what came of each.
+ */
+void command_add(struct record *record);
+void commands_start(const struct supervision *given);
+void command_ended(const struct supervision *given, pid_t pid, int status);
+void command_kept(void); /* the store has stored what came of one */
+void commands_store_ended(void);
+bool commands_have_ended(void); /* none runs, and what came of them is stored */
+void commands_end_late(const struct supervision *given);
 
 #endif

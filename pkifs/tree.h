@@ -1,6 +1,6 @@
 /*
- * The file tree as FUSE sees it: names, attributes, folders, open files (tree.c), texts that are
- * written (text.c), and readers that wait (wait.c).
+ * The file tree as FUSE sees it: names and attributes (tree.c), folders (list.c), what is read
+ * (read.c) and written (text.c), names that go and come (rename.c), and readers that wait (wait.c).
  */
 #ifndef PKIFS_TREE_H
 #define PKIFS_TREE_H
@@ -65,7 +65,17 @@ void open_file_in_vain(uint64_t unique, void *store);
 /* The process that a thread id of a request belongs to. */
 pid_t process_of(pid_t thread);
 
-/* text.c: texts on their way in. */
+/* list.c */
+void tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                  struct fuse_file_info *fi);
+
+/* read.c */
+void tree_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+               struct fuse_file_info *fi);
+
+/* text.c: texts on their way in; most have up to FILE_LIMIT bytes. */
+#define FILE_LIMIT (1u << 20)
 void text_open(struct store *store, fuse_req_t req, const struct node *node,
                struct fuse_file_info *fi);
 void tree_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -75,12 +85,14 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void tree_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void tree_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
-void tree_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
-                 const char *newname, unsigned flags);
 /* A new size for the text of an open file (FILE), or for NODE's own text (FILE NULL). */
 int text_resize(struct store *store, fuse_req_t req, const struct node *node,
                 struct open_file *file, off_t size);
+
+/* rename.c */
+void tree_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void tree_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent,
+                 const char *newname, unsigned flags);
 
 /* openfile.c: temporary files of editors. NULL: none such, or no room for one more. */
 struct temporary *temporary_add(struct store *store, uint64_t folder, const char *name,

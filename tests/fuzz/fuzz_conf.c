@@ -41,48 +41,49 @@ static struct record *read_text(const void *text, size_t length)
 	return NULL;
 }
 
-static const struct key_table *table_of(const char *head)
+static const struct key_table *table_of(const struct field *kind)
 {
-	return strncmp(head, "ca ", 3) == 0 ? &ca_config_keys : &local_config_keys;
+	return strcmp(kind->value, "ca") == 0 ? &ca_config_keys : &local_config_keys;
 }
 
 /* The sections of CONF as a file; each is checked on the way. The caller frees it. */
 static char *write_again(const struct record *conf)
 {
-	const struct field *field;
+	const struct field *kind;
 	char *text = NULL;
 	size_t size;
 	FILE *file = open_memstream(&text, &size);
 
-	for (size_t i = 0; (field = record_next(conf, CONF_DECLARED, &i)) != NULL;) {
-		int head = (int)strcspn(field->value, "\n");
-		const char *keys = field->value + head + 1;
+	for (size_t i = 0; (kind = record_next(conf, CONF_KIND, &i)) != NULL;) {
+		const struct field *name = record_field(conf, i), *keys = record_field(conf, i + 1);
 		struct record *record = NULL;
 
-		must(field->value[head] == '\n' && strlen(field->value) == field->length);
-		must(record_parse(keys, strlen(keys), NULL, &record, NULL) == 0);
-		must(key_check_record(table_of(field->value), record, NULL) == 0);
+		must(strcmp(name->key, CONF_NAME) == 0 && strcmp(keys->key, CONF_KEYS) == 0);
+		must(strlen(keys->value) == keys->length);
+		must(record_parse(keys->value, keys->length, NULL, &record, NULL) == 0);
+		must(key_check_record(table_of(kind), record, NULL) == 0);
 		record_free(record);
-		fprintf(file, "[%.*s]\n%s", head, field->value, keys);
+		fprintf(file, "[%s %s]\n%s", kind->value, name->value, keys->value);
 	}
 	fclose(file);
 	return text;
 }
 
-static void compare(const struct record *one, const struct record *other)
+static void compare(const struct record *one, const struct record *other, const char *key)
 {
 	const struct field *a, *b;
 	size_t i = 0, j = 0;
 
 	do {
-		a = record_next(one, CONF_DECLARED, &i);
-		b = record_next(other, CONF_DECLARED, &j);
+		a = record_next(one, key, &i);
+		b = record_next(other, key, &j);
 		must(!a == !b && (!a || strcmp(a->value, b->value) == 0));
 	} while (a);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static const char *const parts[] = { CONF_KIND, CONF_NAME, CONF_KEYS };
 	static const char *const protocols[] = { "scep", "cmpv2", "acme", "est" };
 	struct record *conf = read_text(data, size), *again;
 	static struct store store;
@@ -93,12 +94,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text = write_again(conf);
 	again = read_text(text, strlen(text));
 	must(again != NULL);
-	compare(conf, again);
+	for (size_t i = 0; i < COUNT(parts); i++)
+		compare(conf, again, parts[i]);
 	free(text);
 	record_free(again);
 	store.conf = conf;
 	must(declare_take(&store) == 0);
-	must(record_find(conf, CONF_DECLARED) == NULL);
+	for (size_t i = 0; i < COUNT(parts); i++)
+		must(record_find(conf, parts[i]) == NULL);
 	for (size_t i = 0; i < COUNT(protocols); i++) {
 		const struct record *defaults = declared_defaults(protocols[i]);
 

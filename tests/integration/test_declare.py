@@ -332,6 +332,27 @@ class Reload(Declared):
         os.kill(pid, signal.SIGHUP)
         self.assertTrue(until(lambda: (m.point / "local/mail").exists()))
 
+    def test_the_place_of_the_store_stays_until_the_next_start(self):
+        m = self.declared(start=False)
+        m.under = ("bash", "-c", f'exec "$1" -f -c {m.conf}', "_")  # all stands in the file
+        other = m.folder / "other"
+
+        def places(folder):
+            return (f"store = {folder}/store.db", f"store-key = {folder}/store.key",
+                    f"mount-point = {m.point if folder == m.folder else folder}",
+                    "privilege-separation = no")
+
+        self.put(m, *places(m.folder))
+        m.start()
+        os.mkdir(m.point / "local/www")
+        self.reload(m, *places(other), "[local mail]")
+        m.kill("store")
+        self.assertTrue(until(lambda: sorted(os.listdir(m.point / "local")) == ["mail", "www"]))
+        m.kill("keys")
+        m.write("local/www/config", "subject = CN=www\n")
+        self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
+        self.assertFalse(other.exists())
+
     def test_a_wrong_fingerprint_is_refused_once_and_mended(self):
         ca = Ca(self)
         m = self.declared(self.ca_section(ca, fingerprint=ANOTHER), self.local_section())

@@ -107,7 +107,8 @@ class Upgrade(Test):
         self.assertIn("no user nobody-here", says(
             "0-0-0", "-f", "-o", "privilege-separation=yes", "-o", "user=nobody-here", self.folder))
 
-    def test_what_a_certificate_asked_for_is_run_to_its_end_and_once(self):
+    def running_on_change(self):
+        """A store that waits for the end of a program of on-change: when the file `goes` goes."""
         m = self.mount()
         script, goes, notes = (self.folder / name for name in ("script", "goes", "notes"))
         goes.write_text("")
@@ -119,11 +120,29 @@ class Upgrade(Test):
                 f"subject = CN=x\nkey-type = ecdsa\non-change = {script}\n")
         self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
         self.assertTrue(until(notes.exists))
+        return m, script, goes, notes
+
+    def test_what_a_certificate_asked_for_is_run_to_its_end_and_once(self):
+        m, _, goes, notes = self.running_on_change()
         self.replace("pkifsd", BIN / "pkifsd")
         os.kill(m.daemon.pid, signal.SIGUSR2)
         self.assertEqual(m.status("local/www")["on-change-status"], "pending")
         self.assertFalse(self.is_new(m))
         goes.unlink()
+        self.assertTrue(until(lambda: self.is_new(m)))
+        self.assertTrue(until(lambda: m.status("local/www")["on-change-status"] == "done"))
+        self.assertEqual(notes.read_text(), "www\n")
+
+    def test_what_came_of_it_is_stored_before_another_program_takes_over(self):
+        m, script, goes, notes = self.running_on_change()
+        self.replace("pkifsd", BIN / "pkifsd")
+        store, = m.children("store")
+        os.kill(store, signal.SIGSTOP)  # it hears of the end late
+        os.kill(m.daemon.pid, signal.SIGUSR2)
+        goes.unlink()
+        self.assertTrue(until(lambda: not run("pgrep", "-f", script).stdout))
+        self.assertFalse(until(lambda: self.is_new(m), seconds=1))
+        os.kill(store, signal.SIGCONT)
         self.assertTrue(until(lambda: self.is_new(m)))
         self.assertTrue(until(lambda: m.status("local/www")["on-change-status"] == "done"))
         self.assertEqual(notes.read_text(), "www\n")

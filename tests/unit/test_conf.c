@@ -195,15 +195,22 @@ static void a_file_that_is_too_big_is_refused(void **state)
 	assert_non_null(strstr(err.text, "more than 4194304 bytes"));
 }
 
-/* The NTH section that is declared, or NULL. */
+/* The NTH section that is declared, its kind and name in a line before its keys, or NULL. */
 static const char *declared(const struct record *conf, size_t nth)
 {
-	const struct field *field = NULL;
+	const struct field *kind = NULL;
+	static char text[1024];
 	size_t index = 0;
 
 	for (size_t i = 0; i <= nth; i++)
-		field = record_next(conf, CONF_DECLARED, &index);
-	return field ? field->value : NULL;
+		kind = record_next(conf, CONF_KIND, &index);
+	if (!kind)
+		return NULL;
+	assert_string_equal(record_field(conf, index)->key, CONF_NAME);
+	assert_string_equal(record_field(conf, index + 1)->key, CONF_KEYS);
+	snprintf(text, sizeof text, "%s %s\n%s", kind->value, record_field(conf, index)->value,
+	         record_field(conf, index + 1)->value);
+	return text;
 }
 
 static void sections_declare_objects(void **state)
