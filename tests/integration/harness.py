@@ -99,9 +99,12 @@ def watched(path, *events, include="."):
     with subprocess.Popen(["inotifywait", "-q", "-e", ",".join(events), "--include", include, path],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as watcher:
         fds = pathlib.Path(f"/proc/{watcher.pid}/fdinfo")
+
+        def has_begun():
+            with contextlib.suppress(OSError):  # a descriptor that is just closed
+                return any("inotify wd" in (fds / fd).read_text() for fd in os.listdir(fds))
         try:
-            if not until(lambda: any("inotify wd" in (fds / fd).read_text()
-                                     for fd in os.listdir(fds))):
+            if not until(has_begun):
                 raise AssertionError(f"{path} is not watched")
             yield watcher
         finally:
