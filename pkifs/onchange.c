@@ -82,16 +82,10 @@ static int note_end(struct store *store, const struct record *record)
 	return r;
 }
 
-static void tell_kept(void *argument, int code)
+static void tell_kept(void *store, int code)
 {
-	struct store *store = argument;
-	struct record *record = record_new();
-
 	(void)code; /* what could not be stored is not said again */
-	if (!record)
-		return;
-	record_add(record, "frame", "on-change-kept");
-	ask_supervisor(store, record);
+	store_tell(store, "on-change-kept", NULL);
 }
 
 void on_change_done(struct store *store, const struct record *record)

@@ -34,28 +34,6 @@ static const char *curve_of(long long bits)
 	return bits == 256 ? "P-256" : bits == 384 ? "P-384" : bits == 521 ? "P-521" : NULL;
 }
 
-/* Runs a prepared generation. */
-static EVP_PKEY *generate(EVP_PKEY_CTX *context)
-{
-	EVP_PKEY *key = NULL;
-
-	if (context && EVP_PKEY_keygen(context, &key) == 1)
-		return key;
-	return NULL;
-}
-
-static EVP_PKEY *generate_rsa(long long bits)
-{
-	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_RSA, NULL);
-	EVP_PKEY *key = NULL;
-
-	if (context && EVP_PKEY_keygen_init(context) == 1 &&
-	    EVP_PKEY_CTX_set_rsa_keygen_bits(context, (int)bits) == 1)
-		key = generate(context);
-	EVP_PKEY_CTX_free(context);
-	return key;
-}
-
 static EVP_PKEY *generate_dsa(long long bits)
 {
 	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_DSA, NULL);
@@ -69,20 +47,9 @@ static EVP_PKEY *generate_dsa(long long bits)
 	EVP_PKEY_CTX_free(context);
 	context = EVP_PKEY_CTX_new(parameters, NULL);
 	if (context && EVP_PKEY_keygen_init(context) == 1)
-		key = generate(context);
+		EVP_PKEY_keygen(context, &key);
 out:
 	EVP_PKEY_free(parameters);
-	EVP_PKEY_CTX_free(context);
-	return key;
-}
-
-static EVP_PKEY *generate_ed25519(void)
-{
-	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_ED25519, NULL);
-	EVP_PKEY *key = NULL;
-
-	if (context && EVP_PKEY_keygen_init(context) == 1)
-		key = generate(context);
 	EVP_PKEY_CTX_free(context);
 	return key;
 }
@@ -96,7 +63,7 @@ int private_key_generate(const char *type, long long size, EVP_PKEY **key, struc
 		if (!rsa_size(size))
 			return error_set(err, -EINVAL, "rsa takes a key-size of %d to %d, not %lld",
 			                 RSA_BITS_MIN, RSA_BITS_MAX, size);
-		new = generate_rsa(size);
+		new = EVP_RSA_gen((size_t)size);
 	} else if (strcmp(type, "ecdsa") == 0) {
 		size = size ? size : 256;
 		if (!curve_of(size))
@@ -111,7 +78,7 @@ int private_key_generate(const char *type, long long size, EVP_PKEY **key, struc
 			                 "dsa takes a key-size of 2048 or 3072, not %lld", size);
 		new = generate_dsa(size);
 	} else if (strcmp(type, "ed25519") == 0) {
-		new = generate_ed25519();
+		new = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	} else {
 		return error_set(err, -EINVAL,
 		                 "key-type takes rsa, ecdsa, ed25519 or dsa, not \"%.40s\"", type);

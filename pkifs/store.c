@@ -219,13 +219,15 @@ void store_refused(struct store *store, const struct object *object, const struc
 	}
 }
 
-static void tell_supervisor(struct store *store, const char *frame)
+void store_tell(struct store *store, const char *frame, const char *reason)
 {
 	struct record *record = record_new();
 
 	if (!record)
 		return;
 	record_add(record, "frame", frame);
+	if (reason)
+		record_add(record, "reason", reason);
 	channel_send(store->supervisor, record, NULL, 0);
 	record_free(record);
 }
@@ -286,7 +288,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		conf_refused(store, record);
 	} else if (record_is(record, "frame", "alive")) {
 		if (store->serving)
-			tell_supervisor(store, "alive");
+			store_tell(store, "alive", NULL);
 	} else if (record_is(record, "frame", "stop")) {
 		stop(store);
 	}
@@ -364,15 +366,8 @@ static int load_applied(struct store *store)
 
 static int fatal(struct store *store, const char *reason)
 {
-	struct record *record = record_new();
-
 	log_error("%s", reason);
-	if (record) {
-		record_add(record, "frame", "fatal");
-		record_add(record, "reason", reason);
-		channel_send(store->supervisor, record, NULL, 0);
-	}
-	record_free(record);
+	store_tell(store, "fatal", reason);
 	return 1;
 }
 
@@ -446,7 +441,7 @@ void store_serve(struct store *store)
 	on_change_resume(store);
 	store_commit(store);
 	older_note(store);
-	tell_supervisor(store, "ready");
+	store_tell(store, "ready", NULL);
 }
 
 int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd, int folder_fd)
@@ -470,7 +465,7 @@ int store_start(struct store *store, int control_fd, int fuse_fd, int shared_fd,
 	secrets_check(store);
 	if (store->shared->init_length) {
 		serve_requests(store);
-		tell_supervisor(store, "serves");
+		store_tell(store, "serves", NULL);
 	}
 	return 0;
 }

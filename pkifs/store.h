@@ -65,6 +65,9 @@ int store_begin(struct store *store);
 bool store_applied(const struct store *store);
 int store_end(struct store *store, int r);
 
+/* Sends the supervisor FRAME; REASON may be NULL. */
+void store_tell(struct store *store, const char *frame, const char *reason);
+
 /* Commits what is open; effects and answers follow. */
 void store_commit(struct store *store);
 

@@ -44,6 +44,9 @@ def some_of(things, number):
     return [things[(2 * i + 1) * len(things) // (2 * count)] for i in range(count)]
 
 
+needs_root = unittest.skipUnless(os.geteuid() == 0, "needs other users")
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -68,6 +71,14 @@ def run(*arguments, **options):
 
 def shell(command, **options):
     return run("bash", "-c", command, **options)
+
+
+def call(name, *arguments):
+    """A function of the C library: what it returns, or its error raised."""
+    result = getattr(LIBC, name)(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return result
 
 
 def attempt(act, *arguments):
@@ -315,6 +326,15 @@ class Mount:
     def request(self, path, text):
         self.write(f"{path}/request", text if text.endswith("\n") else text + "\n")
         return self.wait(path)
+
+    def self_signed(self, name="www"):
+        """A certificate id with a certificate: its folder."""
+        folder = self.point / "local" / name
+        folder.mkdir()
+        self.write(f"local/{name}/config", f"subject = CN={name}\nkey-type = ecdsa\n")
+        if self.request(f"local/{name}", "generate-self-signed") != "ok":
+            raise AssertionError(self.read(f"local/{name}/status"))
+        return folder
 
 
 class Test(unittest.TestCase):

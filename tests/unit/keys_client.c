@@ -3,10 +3,12 @@
 #include "common/frame.h"
 #include "pkifs/keys.h"
 
+#include <openssl/pem.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -95,17 +97,22 @@ struct record *keys_generate(struct keys_client *client, const char *type, int s
 	return answer;
 }
 
+void keys_copy_field(struct record *to, const struct record *from, const char *name)
+{
+	const struct field *field = record_find(from, name);
+
+	record_add_bytes(to, name, field->value, field->length);
+}
+
 struct record *keys_grant(struct keys_client *client, long long channel, const char *name,
                           const struct record *key, int owner)
 {
 	struct record *question = keys_question("grant");
-	const struct field *sealed = record_find(key, "sealed"),
-			   *public = record_find(key, "public");
 
 	record_add_number(question, "channel", channel);
 	record_add(question, "key", name);
-	record_add_bytes(question, "sealed", sealed->value, sealed->length);
-	record_add_bytes(question, "public", public->value, public->length);
+	keys_copy_field(question, key, "sealed");
+	keys_copy_field(question, key, "public");
 	record_add_number(question, "owner", owner);
 	return keys_ask(client, question, -1);
 }
@@ -129,4 +136,48 @@ int keys_grant_new(struct keys_client *client, const char *name, const struct re
 	assert_null(record_get(answer, "error"));
 	record_free(answer);
 	return ends[0];
+}
+
+struct record *keys_open_question(const struct record *key, int owner)
+{
+	struct record *question = keys_question("open");
+
+	keys_copy_field(question, key, "sealed");
+	keys_copy_field(question, key, "public");
+	record_add_number(question, "owner", owner);
+	return question;
+}
+
+EVP_PKEY *keys_opened(struct keys_client *client, const struct record *key, int owner)
+{
+	struct record *answer = keys_ask(client, keys_open_question(key, owner), -1);
+	const struct field *pem;
+	EVP_PKEY *found;
+	BIO *in;
+
+	assert_non_null(answer);
+	pem = record_find(answer, "pem");
+	if (!pem)
+		fail_msg("%s", record_get(answer, "error"));
+	assert_int_equal(pem->length, record_number(key, "pem-size", 0));
+	assert_int_equal(strncmp(pem->value, "-----BEGIN PRIVATE KEY-----\n", 28), 0);
+	in = BIO_new_mem_buf(pem->value, (int)pem->length);
+	found = PEM_read_bio_PrivateKey(in, NULL, NULL, NULL);
+	assert_non_null(found);
+	BIO_free(in);
+	record_free(answer);
+	return found;
+}
+
+void assert_keys_error(struct record *answer, const char *sentence)
+{
+	const char *has;
+
+	assert_non_null(answer);
+	has = record_get(answer, "error");
+	assert_null(record_get(answer, "sealed"));
+	assert_null(record_get(answer, "pem"));
+	if (!has || !strstr(has, sentence))
+		fail_msg("\"%s\" is answered instead of \"%s\"", has ? has : "no error", sentence);
+	record_free(answer);
 }

@@ -30,8 +30,19 @@ struct record *keys_ask(struct keys_client *client, struct record *question, int
 /* A question with its frame set. */
 struct record *keys_question(const char *frame);
 
+/* Adds the field NAME of FROM. */
+void keys_copy_field(struct record *to, const struct record *from, const char *name);
+
 /* Asks for a new key of OWNER; the test fails where there is none. */
 struct record *keys_generate(struct keys_client *client, const char *type, int size, int owner);
+
+/* What asks for KEY (an answer with it) of OWNER, and the key; the test fails where there is none.
+ */
+struct record *keys_open_question(const struct record *key, int owner);
+EVP_PKEY *keys_opened(struct keys_client *client, const struct record *key, int owner);
+
+/* ANSWER (freed here) refuses with SENTENCE in it. */
+void assert_keys_error(struct record *answer, const char *sentence);
 
 /* A new signing socket with KEY (an answer of keys_generate for OWNER) granted as NAME. */
 int keys_grant_new(struct keys_client *client, const char *name, const struct record *key,
