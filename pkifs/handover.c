@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +25,23 @@ void handover_layout(char *text, size_t size)
 	snprintf(text, size, "%d-%zu-%d", SHARED_LAYOUT, sizeof(struct shared), (int)FILES);
 }
 
+static bool is_of_place(const char *option)
+{
+	size_t length = strcspn(option, "=");
+
+	for (size_t i = 0; i < PLACE_SETTINGS; i++)
+		if (strlen(place_settings[i]) == length &&
+		    strncmp(option, place_settings[i], length) == 0)
+			return true;
+	return false;
+}
+
 /* The arguments of the daemon as it runs, behind two words; NULL: no memory. */
 static const char **arguments(const struct supervision *given, const char *how, const char *what)
 {
-	const char **words = calloc((size_t)given->option_count * 2 + 12, sizeof *words);
+	static char place[PLACE_SETTINGS][PATH_MAX + 32];
+	const char **words =
+		calloc(((size_t)given->option_count + PLACE_SETTINGS) * 2 + 12, sizeof *words);
 	size_t count = 0;
 
 	if (!words)
@@ -44,16 +58,17 @@ static const char **arguments(const struct supervision *given, const char *how, 
 		words[count++] = given->conf_path;
 	}
 	for (int i = 0; i < given->option_count; i++) {
-		if (strncmp(given->options[i], "store=", strlen("store=")) == 0 ||
-		    strncmp(given->options[i], "mount-point=", strlen("mount-point=")) == 0)
+		if (is_of_place(given->options[i]))
 			continue;
 		words[count++] = "-o";
 		words[count++] = given->options[i];
 	}
-	words[count++] = "-s";
-	words[count++] = setting(given, "store");
-	words[count++] = "--";
-	words[count++] = setting(given, "mount-point");
+	for (size_t i = 0; i < PLACE_SETTINGS; i++) {
+		snprintf(place[i], sizeof place[i], "%s=%s", place_settings[i],
+		         setting(given, place_settings[i]));
+		words[count++] = "-o";
+		words[count++] = place[i];
+	}
 	return words;
 }
 

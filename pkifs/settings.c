@@ -56,14 +56,15 @@ static bool stderr_is_journal(void)
 	       fstat(2, &file) == 0 && file.st_dev == device && file.st_ino == inode;
 }
 
+const char *const place_settings[PLACE_SETTINGS] = { "mount-point", "store",
+	                                             "store-key",   "user",
+	                                             "worker-user", "privilege-separation" };
+
 /* What CONF says about these counts at the next start: all processes have to agree. */
 static void keep_place(const struct supervision *given, struct record *conf)
 {
-	static const char *const names[] = { "mount-point", "store",       "store-key",
-		                             "user",        "worker-user", "privilege-separation" };
-
-	for (size_t i = 0; i < COUNT(names); i++)
-		record_set(conf, names[i], setting(given, names[i]));
+	for (size_t i = 0; i < PLACE_SETTINGS; i++)
+		record_set(conf, place_settings[i], setting(given, place_settings[i]));
 }
 
 /* The settings of READ with their defaults, and what the store is told besides. */

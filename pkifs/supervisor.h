@@ -42,9 +42,11 @@ int supervise(struct supervision *supervision);
 
 /*
  * settings.c. Reads files and options: at the start, and again, where what GIVEN has of the places
- * of store and mount stays. The caller owns *CONF. 0, or a negative errno with ERR and *CONF as it
- * was.
+ * of store and mount (place_settings) stays. The caller owns *CONF. 0, or a negative errno with ERR
+ * and *CONF as it was.
  */
+#define PLACE_SETTINGS 6
+extern const char *const place_settings[PLACE_SETTINGS];
 int settings_read(const struct supervision *given, struct record **conf, struct error *err);
 const char *setting(const struct supervision *given, const char *name);
 /* The processes run as users of their own. */
@@ -65,8 +67,8 @@ int mount_adopt(const char *path, int fd, struct mount **mount);
 void mount_remove(struct mount *mount);
 
 /*
- * handover.c: the program at our path takes our place, with the arguments in GIVEN, and store
- * and mount point as they are in its conf, whatever the file says by now. Rehearse: starts it to
+ * handover.c: the program at our path takes our place, with the arguments in GIVEN, and
+ * place_settings as they are in its conf, whatever the file says by now. Rehearse: starts it to
  * see whether it could (exit code 0); the pid, or a negative errno with ERR. Become: returns only
  * where that failed. Read: what the new program was given.
  */

@@ -150,24 +150,27 @@ class Upgrade(Test):
     def test_the_store_is_locked_and_its_mount_kept_whatever_the_configuration_says_by_now(self):
         m = self.mount()
         conf = self.folder / "pkifs.conf"
-        conf.write_text("workers = 2\n")
+        conf.write_text(f"store-key = {m.folder}/store.key\nprivilege-separation = no\n")
         m.stop()
         m.options = ()
         with contextlib.chdir(self.folder):  # a relative path is meant from here
-            done = run(self.programs / "pkifsd", "-c", "pkifs.conf", "-s", "m0/store.db", "-o",
-                       f"store-key={m.folder / 'store.key'}", "-o", "privilege-separation=no",
-                       "-o", "log=syslog", "m0/pki")
+            done = run(self.programs / "pkifsd", "-o", f"device-serial={self.folder.name}", "-c",
+                       "pkifs.conf", "-s", "m0/store.db", "-o", "log=syslog", "m0/pki")
         self.assertEqual(done.returncode, 0, done.stderr)
-        pids = [int(pid) for pid in run("pgrep", "-f", f"pkifsd .*store-key={m.folder}/").stdout.split()]
+        pids = [int(pid) for pid in run("pgrep", "-f", f"pkifsd .*={self.folder.name}").stdout.split()]
         self.assertEqual(len(pids), 1)
         try:
-            conf.write_text(f"store = {self.folder}/elsewhere.db\nmount-point = {self.folder}\n")
+            conf.write_text(f"store = {self.folder}/elsewhere.db\nmount-point = {self.folder}\n"
+                            f"store-key = {self.folder}/other.key\nprivilege-separation = no\n")
             for program in ("pkifs-enroll", "pkifsd"):
                 self.replace(program, BIN / program)
             os.kill(pids[0], signal.SIGUSR2)
             self.assertTrue(until(lambda: not os.readlink(
                 f"/proc/{pids[0]}/exe").endswith("(deleted)")))
-            self.assertIn("ca", os.listdir(m.point))
+            os.mkdir(m.point / "local/www")
+            m.write("local/www/config", "subject = CN=www\nkey-type = ecdsa\n")
+            self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
+            self.assertFalse((self.folder / "other.key").exists())
             second = Mount(m.folder)
             second.point = self.folder / "second"
             second.point.mkdir()
