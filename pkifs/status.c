@@ -5,6 +5,7 @@
 #include "pkifs/declare.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
+#include "pkifs/renewal.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -193,7 +194,9 @@ static int add_local(struct store *store, const struct object *object, struct re
 	if (r == 0 && edition.version) {
 		if (object_profile(store, config, &profile) < 0)
 			profile.id = 0;
-		r = add_certificate(store, &edition, profile.id, status, summary);
+		r = renewal_describe(store, object, status);
+		if (r == 0)
+			r = add_certificate(store, &edition, profile.id, status, summary);
 	}
 	record_free(config);
 	edition_clear(&edition);

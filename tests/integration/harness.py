@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -312,6 +313,29 @@ class Mount:
     def request(self, path, text):
         self.write(f"{path}/request", text if text.endswith("\n") else text + "\n")
         return self.wait(path)
+
+
+class Clock:
+    """The programs of a test with a clock of its own, which is set while they run."""
+
+    def __init__(self, test):
+        self.programs = test.folder / "clock"
+        shutil.copytree(BIN.parent / "tests/clock", self.programs)
+        self.file = self.programs / "clock"
+        self.set(0)
+
+    def set(self, seconds):
+        """It runs SECONDS before the true one."""
+        self.before = int(seconds)
+        with open(self.file, "r+b" if self.file.exists() else "wb") as file:
+            file.write(struct.pack("=q", self.before))
+
+    def now(self):
+        return time.time() + self.before
+
+    def step_to(self, when):
+        """It shows WHEN, in Unix seconds."""
+        self.set(when - time.time() + 1)
 
 
 class Test(unittest.TestCase):
