@@ -581,7 +581,8 @@ int jobs_reconfigured(struct store *store, const struct object *object, const st
 		after = request.id;
 		if (request.state == REQUEST_WAITING && request.profile == object->id &&
 		    standing_get(store, request.object, &standing) == 0) {
-			standing.request.next_attempt = request.changed + standing_delay(store, &standing);
+			standing.request.next_attempt =
+				request.changed + standing_delay(store, &standing);
 			r = db_request_update(store->db, &standing.request);
 			standing_clear(&standing);
 		}

@@ -404,6 +404,7 @@ static void wait_for_turn(struct store *store)
 
 void renewal_run(struct store *store)
 {
+	char doubt[CLOCK_DOUBT_MAX];
 	int room = PART;
 	int64_t at;
 	int r;
@@ -412,7 +413,7 @@ void renewal_run(struct store *store)
 	    at > store_now(store))
 		return;
 	r = plan_some(store, &room);
-	if (store_clock_trusted(store))
+	if (!store_clock_doubt(store, doubt, sizeof doubt))
 		r = (int)less(r, ask_some(store, &room));
 	if (r == 0 && room == 0)
 		wait_for_turn(store);

@@ -230,6 +230,7 @@ static int describe(struct store *store, const struct object *object, struct rec
                     struct summary *summary)
 {
 	struct record *more = record_new();
+	char doubt[CLOCK_DOUBT_MAX];
 	int64_t since = object->since;
 	int r = -ENOMEM;
 
@@ -249,10 +250,8 @@ static int describe(struct store *store, const struct object *object, struct rec
 		add_time(*status, "since", since);
 		record_add(*status, "last-error", object->last_error);
 		record_append(*status, more);
-		if (!store_clock_trusted(store))
-			record_add(*status, "clock",
-			           "not trusted: it is before times that were "
-			           "signed; nothing expires or is renewed on it");
+		if (store_clock_doubt(store, doubt, sizeof doubt))
+			record_add(*status, "clock", doubt);
 		snprintf(summary->request, sizeof summary->request, "%s",
 		         record_get(more, "request"));
 		if (record_failed(*status))

@@ -324,18 +324,18 @@ class Clock:
         self.file = self.programs / "clock"
         self.set(0)
 
-    def set(self, seconds):
+    def set(self, seconds, synchronised=False):
         """It runs SECONDS before the true one."""
         self.before = int(seconds)
         with open(self.file, "r+b" if self.file.exists() else "wb") as file:
-            file.write(struct.pack("=q", self.before))
+            file.write(struct.pack("=qq", self.before, synchronised))
 
     def now(self):
         return time.time() + self.before
 
-    def step_to(self, when):
+    def step_to(self, when, **options):
         """It shows WHEN, in Unix seconds."""
-        self.set(when - time.time() + 1)
+        self.set(when - time.time() + 1, **options)
 
 
 class Test(unittest.TestCase):

@@ -1,9 +1,11 @@
 """Certificates that renew by themselves, at a clock that the test sets."""
 
 import datetime
+import json
 import os
+import signal
 
-from harness import RSA_KEY, Clock, main, shell, until
+from harness import BIN, RSA_KEY, Clock, main, run, shell, until
 from scep import Ca, Scep, assert_valid
 
 DAY = 86400
@@ -158,6 +160,85 @@ class Alone(Renewal):
         # the store looks for what is due before it begins with another request
         self.assertEqual(m.request("local/www", "generate-csr"), "ok")
         self.assertEqual(len(ca.messages()), 1)
+
+
+class Configured(Renewal):
+    """What the daemon's files say of all, and what people are told."""
+
+    def test_the_defaults_of_its_protocol_make_an_id_renew(self):
+        m = self.mount(start=False)
+        m.conf = m.folder / "conf"
+        m.conf.write_text("[auto-re-enrollment scep]\n" + AUTO +
+                          "re-enroll-trigger-time-percentage = 50\nre-generate-keypair = yes\n")
+        m.start()
+        self.trusted_profile(m, self.ca().url)
+        for name, more in (("www", ""), ("not", "auto-re-enrollment = disable\n")):
+            self.certificate_id(m, name, more=more)
+            self.assertEqual(m.request(f"local/{name}", "enroll"), "ok")
+        key = m.read("local/www/key.pem")
+        end = seconds(m.status("local/www")["not-after"])
+        self.assertTrue(14 * DAY < end - self.due(m) <= 15.01 * DAY, m.status("local/www"))
+        self.assertEqual(self.next_action(m, "not")[0], "expire")
+        self.clock.step_to(self.due(m))
+        self.becomes(m, version=2, request="done")
+        self.assertNotEqual(m.read("local/www/key.pem"), key)
+        # others are another time for all at once
+        m.conf.write_text("[auto-re-enrollment scep]\n" + AUTO + "re-enroll-time = 2d\n")
+        m.daemon.send_signal(signal.SIGHUP)
+        end = seconds(m.status("local/www")["not-after"])
+        self.assertTrue(until(lambda: 0 < end - self.due(m) <= 2 * DAY))
+        m.conf.write_text("")
+        m.daemon.send_signal(signal.SIGHUP)
+        self.becomes(m, next_action="expire")
+
+    def test_what_comes_next_is_shown_and_what_may_go_wrong(self):
+        ca = self.ca("-n", "3000s")
+        m = self.enrolled(ca, AUTO)
+        self.assertEqual(m.status("local/www")["warning"],
+                         "when it renews, 306 s are left: less than 24 h")
+        m.write("ca/corp/config", f"enrollment-url = {ca.url}\n")
+        self.becomes(m, warning="when it renews, 306 s are left: "
+                                "less than two retries of 900 s")
+        shown = run(BIN / "pkictl", "-m", m.point, "show", "www").stdout
+        self.assertRegex(shown, r"Mind:  when it renews, 306 s are left.*\n"
+                                r"Next:  renews by itself at .*, in 4\d minutes")
+        listed = json.loads(m.read("status.json"))["local"][0]
+        self.assertEqual(listed["next-action"], "re-enroll")
+        self.assertEqual(seconds(listed["next-action-at"]), self.due(m))
+
+
+class Weather(Renewal):
+    """A CA that is not there, or says no; a clock that is wrong."""
+
+    def test_attack_68_nothing_renews_on_account_of_a_wrong_clock(self):
+        ca = self.ca("-n", "3000")
+        m = self.enrolled(ca, AUTO)
+        self.certificate_id(m, "other")
+        for year, words in ((1970, "not trusted"), (2040, "doubtful"), (2038, "doubtful")):
+            self.clock.step_to((year - 1970) * 365.25 * DAY + DAY)
+            for again in (False, True):
+                # the store looks for what is due before it begins with another request
+                self.assertEqual(m.request("local/other", "generate-csr"), "ok")
+                self.assertIn(words, m.status("local/www")["clock"])
+                if not again:
+                    m.stop()
+                    m.start()
+        self.assertEqual(len(ca.messages()), 1)
+        self.clock.set(0)
+        self.assertNotIn("clock", m.status("local/www"))
+        self.assertEqual(self.next_action(m)[0], "re-enroll")
+
+    def test_a_machine_that_stood_still_for_years_goes_on_when_its_clock_is_vouched_for(self):
+        m = self.enrolled(self.ca("-n", "3000"), AUTO)
+        due = self.due(m)
+        m.stop()
+        self.clock.step_to(due)
+        m.start()
+        self.assertIn("doubtful", m.status("local/www")["clock"])
+        self.clock.step_to(due, synchronised=True)
+        self.becomes(m, version=2, request="done")
+        self.clock.step_to(due)  # the CA signed at that time: that vouches for it as well
+        self.assertNotIn("clock", m.status("local/www"))
 
 
 if __name__ == "__main__":
