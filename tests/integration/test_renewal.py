@@ -5,7 +5,7 @@ import json
 import os
 import signal
 
-from harness import BIN, RSA_KEY, Clock, main, run, shell, until
+from harness import BIN, PATIENCE, RSA_KEY, Clock, main, many, run, shell, until
 from scep import Ca, Scep, assert_valid
 
 DAY = 86400
@@ -32,6 +32,11 @@ class Renewal(Scep):
         mount.programs = self.clock.programs
         return mount.start() if start else mount
 
+    def step(self, mount, when, **options):
+        """The clock shows WHEN, and the store looks at it, as it does each second by itself."""
+        self.clock.step_to(when, **options)
+        mount.write("ca/corp/request", "verify\n")
+
     def next_action(self, mount, name="www"):
         """What comes next, and when; the time is None where there is none yet."""
         status = mount.status(f"local/{name}")
@@ -44,6 +49,11 @@ class Renewal(Scep):
         self.assertEqual(action, "re-enroll", mount.status(f"local/{name}"))
         return at
 
+    def events(self, mount, *names):
+        """The events of these names, as dictionaries."""
+        return [event for event in map(json.loads, mount.read("events").splitlines())
+                if event["event"] in names]
+
     def becomes(self, mount, name="www", **expected):
         def fits():
             status = mount.status(f"local/{name}")
@@ -51,14 +61,14 @@ class Renewal(Scep):
                        for key, value in expected.items())
         self.assertTrue(until(fits), mount.status(f"local/{name}"))
 
+    def renews(self, mount, version, name="www"):
+        """The clock goes on to the time when VERSION comes, and it comes."""
+        self.step(mount, self.due(mount, name))
+        self.becomes(mount, name, version=version, request="done", state="valid")
+
 
 class Alone(Renewal):
     """One certificate id."""
-
-    def renews(self, mount, version, name="www"):
-        """The clock goes on to the time when VERSION comes, and it comes."""
-        self.clock.step_to(self.due(mount, name))
-        self.becomes(mount, name, version=version, request="done", state="valid")
 
     def test_it_renews_when_it_is_due_again_and_again(self):
         ca = self.ca("-n", "600s")
@@ -112,6 +122,16 @@ class Alone(Renewal):
         m.start()
         self.becomes(m, version=2, request="done")
         self.assertEqual(len(ca.messages()), 2)  # and not a third transaction
+
+    def test_one_that_ends_before_the_ca_has_decided_comes_all_the_same(self):
+        ca = self.ca()
+        m = self.enrolled(ca, AUTO)
+        ca.restart("-w", "2")
+        self.step(m, self.due(m))
+        self.becomes(m, request="waiting", next_action="poll the CA")
+        self.step(m, seconds(m.status("local/www")["not-after"]))
+        self.becomes(m, version=2, request="done", state="valid")
+        self.assertEqual(len(ca.messages()), 2)
 
     def test_one_that_was_loaded_by_hand_renews_where_its_profile_can_be_asked(self):
         ca = self.ca()
@@ -239,6 +259,139 @@ class Weather(Renewal):
         self.becomes(m, version=2, request="done")
         self.clock.step_to(due)  # the CA signed at that time: that vouches for it as well
         self.assertNotIn("clock", m.status("local/www"))
+
+
+    def test_a_ca_that_is_away_is_asked_less_often_and_at_the_end_more_often(self):
+        ca = self.ca("-n", "4000s")
+        m = self.enrolled(ca, AUTO)
+        m.write("ca/corp/config", f"enrollment-url = {ca.url}\nenrollment-retry-interval = 16\n")
+        end = seconds(m.status("local/www")["not-after"])
+        ca.stop()
+        self.step(m, self.due(m))
+        waits = []
+        while end - self.clock.now() > 180:
+            self.becomes(m, request="waiting", attempts=len(waits) + 1)
+            now, (action, at) = self.clock.now(), self.next_action(m)
+            self.assertEqual(action, "try again")
+            self.assertLess(at, now + (end - now) / 8 * 1.1 + 2, waits)
+            waits.append(at - now)
+            self.step(m, at)
+        longest = waits.index(max(waits))
+        self.assertTrue(0 < longest < len(waits) - 1, waits)
+        ca.start("-n", "4000s")
+        self.step(m, self.clock.now() + 30)
+        self.becomes(m, version=2, request="done")
+        self.assertLess(self.clock.now(), end)
+
+    def test_what_the_ca_refuses_is_asked_for_again_later(self):
+        ca = self.ca()
+        m = self.enrolled(ca, AUTO)
+        ca.restart("-R", "2", "-T", "not today")
+        first = self.due(m)
+        self.step(m, first)
+        self.becomes(m, request="failed", attempts=1)
+        status = m.status("local/www")
+        self.assertEqual((status["state"], status["version"]), ("valid", "1"))
+        self.assertIn("not today", status["last-error"])
+        self.assertGreater(self.due(m), first + 60)
+        ca.restart()
+        self.renews(m, 2)
+        self.assertNotIn("attempts", m.status("local/www"))
+
+    def test_other_names_than_in_force_are_rejected_and_the_old_ones_stay(self):
+        ca = self.ca()
+        m = self.enrolled(ca, AUTO, "accept-changed-names = yes")
+        before = m.read("local/www/bundle.pem")
+        ca.restart("-a", "other-name")
+        self.step(m, self.due(m))
+        self.becomes(m, request="rejected", attempts=1)
+        self.assertEqual(m.read("local/www/bundle.pem"), before)
+        reason = self.events(m, "rejected")[0]["reason"]
+        self.assertIn("left out DNS:www.example.net", reason)
+        self.assertIn("added DNS:somebody.else.example", reason)
+        ca.restart()
+        self.renews(m, 2)
+
+    def test_what_cannot_be_asked_for_says_why_and_goes_on_when_it_can(self):
+        ca = self.ca()
+        m = self.enrolled(ca, AUTO)
+        config = m.read("local/www/config")
+        m.write("local/www/config", config.replace("domain-name", "# domain-name"))
+        self.step(m, self.due(m))
+        self.becomes(m, attempts=1)
+        self.assertIn("SCEP needs at least one of", m.status("local/www")["last-error"])
+        m.write("local/www/config", config)
+        self.becomes(m, version=2, request="done")
+
+
+class Many(Renewal):
+    """Certificate ids that fall due together."""
+
+    WORKERS = 4
+
+    def due_together(self, ca, count):
+        m = self.mount(f"workers={self.WORKERS}")
+        self.trusted_profile(m, ca.url)
+        self.names = [f"id{i}" for i in range(count)]
+        for name in self.names:
+            self.certificate_id(m, name, more=AUTO)
+            self.ready_key(m, name, *RSA_KEY)
+            m.write(f"local/{name}/request", "enroll\n")
+        for name in self.names:
+            self.assertEqual(m.wait(f"local/{name}"), "ok")
+        return m
+
+    def all_local(self, mount):
+        return json.loads(mount.read("status.json"))["local"]
+
+    def at_once(self, mount):
+        """How many renewals were under way at the same time."""
+        most, running = 0, set()
+        for event in self.events(mount, "request", "retry", "done", "failed"):
+            if event.get("action") != "re-enroll":
+                continue
+            running.discard(event["name"])
+            if event["event"] == "request":
+                running.add(event["name"])
+            most = max(most, len(running))
+        return most
+
+    def test_they_are_spread_and_no_ca_has_more_than_its_part_of_the_workers(self):
+        ca = self.ca()
+        m = self.due_together(ca, many(400))
+        due = [seconds(status["next-action-at"]) for status in self.all_local(m)]
+        self.assertGreater(len(set(due)), len(due) * 0.9)
+        self.assertGreater(max(due) - min(due), DAY / 6)
+        # a machine that was off for a day
+        m.stop()
+        self.clock.step_to(max(due))
+        m.start()
+        self.assertTrue(until(lambda: all(status["version"] == "2" and status["request"] == "done"
+                                          for status in self.all_local(m)), 10 * PATIENCE))
+        self.assertEqual(len(ca.messages()), 2 * len(due))
+        self.assertLessEqual(self.at_once(m), self.WORKERS // 2)
+
+    def test_a_ca_that_is_away_is_not_asked_by_all(self):
+        away, here = self.ca(), self.ca()
+        m = self.due_together(away, 10)
+        self.trusted_profile(m, here.url, "here")
+        self.certificate_id(m, "lucky", "here", AUTO)
+        self.assertEqual(m.request("local/lucky", "enroll"), "ok")
+        away.stop()
+        self.step(m, max(self.due(m, name) for name in (*self.names, "lucky")))
+        self.becomes(m, "lucky", version=2, request="done")  # the other CA's have their turn
+        self.assertTrue(until(lambda: self.events(m, "retry")))
+        self.assertLessEqual(self.at_once(m), self.WORKERS // 2 + 1)
+        away.start()
+        self.assertTrue(until(lambda: self.all_have(m, 2), 4 * PATIENCE), m.read("status"))
+
+    def all_have(self, mount, version):
+        """Whether all are renewed; else the clock goes on to the next try of one that waits."""
+        times = [seconds(status["next-action-at"]) for status in self.all_local(mount)
+                 if status["version"] != str(version) and "next-action-at" in status]
+        if times:
+            self.step(mount, max(self.clock.now(), min(times)))
+        return all(status["version"] == str(version) for status in self.all_local(mount))
 
 
 if __name__ == "__main__":
