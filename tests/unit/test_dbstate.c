@@ -1,4 +1,5 @@
 /* What the store keeps of what goes on: requests, events, modes, named values. */
+#include "db/sql.h"
 #include "store_fixture.h"
 
 #include <errno.h>
@@ -457,6 +458,58 @@ static void what_is_due_is_found_by_profile_in_order(void **state)
 	commit(f);
 }
 
+/* The steps of SQLite's machine that the questions about what is due have cost so far. */
+static int steps_of_questions(struct fixture *f)
+{
+	int steps = 0;
+
+	for (size_t i = 0; i < f->db->cached; i++) {
+		sqlite3_stmt *statement = f->db->cache[i].statement;
+
+		if (strncmp(sqlite3_sql(statement), "SELECT", 6) != 0 ||
+		    !strstr(sqlite3_sql(statement), "next_action"))
+			continue;
+		assert_int_equal(sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_FULLSCAN_STEP, 0),
+		                 0);
+		steps += sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_VM_STEP, 1);
+	}
+	return steps;
+}
+
+static int cost_with(struct fixture *f, int ids, int64_t profile)
+{
+	char name[24];
+	int64_t found;
+
+	begin(f);
+	for (int i = 0; i < ids; i++) {
+		snprintf(name, sizeof name, "id%d-%d", ids, i);
+		set_action(f, add_object(f, KIND_LOCAL, name), 1000 + i, profile, 0);
+	}
+	commit(f);
+	steps_of_questions(f);
+	assert_int_equal(db_action_first(f->db, &found), 0);
+	assert_true(found == 1000);
+	assert_int_equal(db_action_to_plan(f->db, 0, &found), -ENOENT);
+	assert_int_equal(db_action_profile(f->db, -1, &found), 0);
+	assert_true(first_due(f, profile, 999) == 0);
+	return steps_of_questions(f);
+}
+
+static void finding_what_is_due_costs_the_same_however_many_ids_there_are(void **state)
+{
+	struct fixture *f = *state;
+	int64_t profile;
+	int few;
+
+	begin(f);
+	profile = add_object(f, KIND_CA, "corp");
+	commit(f);
+	few = cost_with(f, 10, profile);
+	assert_true(few > 0);
+	assert_int_equal(cost_with(f, 5000, profile), few);
+}
+
 static void who_failed_is_planned_again_with_its_profile(void **state)
 {
 	struct fixture *f = *state;
@@ -530,6 +583,7 @@ int main(void)
 		STORE(what_is_declared_goes_with_its_object),
 		STORE(who_enrolls_by_itself_moves_from_state_to_state),
 		STORE(what_is_due_is_found_by_profile_in_order),
+		STORE(finding_what_is_due_costs_the_same_however_many_ids_there_are),
 		STORE(who_failed_is_planned_again_with_its_profile),
 		STORE(applied_requests_are_told_in_order_until_cleared),
 	};
