@@ -143,6 +143,32 @@ int db_auto_enroll_all(struct db *db);
 /* The first object above AFTER that is due; -ENOENT behind the last. */
 int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object);
 
+/*
+ * What a certificate id is to do by itself next: renew. AT is when, or one of these.
+ */
+#define ACTION_NONE 0
+#define ACTION_PLAN 1 /* it is to be found out when */
+struct next_action {
+	int64_t at, profile; /* the one that is asked, or 0 */
+	int64_t failures;    /* renewals that failed since the certificate is in force */
+};
+int db_action_set(struct db *db, int64_t object, const struct next_action *action);
+int db_action_get(struct db *db, int64_t object, struct next_action *action);
+/* When the first of all is due (ACTION_PLAN before all others), or -ENOENT. */
+int db_action_first(struct db *db, int64_t *at);
+/* The first certificate id above AFTER that is to be planned, or -ENOENT. */
+int db_action_to_plan(struct db *db, int64_t after, int64_t *object);
+/* The first profile above AFTER (-1: of all) that a certificate id is to ask, or -ENOENT. */
+int db_action_profile(struct db *db, int64_t after, int64_t *profile);
+/* The certificate id that is to ask PROFILE first, and not after NOW; -ENOENT. */
+int db_action_due(struct db *db, int64_t profile, int64_t now, int64_t *object);
+/* Plans again: all certificate ids; those that name PROFILE; of these, those that failed. */
+int db_action_plan_all(struct db *db);
+int db_action_plan_profile(struct db *db, int64_t profile);
+int db_action_plan_failed(struct db *db, int64_t profile);
+/* The same for failures' next tries that are later than LATEST. */
+int db_action_hurry(struct db *db, int64_t latest);
+
 /* Who names whom (`ca-profile`, `tls-ca`, …): what is named can't be removed. */
 int db_reference_clear(struct db *db, int64_t object);
 int db_reference_add(struct db *db, int64_t object, int64_t target);
@@ -242,6 +268,8 @@ int db_request_profile(struct db *db, int64_t after, int64_t *profile);
  */
 int db_request_due(struct db *db, int64_t profile, int64_t now, const struct request *last,
                    struct request *request);
+/* How many requests of PROFILE are queued or run; not more than LIMIT are counted. */
+int db_request_count(struct db *db, int64_t profile, int64_t limit, int64_t *count);
 /* Next attempts that are later than LATEST are due at once. */
 int db_request_hurry(struct db *db, int64_t latest);
 int db_request_update(struct db *db, const struct request *request);

@@ -320,6 +320,14 @@ int db_request_due(struct db *db, int64_t profile, int64_t now, const struct req
 	return r < 0 ? r : read_request(statement, request);
 }
 
+int db_request_count(struct db *db, int64_t profile, int64_t limit, int64_t *count)
+{
+	return sql_number(db, count,
+	                  "SELECT count(*) FROM (SELECT 1 FROM request WHERE state BETWEEN 1 AND 3"
+	                  " AND profile=? AND next_attempt=0 LIMIT ?)",
+	                  "ii", profile, limit);
+}
+
 int db_request_hurry(struct db *db, int64_t latest)
 {
 	return sql_run(db,

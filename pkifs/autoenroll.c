@@ -106,20 +106,9 @@ static int fetch_profile(struct store *store, const struct object *profile)
 
 static int ask(struct store *store, const struct object *object)
 {
-	static const char text[] = "enroll\n";
-	struct error err = { 0 };
-	int r = db_savepoint(store->db);
+	int r = request_by_itself(store, object, "enroll\n");
 
-	if (r < 0)
-		return r;
-	r = request_accept(store, object, text, sizeof text - 1, 0, false, &err);
-	if (r == 0)
-		return db_release(store->db);
-	db_undo(store->db);
-	if (!err.code)
-		return r;
-	r = db_auto_enroll_set(store->db, object->id, AUTO_ENROLL_TRIED);
-	return r < 0 ? r : store_refusal(store, object, &err);
+	return r == 1 ? db_auto_enroll_set(store->db, object->id, AUTO_ENROLL_TRIED) : r;
 }
 
 /* One whose CA is another than the config knows fetches the right one beside it. */

@@ -139,6 +139,16 @@ static const char *renewal(const struct page *page)
 	return "pkictl re-enroll %s renews it";
 }
 
+/* `next-action` as a sentence has it. */
+static const char *told(const char *next)
+{
+	if (strcmp(next, "expire") == 0)
+		return "expires";
+	return strcmp(next, "re-enroll") == 0 || strcmp(next, "generate-self-signed") == 0
+	               ? "renews by itself"
+	               : next;
+}
+
 static void about_next(struct page *page, long long now)
 {
 	const char *next = get(page, "next-action");
@@ -152,10 +162,23 @@ static void about_next(struct page *page, long long now)
 		time_local(at, when);
 		time_distance(at, now, distance);
 	}
-	snprintf(text, sizeof text, "%s%s%s%s%s%s%s%s", next, expires ? "s" : "",
-	         *when ? " at " : "", when, *when ? ", " : "", distance, expires ? "; " : "",
-	         expires ? renewal(page) : "");
+	snprintf(text, sizeof text, "%s%s%s%s%s%s%s", told(next), *when ? " at " : "", when,
+	         *when ? ", " : "", distance, expires ? "; " : "", expires ? renewal(page) : "");
 	put_named(page, "Next: ", BOLD, text);
+}
+
+/* What may go wrong later. */
+static void about_warnings(struct page *page)
+{
+	const struct field *field;
+	char text[400];
+
+	for (size_t i = 0; (field = record_next(page->status, "warning", &i)) != NULL;)
+		put(page, "Mind: ", YELLOW, field->value);
+	if (*get(page, "clock")) {
+		snprintf(text, sizeof text, "the clock is %s", get(page, "clock"));
+		put(page, "Mind: ", YELLOW, text);
+	}
 }
 
 void show_advice(const struct ctl *ctl, const struct target *target, const struct record *status,
@@ -172,5 +195,6 @@ void show_advice(const struct ctl *ctl, const struct target *target, const struc
 		put_named(&page, "To do:", BOLD, "pkictl wait %s waits for its end");
 	else if (!told)
 		about_state(&page);
+	about_warnings(&page);
 	about_next(&page, now);
 }

@@ -412,6 +412,8 @@ static int compare_defaults(struct store *store)
 			r = db_meta_set(store->db, DEFAULTS_META, bytes, length);
 			if (r == 0)
 				r = auto_enroll_all(store);
+			if (r == 0)
+				r = db_action_plan_all(store->db);
 			r = store_end(store, r);
 		}
 	}

@@ -5,6 +5,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
+#include "pkifs/renewal.h"
 #include "pkifs/standing.h"
 #include "pkifs/tree.h"
 #include "pkifs/work.h"
@@ -131,6 +132,8 @@ static int apply(struct job *job, const struct record *result)
 	if (r < 0)
 		return r;
 	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
+	if (job->profile)
+		renewal_asked(job->store, job->profile, done || refused || pending);
 	if (standing.request.id == job->request) /* else nobody asks for it any more */
 		r = standing_checkpoint(&standing, result, job->key);
 	else
@@ -513,7 +516,8 @@ void jobs_run(struct store *store)
 		if (round && last >= first)
 			break;
 	}
-	auto_enroll_run(store); /* what it asks for begins when that is durable */
+	auto_enroll_run(store); /* what they ask for begins when that is durable */
+	renewal_run(store);
 }
 
 void jobs_start(struct store *store)
@@ -577,7 +581,8 @@ int jobs_reconfigured(struct store *store, const struct object *object, const st
 		after = request.id;
 		if (request.state == REQUEST_WAITING && request.profile == object->id &&
 		    standing_get(store, request.object, &standing) == 0) {
-			standing.request.next_attempt = request.changed + standing_delay(&standing);
+			standing.request.next_attempt =
+				request.changed + standing_delay(store, &standing);
 			r = db_request_update(store->db, &standing.request);
 			standing_clear(&standing);
 		}

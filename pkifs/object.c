@@ -3,6 +3,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
+#include "pkifs/renewal.h"
 #include "pkifs/tree.h"
 
 #include <errno.h>
@@ -145,6 +146,9 @@ static int keep_config(struct store *store, const struct object *object, const c
 		r = jobs_reconfigured(store, object, config);
 	if (r == 0)
 		r = auto_enroll_reconfigured(store, object->id);
+	if (r == 0)
+		r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
+		                            : renewal_plan(store, object->id);
 	return r < 0 ? r : store_event(store, object, "config", NULL);
 }
 

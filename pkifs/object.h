@@ -40,6 +40,9 @@ int reference_check(struct store *store, const struct key *key, const char *valu
 int request_accept(struct store *store, const struct object *object, const char *text,
                    size_t length, uid_t uid, bool dry, struct error *err);
 
+/* A request that the store makes without a user. 0; 1: it is refused, which is told. */
+int request_by_itself(struct store *store, const struct object *object, const char *text);
+
 /* publish.c: a written certificate, `confirm`, and what workers bring. */
 int cert_accept(struct store *store, const struct object *object, const char *text, size_t length,
                 bool dry, struct error *err);

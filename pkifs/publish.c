@@ -5,6 +5,7 @@
 #include "common/x509.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
+#include "pkifs/renewal.h"
 #include "pkifs/validate.h"
 
 #include <errno.h>
@@ -83,8 +84,13 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 	    edition->version)
 		r = on_change_run(store, object, edition->version);
 	if (r == 0 && object->kind == KIND_CA && edition->certificate.length &&
-	    differs(&old.certificate, &edition->certificate))
+	    differs(&old.certificate, &edition->certificate)) {
 		r = auto_enroll_trusted(store, object->id);
+		if (r == 0)
+			r = renewal_trusted(store, object->id);
+	}
+	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version)
+		r = renewal_plan(store, object->id);
 	edition_clear(&old);
 	return r;
 }

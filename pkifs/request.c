@@ -472,6 +472,23 @@ static int carry_out(struct asked *asked, const struct action *action, const cha
 	return keep(asked, text, length, action->now ? REQUEST_DONE : REQUEST_QUEUED, NULL);
 }
 
+int request_by_itself(struct store *store, const struct object *object, const char *text)
+{
+	struct error err = { 0 };
+	int r = db_savepoint(store->db);
+
+	if (r < 0)
+		return r;
+	r = request_accept(store, object, text, strlen(text), 0, false, &err);
+	if (r == 0)
+		return db_release(store->db);
+	db_undo(store->db);
+	if (!err.code)
+		return r;
+	r = store_refusal(store, object, &err);
+	return r < 0 ? r : 1;
+}
+
 int request_accept(struct store *store, const struct object *object, const char *text,
                    size_t length, uid_t uid, bool dry, struct error *err)
 {

@@ -2,6 +2,7 @@
 
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
+#include "pkifs/renewal.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -48,13 +49,27 @@ int standing_get(struct store *store, int64_t object, struct standing *standing)
 	return r;
 }
 
-int64_t standing_delay(const struct standing *standing)
+/* A renewal: ever later, but often enough before the certificate ends. */
+static int64_t renewal_wait(struct store *store, const struct standing *standing, int64_t interval)
+{
+	struct version version = { 0 };
+	int64_t left = 0;
+
+	if (db_version_get(store->db, standing->edition.version, &version) == 0)
+		left = version.not_after - store_now(store);
+	version_clear(&version);
+	return renewal_delay(standing->request.attempts, interval, left);
+}
+
+int64_t standing_delay(struct store *store, const struct standing *standing)
 {
 	long long interval = 0;
 	unsigned char random = 0;
 
 	if (standing->settings)
 		interval = record_number(standing->settings, "enrollment-retry-interval", 0);
+	if (renewal_is(standing->request.action) && !standing->request.pending)
+		return renewal_wait(store, standing, interval);
 	if (interval == 0) {
 		for (interval = 1;
 		     interval < 1ll << (standing->request.attempts < 31 ? standing->request.attempts
@@ -107,6 +122,8 @@ int standing_finish(struct store *store, struct standing *standing, enum request
 
 	if (r == 0)
 		r = auto_enroll_ended(store, standing->object.id, false);
+	if (r == 0)
+		r = renewal_ended(store, &standing->request, state);
 	return r < 0 ? r : standing_event(store, standing, request_state_name(state));
 }
 
@@ -142,7 +159,7 @@ int standing_later(struct store *store, struct standing *standing, bool pending,
 	standing->request.pending = pending;
 	standing->request.attempts++;
 	standing->request.next_attempt =
-		store_now(store) + (seconds >= 0 ? seconds : standing_delay(standing));
+		store_now(store) + (seconds >= 0 ? seconds : standing_delay(store, standing));
 	r = standing_set(store, standing, REQUEST_WAITING, pending ? NULL : reason);
 	return r < 0 ? r : standing_event(store, standing, pending ? "pending" : "retry");
 }

@@ -25,8 +25,9 @@ void standing_clear(struct standing *standing);
 /* No request waits longer than that for its next try, in seconds. */
 #define STANDING_LATEST 86400
 
-/* Seconds until the next try: what the profile says, with a tenth of jitter. */
-int64_t standing_delay(const struct standing *standing);
+/* Seconds until the next try: what the profile says, with a tenth of jitter; of a renewal more and
+ * more, as long as its certificate has time. */
+int64_t standing_delay(struct store *store, const struct standing *standing);
 
 /* An event NAME with the request's action and error. */
 int standing_event(struct store *store, const struct standing *standing, const char *name);

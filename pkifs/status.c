@@ -6,6 +6,7 @@
 #include "pkifs/declare.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
+#include "pkifs/renewal.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -194,7 +195,9 @@ static int add_local(struct store *store, const struct object *object, struct re
 	if (r == 0 && edition.version) {
 		if (object_profile(store, config, &profile) < 0)
 			profile.id = 0;
-		r = add_certificate(store, &edition, profile.id, status, summary);
+		r = renewal_describe(store, object, status);
+		if (r == 0)
+			r = add_certificate(store, &edition, profile.id, status, summary);
 	}
 	record_free(config);
 	edition_clear(&edition);
@@ -228,6 +231,7 @@ static int describe(struct store *store, const struct object *object, struct rec
                     struct summary *summary)
 {
 	struct record *more = record_new();
+	char doubt[CLOCK_DOUBT_MAX];
 	int64_t since = object->since;
 	int r = -ENOMEM;
 
@@ -247,10 +251,8 @@ static int describe(struct store *store, const struct object *object, struct rec
 		add_time(*status, "since", since);
 		record_add(*status, "last-error", object->last_error);
 		record_append(*status, more);
-		if (!store_clock_trusted(store))
-			record_add(*status, "clock",
-			           "not trusted: it is before times that were "
-			           "signed; nothing expires or is renewed on it");
+		if (store_clock_doubt(store, doubt, sizeof doubt))
+			record_add(*status, "clock", doubt);
 		snprintf(summary->request, sizeof summary->request, "%s",
 		         record_get(more, "request"));
 		if (record_failed(*status))

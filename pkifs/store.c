@@ -19,51 +19,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EVENTS_KEPT 10000
-
-int64_t store_now(const struct store *store)
-{
-	struct timespec now;
-
-	(void)store;
-	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec;
-}
-
-/* The floor of the clock: signed times that we accepted, and when this program was built. */
-static int64_t clock_floor = PKIFS_BUILD_TIME;
-
-bool store_clock_trusted(const struct store *store)
-{
-	return store_now(store) >= clock_floor;
-}
-
-int store_clock_floor(struct store *store, int64_t seconds)
-{
-	char text[24];
-
-	if (seconds <= clock_floor || seconds > store_now(store))
-		return 0;
-	clock_floor = seconds;
-	snprintf(text, sizeof text, "%lld", (long long)seconds);
-	return db_meta_set(store->db, "clock-floor", text, strlen(text));
-}
-
-static void clock_load(struct store *store)
-{
-	struct blob value = { 0 };
-	long long seconds;
-
-	if (db_meta_get(store->db, "clock-floor", &value) == 0) {
-		seconds = strtoll(value.data, NULL, 10);
-		if (seconds > clock_floor)
-			clock_floor = seconds;
-	}
-	blob_clear(&value);
-}
 
 const struct key_table *config_table(enum kind kind)
 {
@@ -313,6 +271,7 @@ static void second(uv_timer_t *timer)
 	workers_tick(store);
 	temporary_expire(store);
 	if (store->serving) {
+		clock_follow(store);
 		rows_fade(store);
 		jobs_run(store);
 	}

@@ -93,6 +93,12 @@ void store_refused(struct store *store, const struct object *object, const struc
 /* Unix seconds, and whether that can be true (not before anything we accepted or were built). */
 int64_t store_now(const struct store *store);
 bool store_clock_trusted(const struct store *store);
+/* Whether nothing is to be done on account of what the clock shows; TEXT as status spells it. */
+#define CLOCK_DOUBT_MAX 320
+bool store_clock_doubt(const struct store *store, char *text, size_t size);
+/* Once at the start; each second. */
+void clock_load(struct store *store);
+void clock_follow(struct store *store);
 /* Signed times of accepted objects are a floor for the clock. */
 int store_clock_floor(struct store *store, int64_t seconds);
 

@@ -22,7 +22,7 @@ struct expectation {
 	STACK_OF(X509) *anchors;     /* trust only these (the confirmed CA and its issuers) */
 	bool system_store;           /* also the system's trust store */
 	bool require_anchor;         /* false: a certificate loaded by hand may have none */
-	bool accept_changed_names;
+	bool accept_changed_names;   /* of a first certificate */
 	bool alternative_names_only; /* ACME: the subject is not compared */
 	bool allow_legacy;           /* SHA-1, RSA below 2048 */
 	bool allow_ca;               /* a self-signed CA of our own */

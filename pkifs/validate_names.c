@@ -140,6 +140,24 @@ static int differences_to(const struct expectation *expectation, bool to_previou
 	return r;
 }
 
+/* A sentence with all DIFFERENCES that there is room for. */
+static int refuse(const struct record *differences, const char *to_do, struct error *err)
+{
+	char text[sizeof err->text - 100] = "";
+	size_t used = 0, i = 0;
+
+	for (; i < record_count(differences); i++) {
+		const struct field *field = record_field(differences, i);
+
+		if (used && used + field->length + 2 >= sizeof text)
+			break;
+		used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? ", " : "",
+		                         field->value);
+	}
+	return error_set(err, -EINVAL, "the CA %s%s; %s to accept it", text,
+	                 i < record_count(differences) ? " (and more)" : "", to_do);
+}
+
 int check_names(const struct expectation *expectation, const X509 *leaf, struct record *differences,
                 struct error *err)
 {
@@ -160,11 +178,10 @@ int check_names(const struct expectation *expectation, const X509 *leaf, struct 
 		goto out;
 	if (differences)
 		record_append(differences, found);
-	if (!expectation->accept_changed_names)
-		r = error_set(err, -EINVAL,
-		              "the CA %s%s; set accept-changed-names = yes to accept it",
-		              record_field(found, 0)->value,
-		              record_count(found) > 1 ? " (and more)" : "");
+	if (expectation->previous)
+		r = refuse(found, "ask for these names by its config", err);
+	else if (!expectation->accept_changed_names)
+		r = refuse(found, "set accept-changed-names = yes", err);
 out:
 	record_free(found);
 	record_free(asked);

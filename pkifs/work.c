@@ -39,7 +39,10 @@ static int add_public(struct store *store, struct record *record, int64_t row)
 	return 0;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid. */
+/*
+ * A renewal is signed by the certificate in force, where that is still valid. Its key also goes on
+ * with what was begun with it.
+ */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
@@ -51,10 +54,9 @@ static int add_renewal(struct store *store, const struct standing *standing,
 	r = db_version_get(store->db, standing->edition.version, &version);
 	if (r < 0)
 		return r;
-	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+	if (version.not_after > store_now(store) || !store_clock_trusted(store))
 		r = work_add_der(work->record, "certificate", &version.certificate);
-		work->grants[1] = (struct grant){ "current", version.key_pair };
-	}
+	work->grants[1] = (struct grant){ "current", version.key_pair };
 	version_clear(&version);
 	return r;
 }

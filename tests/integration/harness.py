@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import tempfile
 import time
@@ -335,6 +336,29 @@ class Mount:
         if self.request(f"local/{name}", "generate-self-signed") != "ok":
             raise AssertionError(self.read(f"local/{name}/status"))
         return folder
+
+
+class Clock:
+    """The programs of a test with a clock of its own, which is set while they run."""
+
+    def __init__(self, test):
+        self.programs = test.folder / "clock"
+        shutil.copytree(BIN.parent / "tests/clock", self.programs)
+        self.file = self.programs / "clock"
+        self.set(0)
+
+    def set(self, seconds, synchronised=False):
+        """It runs SECONDS before the true one."""
+        self.before = int(seconds)
+        with open(self.file, "r+b" if self.file.exists() else "wb") as file:
+            file.write(struct.pack("=qq", self.before, synchronised))
+
+    def now(self):
+        return time.time() + self.before
+
+    def step_to(self, when, **options):
+        """It shows WHEN, in Unix seconds."""
+        self.set(when - time.time() + 1, **options)
 
 
 class Test(unittest.TestCase):

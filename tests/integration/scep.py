@@ -15,8 +15,8 @@ class Ca:
     def __init__(self, test, *options, script="scep-ca-server", like=None, start=True,
                  **environment):
         self.test, self.script = test, LAB / script
-        self.environment = {**os.environ, "PKIFS_BIN": str(BIN), **environment,
-                            "SCEP_CA": str(BIN.parent / "tests/scep-ca")}
+        self.environment = {**os.environ, "PKIFS_BIN": str(BIN),
+                            "SCEP_CA": str(BIN.parent / "tests/scep-ca"), **environment}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/scep"
         self.folder = test.folder / f"ca-{self.port}"
@@ -62,8 +62,9 @@ def serial(path):
     return run("openssl", "x509", "-in", path, "-noout", "-serial").stdout.strip().split("=")[1]
 
 
-def assert_valid(test, mount, name, profile="corp", version=None):
-    """The certificate id is valid; key, certificate, chain and CA fit together."""
+def assert_valid(test, mount, name, profile="corp", version=None, at=None):
+    """The certificate id is valid (AT a time in Unix seconds); key, certificate, chain and CA fit
+    together."""
     folder = mount.point / "local" / name
     status = mount.status(f"local/{name}")
     test.assertEqual(status["state"], "valid", status)
@@ -71,8 +72,8 @@ def assert_valid(test, mount, name, profile="corp", version=None):
         test.assertEqual(status["version"], str(version), status)
     public = run("openssl", "x509", "-in", folder / "cert.pem", "-noout", "-pubkey").stdout
     test.assertEqual(run("openssl", "pkey", "-in", folder / "key.pem", "-pubout").stdout, public)
-    verified = run("openssl", "verify", "-CAfile", mount.point / "ca" / profile / "cert.pem",
-                   folder / "cert.pem")
+    verified = run("openssl", "verify", *(["-attime", int(at)] if at else []), "-CAfile",
+                   mount.point / "ca" / profile / "cert.pem", folder / "cert.pem")
     test.assertEqual(verified.returncode, 0, verified.stdout + verified.stderr)
     return status
 

@@ -7,11 +7,10 @@ import json
 import os
 import shutil
 import signal
-import struct
 import time
 import unittest
 
-from harness import BIN, Test, main, run, some_of, until
+from harness import BIN, Clock, Test, main, run, some_of, until
 from life import Life, Stock
 from scep import Ca, assert_valid
 from storefile import sql
@@ -293,23 +292,16 @@ class Store(Test):
         self.refused("made with a store key")
 
 
-class Clock(Test):
+class WrongClock(Test):
     """The daemon's own clock, set while it runs."""
 
     def setUp(self):
         super().setUp()
-        programs = self.folder / "bin"
-        shutil.copytree(BIN.parent / "tests/clock", programs)
-        self.clock = programs / "clock"
-        self.set(0)
+        clock = Clock(self)
+        self.set = clock.set
         self.m = self.mount(start=False)
-        self.m.programs = programs
+        self.m.programs = clock.programs
         self.m.start()
-
-    def set(self, seconds):
-        """The clock runs SECONDS before the true one."""
-        with open(self.clock, "r+b" if self.clock.exists() else "wb") as file:
-            file.write(struct.pack("=q", int(seconds)))
 
     def since(self, name):
         """What the daemon takes for the time when it makes an object."""

@@ -174,7 +174,7 @@ static X509 *issue(struct lab_ca *ca, X509_REQ *request)
 	X509_set_pubkey(certificate, X509_REQ_get0_pubkey(request));
 	attack_certificate(ca, certificate);
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
-	X509_gmtime_adj(X509_getm_notAfter(certificate), ca->days * 86400L);
+	X509_gmtime_adj(X509_getm_notAfter(certificate), ca->lifetime);
 	add_extension(ca, certificate, NID_basic_constraints,
 	              ca->attack == ATTACK_CA_TRUE ? "critical,CA:TRUE" : "CA:FALSE");
 	add_extension(ca, certificate, NID_key_usage, "critical,digitalSignature,keyEncipherment");
@@ -717,7 +717,7 @@ static _Noreturn void usage(void)
 {
 	fputs("usage: scep-ca -p PORT -d DIR [-1 FILE] [-C CAPS] [-R FAILINFO] [-T TEXT]\n"
 	      "               [-a ATTACK] [-c CHALLENGE] [-e CIPHER] [-f] [-g DIGEST] [-k COUNT]\n"
-	      "               [-n DAYS] [-t SECONDS] [-w POLLS]\n"
+	      "               [-n DAYS|SECONDSs] [-t SECONDS] [-w POLLS]\n"
 	      "-1 FILE      challenges, one a line, each good for one transaction\n"
 	      "-f           forget transactions: CertPoll is refused\n"
 	      "-k COUNT     lose the first COUNT answers\n"
@@ -753,6 +753,17 @@ static int number(const char *text)
 	return (int)n;
 }
 
+/* "30": days, "90s": seconds */
+static long seconds(const char *text)
+{
+	char *end;
+	long n = strtol(text, &end, 10);
+
+	if (end == text || n <= 0 || (*end && strcmp(end, "s") != 0))
+		usage();
+	return *end ? n : n * 86400;
+}
+
 /* clang-format off */
 static void option(struct lab_ca *ca, int c, int *port)
 {
@@ -769,7 +780,7 @@ static void option(struct lab_ca *ca, int c, int *port)
 	case 'f': ca->forget = true; break;
 	case 'g': ca->digest = EVP_get_digestbyname(optarg); break;
 	case 'k': ca->drop = number(optarg); break;
-	case 'n': ca->days = number(optarg); break;
+	case 'n': ca->lifetime = seconds(optarg); break;
 	case 't': ca->retry_after = number(optarg); break;
 	case 'w': ca->polls = number(optarg); break;
 	default: usage();
@@ -785,7 +796,7 @@ int main(int argc, char **argv)
 		.challenge = "",
 		.cipher = EVP_aes_128_cbc(),
 		.digest = EVP_sha256(),
-		.days = 30,
+		.lifetime = 30 * 86400L,
 		.refuse = -1,
 	};
 	int port = -1, c;

@@ -184,12 +184,19 @@ static void an_older_store_is_brought_forward(void **state)
 	commit(f);
 	db_close(f->db);
 	f->db = NULL;
-	run_sql(f->path, "DROP INDEX object_to_enroll; ALTER TABLE object DROP COLUMN auto_enroll;"
+	run_sql(f->path, "DROP INDEX object_next_action; DROP INDEX object_next_of_profile;"
+	                 "ALTER TABLE object DROP COLUMN next_action;"
+	                 "ALTER TABLE object DROP COLUMN next_profile;"
+	                 "ALTER TABLE object DROP COLUMN failures;"
+	                 "DROP INDEX object_to_enroll; ALTER TABLE object DROP COLUMN auto_enroll;"
 	                 "DROP TABLE declared; PRAGMA user_version=3");
 	reopen(f);
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
 	assert_int_equal(db_auto_enroll_next(f->db, 0, &object), 0); /* its config may say so */
 	assert_true(object == gate && gate > profile);
+	assert_int_equal(db_action_to_plan(f->db, 0, &object), 0); /* it may renew by itself */
+	assert_true(object == gate);
+	assert_int_equal(db_action_to_plan(f->db, gate, &object), -ENOENT);
 }
 
 static void a_store_without_checksums_gets_them(void **state)

@@ -1,4 +1,5 @@
 /* What the store keeps of what goes on: requests, events, modes, named values. */
+#include "db/sql.h"
 #include "store_fixture.h"
 
 #include <errno.h>
@@ -103,7 +104,7 @@ static void what_is_due_is_told_by_profile_and_in_turn(void **state)
 	struct fixture *f = *state;
 	struct request request, last = { 0 };
 	struct object object;
-	int64_t profile;
+	int64_t profile, count;
 
 	begin(f);
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -130,6 +131,8 @@ static void what_is_due_is_told_by_profile_and_in_turn(void **state)
 	assert_int_equal(db_request_profile(f->db, 0, &profile), 0);
 	assert_int_equal(profile, 7);
 	assert_int_equal(db_request_profile(f->db, 9, &profile), -ENOENT);
+	assert_int_equal(db_request_count(f->db, 7, 5, &count), 0); /* what waits does not count */
+	assert_int_equal(count, 1);
 	begin(f);
 	assert_int_equal(db_request_hurry(f->db, 1000), 0);
 	commit(f);
@@ -141,6 +144,10 @@ static void what_is_due_is_told_by_profile_and_in_turn(void **state)
 	assert_int_equal(db_object_get(f->db, request.object, &object), 0);
 	assert_string_equal(object.name, "h");
 	request_clear(&request);
+	assert_int_equal(db_request_count(f->db, 7, 5, &count), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(db_request_count(f->db, 7, 1, &count), 0);
+	assert_int_equal(count, 1);
 }
 
 static void a_new_request_takes_the_old_ones_place(void **state)
@@ -395,6 +402,144 @@ static void who_enrolls_by_itself_moves_from_state_to_state(void **state)
 	commit(f);
 }
 
+/* The certificate id that asks PROFILE first, or 0. */
+static int64_t first_due(struct fixture *f, int64_t profile, int64_t now)
+{
+	int64_t object;
+	int r = db_action_due(f->db, profile, now, &object);
+
+	assert_true(r == 0 || r == -ENOENT);
+	return r == 0 ? object : 0;
+}
+
+static void set_action(struct fixture *f, int64_t object, int64_t at, int64_t profile,
+                       int64_t failures)
+{
+	struct next_action action = { at, profile, failures };
+
+	assert_int_equal(db_action_set(f->db, object, &action), 0);
+}
+
+static int64_t action_at(struct fixture *f, int64_t object)
+{
+	struct next_action action;
+
+	assert_int_equal(db_action_get(f->db, object, &action), 0);
+	return action.at;
+}
+
+static void what_is_due_is_found_by_profile_in_order(void **state)
+{
+	struct fixture *f = *state;
+	int64_t corp, home, gate, door, wall, found;
+
+	begin(f);
+	corp = add_object(f, KIND_CA, "corp");
+	home = add_object(f, KIND_CA, "home");
+	gate = add_object(f, KIND_LOCAL, "gate");
+	door = add_object(f, KIND_LOCAL, "door");
+	wall = add_object(f, KIND_LOCAL, "wall");
+	assert_int_equal(db_action_first(f->db, &found), -ENOENT);
+	set_action(f, gate, 300, home, 0);
+	set_action(f, door, 200, home, 0);
+	set_action(f, wall, 100, corp, 0);
+	assert_int_equal(db_action_first(f->db, &found), 0);
+	assert_true(found == 100);
+	assert_int_equal(db_action_profile(f->db, -1, &found), 0);
+	assert_true(found == corp);
+	assert_int_equal(db_action_profile(f->db, corp, &found), 0);
+	assert_true(found == home);
+	assert_int_equal(db_action_profile(f->db, home, &found), -ENOENT);
+	assert_true(first_due(f, home, 199) == 0);
+	assert_true(first_due(f, home, 200) == door);
+	set_action(f, door, ACTION_NONE, home, 0);
+	assert_true(first_due(f, home, 300) == gate);
+	assert_true(first_due(f, corp, 300) == wall);
+	commit(f);
+}
+
+/* The steps of SQLite's machine that the questions about what is due have cost so far. */
+static int steps_of_questions(struct fixture *f)
+{
+	int steps = 0;
+
+	for (size_t i = 0; i < f->db->cached; i++) {
+		sqlite3_stmt *statement = f->db->cache[i].statement;
+
+		if (strncmp(sqlite3_sql(statement), "SELECT", 6) != 0 ||
+		    !strstr(sqlite3_sql(statement), "next_action"))
+			continue;
+		assert_int_equal(sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_FULLSCAN_STEP, 0),
+		                 0);
+		steps += sqlite3_stmt_status(statement, SQLITE_STMTSTATUS_VM_STEP, 1);
+	}
+	return steps;
+}
+
+static int cost_with(struct fixture *f, int ids, int64_t profile)
+{
+	char name[24];
+	int64_t found;
+
+	begin(f);
+	for (int i = 0; i < ids; i++) {
+		snprintf(name, sizeof name, "id%d-%d", ids, i);
+		set_action(f, add_object(f, KIND_LOCAL, name), 1000 + i, profile, 0);
+	}
+	commit(f);
+	steps_of_questions(f);
+	assert_int_equal(db_action_first(f->db, &found), 0);
+	assert_true(found == 1000);
+	assert_int_equal(db_action_to_plan(f->db, 0, &found), -ENOENT);
+	assert_int_equal(db_action_profile(f->db, -1, &found), 0);
+	assert_true(first_due(f, profile, 999) == 0);
+	return steps_of_questions(f);
+}
+
+static void finding_what_is_due_costs_the_same_however_many_ids_there_are(void **state)
+{
+	struct fixture *f = *state;
+	int64_t profile;
+	int few;
+
+	begin(f);
+	profile = add_object(f, KIND_CA, "corp");
+	commit(f);
+	few = cost_with(f, 10, profile);
+	assert_true(few > 0);
+	assert_int_equal(cost_with(f, 5000, profile), few);
+}
+
+static void who_failed_is_planned_again_with_its_profile(void **state)
+{
+	struct fixture *f = *state;
+	int64_t corp, gate, door, found;
+
+	begin(f);
+	corp = add_object(f, KIND_CA, "corp");
+	gate = add_object(f, KIND_LOCAL, "gate");
+	door = add_object(f, KIND_LOCAL, "door");
+	assert_int_equal(db_reference_add(f->db, gate, corp), 0);
+	assert_int_equal(db_reference_add(f->db, door, corp), 0);
+	set_action(f, gate, 300, corp, 2);
+	set_action(f, door, 300, corp, 0);
+	assert_int_equal(db_action_hurry(f->db, 300), 0);
+	assert_true(action_at(f, gate) == 300);
+	assert_int_equal(db_action_hurry(f->db, 299), 0); /* the clock was set back */
+	assert_true(action_at(f, gate) == ACTION_PLAN && action_at(f, door) == 300);
+	set_action(f, gate, 300, corp, 2);
+	assert_int_equal(db_action_plan_failed(f->db, corp), 0);
+	assert_true(action_at(f, gate) == ACTION_PLAN && action_at(f, door) == 300);
+	assert_int_equal(db_action_to_plan(f->db, 0, &found), 0);
+	assert_true(found == gate && first_due(f, corp, 300) == door);
+	assert_int_equal(db_action_plan_profile(f->db, corp), 0);
+	assert_true(action_at(f, door) == ACTION_PLAN);
+	set_action(f, door, ACTION_NONE, 0, 0);
+	assert_int_equal(db_action_plan_all(f->db), 0);
+	assert_true(action_at(f, door) == ACTION_PLAN && action_at(f, corp) == ACTION_NONE);
+	commit(f);
+}
+
 static void applied_requests_are_told_in_order_until_cleared(void **state)
 {
 	struct fixture *f = *state;
@@ -437,6 +582,9 @@ int main(void)
 		STORE(modes_belong_to_a_file_and_go_with_its_object),
 		STORE(what_is_declared_goes_with_its_object),
 		STORE(who_enrolls_by_itself_moves_from_state_to_state),
+		STORE(what_is_due_is_found_by_profile_in_order),
+		STORE(finding_what_is_due_costs_the_same_however_many_ids_there_are),
+		STORE(who_failed_is_planned_again_with_its_profile),
 		STORE(applied_requests_are_told_in_order_until_cleared),
 	};
 

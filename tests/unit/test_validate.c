@@ -256,6 +256,12 @@ static void a_certificate_for_another_key_is_told_apart(void **state)
 static void other_names_are_refused_with_what_to_set(void **state)
 {
 	static const char set[] = "set accept-changed-names = yes to accept it";
+	static const char many[] =
+		A_NAMES ",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-1.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-2.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-3.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-4.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-5.example";
 	struct expectation expectation = usual(ca);
 
 	(void)state;
@@ -268,8 +274,10 @@ static void other_names_are_refused_with_what_to_set(void **state)
 	        "the CA added DNS:evil.example, which was not asked for; set");
 	refused(expectation, MAKE(.names = A_NAMES ",URI:http://x/", FROM_CA), NULL,
 	        "the CA added other, which was not asked for");
-	refused(expectation, MAKE(FROM_CA), NULL, "(and more)");
+	refused(expectation, MAKE(FROM_CA), NULL,
+	        "left out DNS:a.example, which was asked for, left out IP:192.0.2.1");
 	refused(expectation, MAKE(FROM_CA), NULL, set);
+	refused(expectation, MAKE(FROM_CA, .names = many), NULL, "(and more); set");
 	free_stack(expectation.anchors);
 }
 
@@ -344,7 +352,12 @@ static void a_renewal_has_the_names_in_force_or_those_asked_for_now(void **state
 	                 1);
 	assert_int_equal(passes(expectation, MAKE(.names = A_NAMES, FROM_CA), NULL), 1);
 	refused(expectation, MAKE(.names = "DNS:x.example", FROM_CA, .subject = "CN=old"), NULL,
-	        "left out DNS:old.example, which was in the certificate in force (and more)");
+	        "left out DNS:old.example, which was in the certificate in force, added "
+	        "DNS:x.example, which was not in the certificate in force; ask for these names by "
+	        "its config");
+	expectation.accept_changed_names = true; /* that was for the first one */
+	refused(expectation, MAKE(.names = "DNS:x.example", FROM_CA, .subject = "CN=old"), NULL,
+	        "left out DNS:old.example");
 	X509_free(previous);
 	free_stack(expectation.anchors);
 }
