@@ -20,7 +20,7 @@
 
 enum { STORE_FD = 3, SIGNER_FD = 4 };
 
-static const struct protocol *const protocols[] = { &scep_protocol };
+static const struct protocol *const protocols[] = { &scep_protocol, &est_protocol };
 
 static const struct protocol *find_protocol(const struct record *settings, struct error *err)
 {

@@ -39,23 +39,44 @@ static int add_public(struct store *store, struct record *record, int64_t row)
 	return 0;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid. */
-static int add_renewal(struct store *store, const struct standing *standing,
-                       struct worker_job *work)
+/* The certificate of version ROW with its chain as FIELD, and its key, where it is still valid. */
+static int add_identity(struct store *store, int64_t row, const char *field,
+                        struct worker_job *work)
 {
 	struct version version;
-	int r;
+	int r = db_version_get(store->db, row, &version);
 
-	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
-		return 0;
-	r = db_version_get(store->db, standing->edition.version, &version);
 	if (r < 0)
 		return r;
 	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
-		r = work_add_der(work->record, "certificate", &version.certificate);
+		r = work_add_der(work->record, field, &version.certificate);
+		if (r == 0)
+			r = work_add_der(work->record, "chain", &version.chain);
 		work->grants[1] = (struct grant){ "current", version.key_pair };
 	}
 	version_clear(&version);
+	return r;
+}
+
+/* Who asks: a renewal the certificate in force, else the one that the config names to prove us. */
+static int add_asker(struct store *store, const struct standing *standing, struct worker_job *work)
+{
+	const char *name = record_get(standing->config, "auth-certificate-id");
+	struct edition edition = { 0 };
+	struct object other;
+	int r = 0;
+
+	if (strcmp(standing->request.action, "re-enroll") == 0 && standing->edition.version)
+		r = add_identity(store, standing->edition.version, "certificate", work);
+	if (r < 0 || work->grants[1].key || !name || !*name ||
+	    record_is(work->record, "protocol", "scep") ||
+	    !record_is(work->record, "action", "enroll") ||
+	    db_object_find(store->db, KIND_LOCAL, name, &other) < 0)
+		return r;
+	r = db_edition_get(store->db, other.edition, &edition);
+	if (r == 0 && edition.version)
+		r = add_identity(store, edition.version, "auth-certificate", work);
+	edition_clear(&edition);
 	return r;
 }
 
@@ -66,6 +87,9 @@ static const char *const own_names[] = { "subject",         "domain-name",      
 	                                 "validity-period", "key-type",           "protocol" };
 static const char *const profile_names[] = { "enrollment-url", "ca-identity", "crl-url",
 	                                     "crl-url-user", "crl-url-password" };
+
+/* And those that concern one protocol. */
+static const char *const est_names[] = { "est-user", "est-password" };
 
 static void add_settings(struct record *to, const struct record *from, const char *const *names,
                          size_t count)
@@ -90,6 +114,8 @@ static int add_tls_ca(struct store *store, const struct record *settings, struct
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = work_add_der(record, "tls-ca", &edition.certificate);
+	if (!edition.certificate.length) /* nobody, and not whom the system trusts */
+		record_add(record, "tls-ca", "");
 	edition_clear(&edition);
 	return r;
 }
@@ -169,6 +195,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	if (standing->object.kind == KIND_LOCAL)
 		add_settings(record, standing->config, own_names, COUNT(own_names));
 	record_set(record, "protocol", protocol_of(standing));
+	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
+		add_settings(record, standing->config, est_names, COUNT(est_names));
 	record_add(record, "allow-legacy", legacy ? "yes" : "no");
 	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
 	           standing->object.name);
@@ -180,7 +208,7 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	if (r == 0 && key)
 		r = add_public(store, record, key);
 	if (r == 0)
-		r = add_renewal(store, standing, work);
+		r = add_asker(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;
