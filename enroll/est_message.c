@@ -50,6 +50,9 @@ int est_base64_read(const char *text, size_t length, unsigned char **bytes, size
 	ERR_clear_error();
 	OPENSSL_free(*bytes);
 	*bytes = NULL;
+	if (text[strspn(text, " \t\r\n")] == '<')
+		return error_set(err, -EBADMSG,
+		                 "the server sends an HTML page: is the enrollment-url right?");
 	return error_set(err, -EBADMSG, "what the server sends (%zu bytes) is no base64", length);
 }
 

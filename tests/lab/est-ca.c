@@ -397,7 +397,7 @@ static void enroll_request(const struct asked *asked, X509_REQ *request, struct 
 		certificate = issue(ca, request);
 		answer->status = 200;
 		answer->type = "application/pkcs7-mime; smime-type=certs-only";
-		answer->body = certs_only(ca, certificate, NULL);
+		answer->body = certs_only(ca, certificate, is_attack(ca, "root") ? ca->ca : NULL);
 		X509_free(certificate);
 		if (ca->drop > 0) {
 			ca->drop--;
@@ -549,7 +549,7 @@ static _Noreturn void usage(void)
 	      "-2           TLS 1.2 at most\n"
 	      "-C           simpleenroll takes a client certificate\n"
 	      "-D           Digest, not Basic\n"
-	      "-a ATTACK    other-key, other-name, ca-true\n"
+	      "-a ATTACK    other-key, other-name, ca-true, root (it comes along)\n"
 	      "-b           requests must be bound to their connection\n"
 	      "-e END       of the lines of base64 (crlf)\n"
 	      "-k COUNT     lose the first COUNT answers\n"
