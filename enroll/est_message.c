@@ -33,16 +33,18 @@ int est_base64_read(const char *text, size_t length, unsigned char **bytes, size
 {
 	size_t left, padding = 0;
 	unsigned char *clean = squeeze(text, length, &left);
-	int got;
+	int got = -1;
 
 	if (!clean)
 		return error_set(err, -ENOMEM, "no memory");
 	while (padding < 2 && padding < left && clean[left - 1 - padding] == '=')
 		padding++;
 	*bytes = OPENSSL_malloc(left + 1);
-	got = *bytes ? EVP_DecodeBlock(*bytes, clean, (int)left) : -1;
+	/* EVP_DecodeBlock takes a '=' anywhere, for no bits at all */
+	if (*bytes && !memchr(clean, '=', left - padding))
+		got = EVP_DecodeBlock(*bytes, clean, (int)left);
 	OPENSSL_free(clean);
-	/* EVP_DecodeBlock drops white space and dashes at the ends: then a part is missing */
+	/* it drops dashes at the end: then a part is missing */
 	if (got >= 0 && (size_t)got == left / 4 * 3 && left % 4 == 0) {
 		*size = (size_t)got - padding;
 		return 0;
