@@ -28,10 +28,10 @@ struct enrollment {
 	struct job *job;
 	const char *operation;
 	EVP_PKEY *key;     /* the one a certificate is asked for */
-	X509 *certificate; /* who asks: that in force, or `auth-certificate`; NULL: nobody */
+	X509 *renewed;     /* the certificate in force; NULL: a first enrollment */
+	X509 *certificate; /* who asks: `auth-certificate`, or RENEWED; NULL: nobody */
 	X509_REQ *request;
-	bool bound;     /* REQUEST is good for one connection */
-	bool connected; /* and was not sent over it */
+	bool bound; /* REQUEST is good for one connection */
 };
 
 static int check_url(const struct record *settings, struct error *err)
@@ -245,8 +245,7 @@ static int make_request(struct enrollment *e, struct error *err)
 		wishes.digest =
 			est_attributes_digest(&attributes, e->key, record_get(settings, "digest"));
 		wishes.extensions = attributes.extensions;
-		if (record_find(settings, "certificate"))
-			wishes.names_of = e->certificate; /* RFC 7030 §4.2.2: to the letter */
+		wishes.names_of = e->renewed; /* RFC 7030 §4.2.2: to the letter */
 		X509_REQ_free(e->request);
 		e->request = NULL;
 		r = csr_make_as(e->job->worker->signer, e->key, settings, &wishes, &e->request,
@@ -342,22 +341,31 @@ static int run(struct enrollment *e, struct error *err)
 	return r;
 }
 
+/* The certificate in FIELD, where there is one. */
+static int read_certificate(const struct field *field, X509 **certificate, struct error *err)
+{
+	if (field)
+		*certificate = certificate_from_der(field->value, field->length, err);
+	return field && !*certificate ? -EINVAL : 0;
+}
+
 static int enroll(struct job *job, struct error *err)
 {
 	const struct field *public = record_find(job->settings, "public");
 	const struct field *current = record_find(job->settings, "certificate");
-	const struct field *other = record_find(job->settings, "auth-certificate");
-	const struct field *who = current ? current : other;
+	const struct field *prover = record_find(job->settings, "auth-certificate");
 	struct enrollment e = { .job = job,
 		                .operation = current ? "simplereenroll" : "simpleenroll" };
-	int r = -EINVAL;
+	int r = read_certificate(current, &e.renewed, err);
 
-	e.key = signer_key(job->worker->signer, "new", public->value, public->length, err);
-	if (who)
-		e.certificate = certificate_from_der(who->value, who->length, err);
-	if (e.key && (!who || e.certificate))
-		r = run(&e, err);
+	if (r == 0)
+		r = read_certificate(prover ? prover : current, &e.certificate, err);
+	if (r == 0) {
+		e.key = signer_key(job->worker->signer, "new", public->value, public->length, err);
+		r = e.key ? run(&e, err) : -EINVAL;
+	}
 	X509_REQ_free(e.request);
+	X509_free(e.renewed);
 	X509_free(e.certificate);
 	EVP_PKEY_free(e.key);
 	return r;

@@ -4,6 +4,7 @@
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
+#include "pkifs/work.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -141,31 +142,32 @@ static int check_scep(struct asked *asked, struct error *err)
 	return 0;
 }
 
-/* The certificate id that proves us has a certificate, and a key that TLS can be signed with. */
-static int check_authentication(struct asked *asked, struct error *err)
+/* Who proves us by TLS, `auth-certificate-id` or the certificate in force, can do so. */
+static int check_prover(struct asked *asked, struct error *err)
 {
 	const char *name = record_get(asked->config, "auth-certificate-id");
+	bool user = record_get(asked->config, "est-user") != NULL;
 	struct edition edition = { 0 };
-	struct key_pair key = { 0 };
-	struct object other;
-	int r;
+	struct object prover;
+	int r = 0;
 
-	if (!name || !*name)
-		return 0;
-	r = db_object_find(asked->store->db, KIND_LOCAL, name, &other);
+	if (!name) {
+		if (!user && strcmp(asked->action, "re-enroll") == 0 &&
+		    key_is(asked->store, asked->edition.key_pair, "ed25519"))
+			r = error_set(err, -EINVAL,
+			              "an Ed25519 key cannot sign for TLS here: set est-user and "
+			              "est-password, or auth-certificate-id");
+		return r;
+	}
+	r = db_object_find(asked->store->db, KIND_LOCAL, name, &prover);
 	if (r == 0)
-		r = db_edition_get(asked->store->db, other.edition, &edition);
-	if (r == 0 && !edition.version)
-		r = error_set(err, -EINVAL,
-		              "certificate id %s (auth-certificate-id) has no certificate", name);
-	if (r == 0)
-		r = db_key_get(asked->store->db, edition.key_pair, &key);
-	if (r == 0 && strncmp(key.type, "ed25519", 7) == 0)
-		r = error_set(err, -EINVAL,
-		              "the Ed25519 key of certificate id %s (auth-certificate-id) cannot "
-		              "sign for TLS here",
-		              name);
-	key_pair_clear(&key);
+		r = db_edition_get(asked->store->db, prover.edition, &edition);
+	if (r == 0 && (!edition.version || key_is(asked->store, edition.key_pair, "ed25519")))
+		r = error_set(
+			err, -EINVAL,
+			"certificate id %s (auth-certificate-id) has no certificate whose key "
+			"signs for TLS (RSA, ECDSA)",
+			name);
 	edition_clear(&edition);
 	return r;
 }
@@ -183,7 +185,7 @@ static int check_est(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL, "EST needs both est-user and est-password");
 	/* a renewal has the names of the certificate in force */
 	r = strcmp(asked->action, "re-enroll") == 0 ? 0 : check_names(asked, err);
-	return r < 0 ? r : check_authentication(asked, err);
+	return r < 0 ? r : check_prover(asked, err);
 }
 
 /* What each protocol that we speak asks of a certificate id and of its profile. */

@@ -39,7 +39,19 @@ static int add_public(struct store *store, struct record *record, int64_t row)
 	return 0;
 }
 
-/* The certificate of version ROW with its chain as FIELD, and its key, where it is still valid. */
+bool key_is(struct store *store, int64_t row, const char *type)
+{
+	struct key_pair key;
+	bool is;
+
+	if (!row || db_key_get(store->db, row, &key) < 0)
+		return false;
+	is = strncmp(key.type, type, strlen(type)) == 0;
+	key_pair_clear(&key);
+	return is;
+}
+
+/* The certificate of version ROW as FIELD with its chain, and its key, where it is still valid. */
 static int add_identity(struct store *store, int64_t row, const char *field,
                         struct worker_job *work)
 {
@@ -49,6 +61,7 @@ static int add_identity(struct store *store, int64_t row, const char *field,
 	if (r < 0)
 		return r;
 	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+		record_remove(work->record, "chain");
 		r = work_add_der(work->record, field, &version.certificate);
 		if (r == 0)
 			r = work_add_der(work->record, "chain", &version.chain);
@@ -58,26 +71,37 @@ static int add_identity(struct store *store, int64_t row, const char *field,
 	return r;
 }
 
-/* Who asks: a renewal the certificate in force, else the one that the config names to prove us. */
-static int add_asker(struct store *store, const struct standing *standing, struct worker_job *work)
+/* A renewal is signed by the certificate in force, where that is still valid. */
+static int add_renewal(struct store *store, const struct standing *standing,
+                       struct worker_job *work)
+{
+	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
+		return 0;
+	return add_identity(store, standing->edition.version, "certificate", work);
+}
+
+/*
+ * With EST another certificate id may prove us: the first time, or where the key of the
+ * certificate in force cannot sign for TLS.
+ */
+static int add_prover(struct store *store, const struct standing *standing, struct worker_job *work)
 {
 	const char *name = record_get(standing->config, "auth-certificate-id");
 	struct edition edition = { 0 };
-	struct object other;
-	int r = 0;
+	struct object prover;
+	int r;
 
-	if (strcmp(standing->request.action, "re-enroll") == 0 && standing->edition.version)
-		r = add_identity(store, standing->edition.version, "certificate", work);
-	if (r < 0 || work->grants[1].key || !name || !*name ||
-	    record_is(work->record, "protocol", "scep") ||
+	if (!name || !record_is(work->record, "protocol", "est") ||
 	    !record_is(work->record, "action", "enroll") ||
-	    db_object_find(store->db, KIND_LOCAL, name, &other) < 0)
-		return r;
-	r = db_edition_get(store->db, other.edition, &edition);
+	    (work->grants[1].key && !key_is(store, work->grants[1].key, "ed25519")))
+		return 0;
+	r = db_object_find(store->db, KIND_LOCAL, name, &prover);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
 	if (r == 0 && edition.version)
 		r = add_identity(store, edition.version, "auth-certificate", work);
 	edition_clear(&edition);
-	return r;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* What an action needs of a certificate id's config, and of its profile's: nothing else goes out.
@@ -208,7 +232,9 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	if (r == 0 && key)
 		r = add_public(store, record, key);
 	if (r == 0)
-		r = add_asker(store, standing, work);
+		r = add_renewal(store, standing, work);
+	if (r == 0)
+		r = add_prover(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;

@@ -81,7 +81,8 @@ class Refusals(Est):
         os.mkdir(self.m.point / "local/device")
         self.est_id(self.m, more="auth-certificate-id = device\n")
         self.refused(self.m, "local/www/request", "enroll\n",
-                     "certificate id device (auth-certificate-id) has no certificate")
+                     "certificate id device (auth-certificate-id) has no certificate whose key "
+                     "signs for TLS")
 
     def test_a_certificate_cannot_be_revoked(self):
         self.est_id(self.m)
@@ -196,6 +197,9 @@ class Renewal(Est):
         self.assertEqual(m.request("local/www", "enroll"), "ok")
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
         self.assertEqual([who for _, who in self.server.asked("simplereenroll")], ["user est"])
+        m.write("local/www/config", "ca-profile = corp\n")
+        self.refused(m, "local/www/request", "re-enroll\n",
+                     "an Ed25519 key cannot sign for TLS here: set est-user")
 
 
 class Waiting(Est):
