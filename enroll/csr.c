@@ -57,6 +57,15 @@ static int names_read(const struct record *job, struct names *names, struct erro
 	return dn_parse(subject->value, record_get(job, "device-serial"), &names->subject, err);
 }
 
+/* The names of a certificate, to the letter. */
+static int names_copy(const X509 *certificate, struct names *names, struct error *err)
+{
+	names->subject = X509_NAME_dup(X509_get_subject_name(certificate));
+	names->alternative = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+	ERR_clear_error();
+	return names->subject ? 0 : error_set(err, -ENOMEM, "out of memory");
+}
+
 static int digest_read(const struct record *job, const EVP_MD **digest, struct error *err)
 {
 	static const char *const taken[] = { "sha256", "sha384", "sha512", "sha1" };
@@ -110,43 +119,59 @@ static const char *usual_key_usage(const EVP_PKEY *key)
 	               : "critical,digitalSignature";
 }
 
+/* Copies of those that a CA wants; the usual key usage where it is not among them. */
+static bool add_wanted(STACK_OF(X509_EXTENSION) * extensions,
+                       const STACK_OF(X509_EXTENSION) * wanted, const EVP_PKEY *key)
+{
+	for (int i = 0; i < sk_X509_EXTENSION_num(wanted); i++) {
+		X509_EXTENSION *copy = X509_EXTENSION_dup(sk_X509_EXTENSION_value(wanted, i));
+
+		if (!copy || !sk_X509_EXTENSION_push(extensions, copy)) {
+			X509_EXTENSION_free(copy);
+			return false;
+		}
+	}
+	return X509v3_get_ext_by_NID(wanted, NID_key_usage, -1) >= 0 ||
+	       add_extension(extensions, NULL, NID_key_usage, usual_key_usage(key));
+}
+
 static int request_extensions(X509_REQ *request, const EVP_PKEY *key, const struct names *names,
-                              struct error *err)
+                              const STACK_OF(X509_EXTENSION) * wanted, struct error *err)
 {
 	STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
 	bool good;
 
 	good = extensions && add_alternative_names(extensions, names) &&
-	       add_extension(extensions, NULL, NID_key_usage, usual_key_usage(key)) &&
-	       X509_REQ_add_extensions(request, extensions);
+	       add_wanted(extensions, wanted, key) && X509_REQ_add_extensions(request, extensions);
 	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
 	return good ? 0 : error_openssl(err, -EINVAL, "the request's extensions cannot be made");
 }
 
 /* PrintableString where it fits: every CA reads that (RFC 2985 §5.4.1). */
-static int add_challenge(X509_REQ *request, const struct field *challenge, struct error *err)
+static int add_challenge(X509_REQ *request, const char *challenge, struct error *err)
 {
-	const unsigned char *text = (const unsigned char *)challenge->value;
-	int type = ASN1_PRINTABLE_type(text, (int)challenge->length);
+	const unsigned char *text = (const unsigned char *)challenge;
+	size_t length = strlen(challenge);
+	int type = ASN1_PRINTABLE_type(text, (int)length);
 
-	if (challenge->length < 1 || challenge->length > 255 * 4)
+	if (length < 1 || length > 255 * 4)
 		return error_set(err, -EINVAL, "challenge-password takes 1 to 255 characters");
 	if (type != V_ASN1_PRINTABLESTRING)
 		type = MBSTRING_UTF8;
 	if (X509_REQ_add1_attr_by_NID(request, NID_pkcs9_challengePassword, type, text,
-	                              (int)challenge->length))
+	                              (int)length))
 		return 0;
 	return error_openssl(err, -EINVAL, "the challenge-password cannot be put into a request");
 }
 
 static int request_fill(X509_REQ *request, EVP_PKEY *key, const struct record *job,
-                        bool with_challenge, struct error *err)
+                        const struct csr_wishes *wishes, struct error *err)
 {
-	const struct field *challenge = record_find(job, "challenge-password");
 	struct names names = { 0 };
 	int r;
 
-	r = names_read(job, &names, err);
+	r = wishes->names_of ? names_copy(wishes->names_of, &names, err)
+	                     : names_read(job, &names, err);
 	if (r < 0)
 		goto out;
 	if (!X509_REQ_set_version(request, X509_REQ_VERSION_1) ||
@@ -155,10 +180,10 @@ static int request_fill(X509_REQ *request, EVP_PKEY *key, const struct record *j
 		r = error_openssl(err, -EINVAL, "the request cannot be made");
 		goto out;
 	}
-	if (with_challenge && challenge)
-		r = add_challenge(request, challenge, err);
+	if (wishes->challenge)
+		r = add_challenge(request, wishes->challenge, err);
 	if (r == 0)
-		r = request_extensions(request, key, &names, err);
+		r = request_extensions(request, key, &names, wishes->extensions, err);
 out:
 	names_clear(&names);
 	return r;
@@ -167,6 +192,16 @@ out:
 int csr_make(struct signer *signer, EVP_PKEY *key, const struct record *job, bool with_challenge,
              X509_REQ **request, struct error *err)
 {
+	struct csr_wishes wishes = { 0 };
+
+	if (with_challenge)
+		wishes.challenge = record_get(job, "challenge-password");
+	return csr_make_as(signer, key, job, &wishes, request, err);
+}
+
+int csr_make_as(struct signer *signer, EVP_PKEY *key, const struct record *job,
+                const struct csr_wishes *wishes, X509_REQ **request, struct error *err)
+{
 	X509_REQ *new = X509_REQ_new();
 	const EVP_MD *digest;
 	int r;
@@ -174,8 +209,10 @@ int csr_make(struct signer *signer, EVP_PKEY *key, const struct record *job, boo
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
 	r = digest_read(job, &digest, err);
+	if (wishes->digest)
+		digest = wishes->digest;
 	if (r == 0)
-		r = request_fill(new, key, job, with_challenge, err);
+		r = request_fill(new, key, job, wishes, err);
 	if (r == 0)
 		r = signer_sign_request(signer, key, new, digest, err);
 	if (r < 0)

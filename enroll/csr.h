@@ -15,6 +15,18 @@
 int csr_make(struct signer *signer, EVP_PKEY *key, const struct record *job, bool with_challenge,
              X509_REQ **request, struct error *err);
 
+/* What a CA wants otherwise than the settings say; NULL: as they say. */
+struct csr_wishes {
+	const X509 *names_of; /* subject and alternative names are those of this certificate */
+	const char *challenge;
+	const EVP_MD *digest;
+	const STACK_OF(X509_EXTENSION) * extensions; /* beside the names, instead of key usage */
+};
+
+/* The same as WISHES say. */
+int csr_make_as(struct signer *signer, EVP_PKEY *key, const struct record *job,
+                const struct csr_wishes *wishes, X509_REQ **request, struct error *err);
+
 /*
  * A self-signed certificate with the job's names, valid from its `now` for `validity-period`
  * days (default 1825), CA:TRUE with keyCertSign and cRLSign where `add-ca-constraint = yes`.

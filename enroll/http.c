@@ -16,9 +16,21 @@
 #define RETRY_AFTER_MAX 86400
 #define TRUST_MAX       (8u << 20)
 #define EXCERPT_MAX     80
+#define EXPORTER        "EXPORTER-Channel-Binding"
+#define EXPORTED        32
+
+/* Whom the job shows to servers that ask for a client certificate. */
+struct identity {
+	X509 *certificate; /* NULL: nobody */
+	STACK_OF(X509) * chain;
+	EVP_PKEY *key;
+};
 
 struct http {
-	CURL *curl;
+	CURL *shared; /* lives from job to job */
+	CURL *own;    /* the job's, or NULL */
+	CURL *curl;   /* the one in use */
+	struct identity identity;
 	BIO *system_trust; /* PEM */
 	BIO *job_trust;    /* PEM of the job's `tls-ca`, or NULL */
 	time_t now;
@@ -57,9 +69,10 @@ struct http *http_new(void)
 	if (!http)
 		return NULL;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) == 0)
-		http->curl = curl_easy_init();
+		http->shared = curl_easy_init();
+	http->curl = http->shared;
 	http->system_trust = read_system_trust();
-	if (http->curl && http->system_trust)
+	if (http->shared && http->system_trust)
 		return http;
 	http_free(http);
 	return NULL;
@@ -69,10 +82,38 @@ void http_free(struct http *http)
 {
 	if (!http)
 		return;
-	curl_easy_cleanup(http->curl);
+	http_end(http);
+	curl_easy_cleanup(http->shared);
 	BIO_free(http->system_trust);
 	BIO_free(http->job_trust);
 	free(http);
+}
+
+void http_end(struct http *http)
+{
+	curl_easy_cleanup(http->own);
+	http->own = NULL;
+	http->curl = http->shared;
+	X509_free(http->identity.certificate);
+	sk_X509_pop_free(http->identity.chain, X509_free);
+	EVP_PKEY_free(http->identity.key);
+	http->identity = (struct identity){ 0 };
+}
+
+int http_identify(struct http *http, X509 *certificate, STACK_OF(X509) * chain, EVP_PKEY *key,
+                  struct error *err)
+{
+	http_end(http);
+	http->own = curl_easy_init();
+	if (!http->own)
+		return error_set(err, -ENOMEM, "no memory");
+	http->curl = http->own;
+	if (!certificate)
+		return 0;
+	X509_up_ref(certificate);
+	EVP_PKEY_up_ref(key);
+	http->identity = (struct identity){ certificate, X509_chain_up_ref(chain), key };
+	return 0;
 }
 
 int http_begin(struct http *http, const struct record *job, struct error *err)
@@ -80,14 +121,18 @@ int http_begin(struct http *http, const struct record *job, struct error *err)
 	const struct field *field;
 	size_t index = 0;
 
+	http_end(http);
 	http->now = (time_t)record_number(job, "now", 0);
 	BIO_free(http->job_trust);
 	http->job_trust = NULL;
 	while ((field = record_next(job, "tls-ca", &index))) {
 		const unsigned char *der = (const unsigned char *)field->value;
-		X509 *anchor = d2i_X509(NULL, &der, (long)field->length);
+		X509 *anchor = field->length ? d2i_X509(NULL, &der, (long)field->length) : NULL;
 		bool written;
 
+		if (!field->length)
+			return error_set(err, -EINVAL,
+			                 "the profile that tls-ca names has no CA certificate");
 		if (!anchor)
 			return error_openssl(err, -EINVAL, "tls-ca is no certificate");
 		if (!http->job_trust)
@@ -98,69 +143,6 @@ int http_begin(struct http *http, const struct record *job, struct error *err)
 			return error_set(err, -ENOMEM, "no memory for the anchors of https");
 	}
 	return 0;
-}
-
-static char *take_url(CURLU *parts, CURLUcode code)
-{
-	char *url = NULL, *copy = NULL;
-
-	if (!code && !curl_url_get(parts, CURLUPART_URL, &url, 0))
-		copy = strdup(url);
-	curl_free(url);
-	curl_url_cleanup(parts);
-	return copy;
-}
-
-char *http_url_add(const char *url, const char *name, const char *value)
-{
-	CURLU *parts = curl_url();
-	CURLUcode code = curl_url_set(parts, CURLUPART_URL, url, 0);
-	char *escaped = value ? curl_easy_escape(NULL, value, 0) : NULL;
-	char *pair = NULL;
-
-	if (value && (!escaped || asprintf(&pair, "%s=%s", name, escaped) < 0))
-		code = CURLUE_OUT_OF_MEMORY;
-	if (!code && pair)
-		code = curl_url_set(parts, CURLUPART_QUERY, pair, CURLU_APPENDQUERY);
-	curl_free(escaped);
-	free(pair);
-	return take_url(parts, code);
-}
-
-char *http_url_text(const char *url)
-{
-	static const CURLUPart private[] = { CURLUPART_USER, CURLUPART_PASSWORD, CURLUPART_QUERY,
-		                             CURLUPART_FRAGMENT };
-	CURLU *parts = curl_url();
-	CURLUcode code = curl_url_set(parts, CURLUPART_URL, url, 0);
-	char *text;
-
-	for (size_t i = 0; i < COUNT(private); i++)
-		curl_url_set(parts, private[i], NULL, 0);
-	text = take_url(parts, code);
-	return text ? text : strdup("a URL that cannot be read");
-}
-
-/* True when both URLs have the same scheme, host and port. */
-static bool same_server(const char *one, const char *other)
-{
-	static const CURLUPart server[] = { CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT };
-	CURLU *first = curl_url(), *second = curl_url();
-	bool same = !curl_url_set(first, CURLUPART_URL, one, 0) &&
-	            !curl_url_set(second, CURLUPART_URL, other, 0);
-
-	for (size_t i = 0; same && i < COUNT(server); i++) {
-		char *a = NULL, *b = NULL;
-
-		curl_url_get(first, server[i], &a, CURLU_DEFAULT_PORT);
-		curl_url_get(second, server[i], &b, CURLU_DEFAULT_PORT);
-		same = a && b && strcasecmp(a, b) == 0;
-		curl_free(a);
-		curl_free(b);
-	}
-	curl_url_cleanup(first);
-	curl_url_cleanup(second);
-	return same;
 }
 
 static bool write_all(int fd, const char *bytes, size_t length)
@@ -218,11 +200,34 @@ static size_t body_received(char *bytes, size_t size, size_t count, void *user)
 	return kept ? length : 0;
 }
 
+/* What ties a message to this connection: tls-unique of RFC 5929, tls-exporter of RFC 9266. */
+static void note_binding(const struct transfer *transfer)
+{
+	struct http_answer *answer = transfer->answer;
+	struct curl_tlssessioninfo *info = NULL;
+	SSL *tls;
+
+	if (curl_easy_getinfo(transfer->curl, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || !info ||
+	    info->backend != CURLSSLBACKEND_OPENSSL || !info->internals)
+		return;
+	tls = info->internals;
+	if (SSL_version(tls) < TLS1_3_VERSION)
+		answer->binding_length =
+			SSL_get_finished(tls, answer->binding, sizeof answer->binding);
+	else if (SSL_export_keying_material(tls, answer->binding, EXPORTED, EXPORTER,
+	                                    strlen(EXPORTER), (const unsigned char *)"", 0, 1) == 1)
+		answer->binding_length = EXPORTED;
+	if (answer->binding_length > sizeof answer->binding)
+		answer->binding_length = 0;
+}
+
+/* The connection is known to libcurl's caller only as long as something comes in. */
 static size_t header_received(char *bytes, size_t size, size_t count, void *user)
 {
 	struct transfer *transfer = user;
 
-	(void)bytes;
+	if (size * count > 5 && memcmp(bytes, "HTTP/", 5) == 0)
+		note_binding(transfer);
 	transfer->headers += size * count;
 	if (transfer->headers <= HEADERS_MAX)
 		return size * count;
@@ -234,11 +239,17 @@ static size_t header_received(char *bytes, size_t size, size_t count, void *user
 static CURLcode tls_begins(CURL *curl, void *tls, void *user)
 {
 	const struct http *http = user;
+	const struct identity *identity = &http->identity;
+	bool good = true;
 
 	(void)curl;
 	if (http->now > 0)
 		X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(tls), http->now);
-	return CURLE_OK;
+	if (identity->certificate)
+		good = SSL_CTX_use_certificate(tls, identity->certificate) == 1 &&
+		       SSL_CTX_use_PrivateKey(tls, identity->key) == 1 &&
+		       SSL_CTX_set1_chain(tls, identity->chain) == 1;
+	return good ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
 }
 
 static void set_trust(struct http *http)
@@ -258,6 +269,23 @@ static void set_trust(struct http *http)
 	curl_easy_setopt(http->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 }
 
+/* A connection or session that one identity opened is never another's: libcurl would hand it on. */
+static void set_sharing(const struct http *http, const struct http_request *request)
+{
+	curl_easy_setopt(http->curl, CURLOPT_SSL_SESSIONID_CACHE, http->own ? 0L : 1L);
+	curl_easy_setopt(http->curl, CURLOPT_FRESH_CONNECT, request->own_connection ? 1L : 0L);
+	curl_easy_setopt(http->curl, CURLOPT_FORBID_REUSE, request->own_connection ? 1L : 0L);
+}
+
+static void set_user(CURL *curl, const struct http_request *request)
+{
+	long ways = request->digest ? CURLAUTH_BASIC | CURLAUTH_DIGEST : CURLAUTH_BASIC;
+
+	curl_easy_setopt(curl, CURLOPT_HTTPAUTH, ways);
+	curl_easy_setopt(curl, CURLOPT_USERNAME, request->user);
+	curl_easy_setopt(curl, CURLOPT_PASSWORD, request->password);
+}
+
 static void set_limits(CURL *curl, const struct http_request *request)
 {
 	long seconds = request->seconds ? request->seconds : HTTP_SECONDS;
@@ -272,8 +300,6 @@ static void set_limits(CURL *curl, const struct http_request *request)
 	curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "pkifs/" PKIFS_VERSION);
-	curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, request->own_connection ? 1L : 0L);
-	curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, request->own_connection ? 1L : 0L);
 }
 
 /* The headers of a POST, the caller's (curl_slist_free_all); NULL for a GET. */
@@ -287,6 +313,8 @@ static struct curl_slist *set_body(CURL *curl, const struct http_request *reques
 	snprintf(line, sizeof line, "Content-Type: %s", request->type);
 	headers = curl_slist_append(NULL, line);
 	headers = curl_slist_append(headers, "Expect:");
+	if (request->header)
+		headers = curl_slist_append(headers, request->header);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->length);
 	curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body);
@@ -407,20 +435,18 @@ static int transfer_once(struct http *http, const struct http_request *request, 
 	struct transfer transfer = { .request = request, .answer = answer, .curl = http->curl };
 	char details[CURL_ERROR_SIZE] = "";
 	struct curl_slist *headers;
-	long sent = 0;
+	long sent = 0, connections = 0;
 	CURLcode code;
 
 	transfer.limit = request->limit ? request->limit : HTTP_BODY_MAX;
 	curl_easy_reset(http->curl);
 	set_limits(http->curl, request);
+	set_sharing(http, request);
 	set_trust(http);
 	headers = set_body(http->curl, request);
 	curl_easy_setopt(http->curl, CURLOPT_URL, url);
-	if (request->user && trusted) {
-		curl_easy_setopt(http->curl, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-		curl_easy_setopt(http->curl, CURLOPT_USERNAME, request->user);
-		curl_easy_setopt(http->curl, CURLOPT_PASSWORD, request->password);
-	}
+	if (request->user && trusted)
+		set_user(http->curl, request);
 	curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, details);
 	curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, body_received);
 	curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &transfer);
@@ -433,7 +459,9 @@ static int transfer_once(struct http *http, const struct http_request *request, 
 	curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, NULL);
 	curl_easy_getinfo(http->curl, CURLINFO_REQUEST_SIZE, &sent);
 	curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &answer->status);
+	curl_easy_getinfo(http->curl, CURLINFO_NUM_CONNECTS, &connections);
 	answer->sent |= sent > 0;
+	answer->connected |= connections > 0;
 	answer->retry_after = retry_after(http);
 	curl_slist_free_all(headers);
 	return code ? explain(http, &transfer, code, details, url, err) : 0;
@@ -478,7 +506,7 @@ static char *follow(struct http *http, const struct http_request *request, const
 	         (strncasecmp(target, "http://", 7) != 0 || strncasecmp(url, "https:", 6) == 0))
 		error_set(err, -EREMOTEIO, "%s redirects to %.100s, which is not followed", text,
 		          target);
-	else if (request->body && !same_server(url, target))
+	else if ((request->body || http->own) && !http_same_server(url, target))
 		error_set(err, -EREMOTEIO, "%s redirects a request to another server, %.100s", text,
 		          target);
 	else {
@@ -525,7 +553,7 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 			r = -EREMOTEIO;
 			break;
 		}
-		trusted = trusted && same_server(url, next);
+		trusted = trusted && http_same_server(url, next);
 		free(url);
 		url = next;
 		free(answer->body);

@@ -1,26 +1,31 @@
 /*
  * HTTP for the protocols: one libcurl handle that lives as long as the worker, so that
- * connections stay open from job to job. No proxy, no netrc, no cookies, no content encoding;
- * http and https alone; every answer is bounded in time and size.
+ * connections stay open from job to job, and one for each job that says who it is. No proxy, no
+ * netrc, no cookies, no content encoding; http and https alone; every answer is bounded in time and
+ * size.
  */
 #ifndef PKIFS_HTTP_H
 #define PKIFS_HTTP_H
 
 #include "common/record.h"
 
+#include <openssl/x509.h>
 #include <stdbool.h>
 
-#define HTTP_BODY_MAX (1u << 20)
-#define HTTP_SECONDS  60
+#define HTTP_BODY_MAX    (1u << 20)
+#define HTTP_SECONDS     60
+#define HTTP_BINDING_MAX 64
 
 struct http;
 
 struct http_request {
 	const char *url;
 	const char *user, *password; /* NULL: none; never sent to another host */
+	bool digest;                 /* Digest too, where the server asks for it; else Basic */
 	const void *body;            /* NULL: GET */
 	size_t length;
 	const char *type;    /* Content-Type of the body */
+	const char *header;  /* a further header line of the body; NULL: none */
 	size_t limit;        /* bytes of an answer; 0: HTTP_BODY_MAX */
 	long seconds;        /* for all of it; 0: HTTP_SECONDS */
 	int fd;              /* the answer's body is written there; 0: kept in memory */
@@ -34,6 +39,9 @@ struct http_answer {
 	int retry_after;     /* seconds, 0 to 86400; -1: the server did not say */
 	unsigned char *body; /* and a NUL behind it; NULL where it went to a descriptor */
 	size_t length;
+	bool connected; /* not all of it went over a connection that was open before */
+	unsigned char binding[HTTP_BINDING_MAX]; /* what ties to the connection it came over */
+	size_t binding_length;                   /* 0: nothing does */
 };
 
 /* Reads the system's trust store, so that no file is needed later. NULL: no memory. */
@@ -45,6 +53,15 @@ void http_free(struct http *http);
  * the only anchors of https servers (default: the system's). 0, -EINVAL, -ENOMEM.
  */
 int http_begin(struct http *http, const struct record *job, struct error *err);
+
+/*
+ * The job's requests go over connections of its own from here on, which no other job sees, to no
+ * server but the one of their URL, and show CERTIFICATE with CHAIN and KEY where the server asks
+ * (NULL: nobody). References are taken. http_begin and http_end close them. 0, -ENOMEM.
+ */
+int http_identify(struct http *http, X509 *certificate, STACK_OF(X509) * chain, EVP_PKEY *key,
+                  struct error *err);
+void http_end(struct http *http);
 
 /*
  * One request and its answer, at most three redirects included (http and https alone, a POST
@@ -62,6 +79,12 @@ void http_answer_clear(struct http_answer *answer);
  * The caller frees it (free); NULL when URL is none or there is no memory.
  */
 char *http_url_add(const char *url, const char *name, const char *value);
+
+/* URL/NAME; OTHERWISE is its path where it has none. As http_url_add. */
+char *http_url_below(const char *url, const char *otherwise, const char *name);
+
+/* True when both URLs have the same scheme, host and port. */
+bool http_same_server(const char *one, const char *other);
 
 /* URL for sentences: no user, password, query or fragment. The caller frees it (free). */
 char *http_url_text(const char *url);

@@ -20,7 +20,7 @@
 
 enum { STORE_FD = 3, SIGNER_FD = 4 };
 
-static const struct protocol *const protocols[] = { &scep_protocol };
+static const struct protocol *const protocols[] = { &scep_protocol, &est_protocol };
 
 static const struct protocol *find_protocol(const struct record *settings, struct error *err)
 {
@@ -200,6 +200,7 @@ static int do_job(struct worker *worker, const struct record *settings, const in
 	record_add(job.result, "frame", "result");
 	record_add_number(job.result, "job", record_number(settings, "job", -1));
 	r = do_action(&job, &err);
+	http_end(worker->http);
 	ERR_clear_error();
 	record_add(job.result, "outcome", outcome(r));
 	if (r < 0)

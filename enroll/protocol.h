@@ -45,6 +45,7 @@ struct protocol {
 };
 
 extern const struct protocol scep_protocol;
+extern const struct protocol est_protocol;
 
 /*
  * Stores the resume-… fields of RESUME, which replace all earlier ones, and waits until they

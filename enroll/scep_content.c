@@ -1,4 +1,5 @@
 /* What SCEP messages carry: envelopes, certs-only content, names of certificates. */
+#include "enroll/certs_only.h"
 #include "enroll/scep_message.h"
 
 #include <errno.h>
@@ -81,41 +82,17 @@ int scep_envelope_open(const void *der, size_t length, OSSL_LIB_CTX *context, X5
 
 /* --- certs-only --- */
 
-static PKCS7_SIGNED *read_bundle(PKCS7 **bundle, const unsigned char *der, size_t length)
-{
-	const unsigned char *at = der;
-
-	*bundle = d2i_PKCS7(NULL, &at, (long)length);
-	if (!*bundle || at != der + length || !PKCS7_type_is_signed(*bundle))
-		return NULL;
-	return (*bundle)->d.sign;
-}
-
-static int take_certificates(STACK_OF(X509) * from, STACK_OF(X509) * *certificates,
-                             struct error *err)
-{
-	int count = sk_X509_num(from);
-
-	if (count <= 0)
-		return error_set(err, -EBADMSG, "the answer holds no certificate");
-	if (count > SCEP_CERTIFICATES_MAX)
-		return error_set(err, -EBADMSG, "the answer holds %d certificates, more than %d",
-		                 count, SCEP_CERTIFICATES_MAX);
-	*certificates = X509_chain_up_ref(from);
-	return *certificates ? 0 : error_set(err, -ENOMEM, "no memory");
-}
-
 int scep_content_read(const void *der, size_t length, STACK_OF(X509) * *certificates,
                       unsigned char **crl_der, size_t *crl_length, struct error *err)
 {
 	PKCS7 *bundle = NULL;
-	PKCS7_SIGNED *content = read_bundle(&bundle, der, length);
+	PKCS7_SIGNED *content = certs_only_open(&bundle, der, length);
 	int size, r = 0;
 
 	if (!content) {
 		r = not_decrypted(err);
 	} else if (certificates) {
-		r = take_certificates(content->cert, certificates, err);
+		r = certs_only_take(content, certificates, err);
 	} else if (sk_X509_CRL_num(content->crl) < 1) {
 		r = error_set(err, -EBADMSG, "the answer holds no CRL");
 	} else {
@@ -256,12 +233,12 @@ int scep_ca_certificates(const void *body, size_t length, STACK_OF(X509) * *cert
 {
 	STACK_OF(X509) *all = read_single(body, length);
 	PKCS7 *bundle = NULL;
-	PKCS7_SIGNED *content = all ? NULL : read_bundle(&bundle, body, length);
+	PKCS7_SIGNED *content = all ? NULL : certs_only_open(&bundle, body, length);
 	X509 *ca;
 	int r = 0;
 
 	if (content)
-		r = take_certificates(content->cert, &all, err);
+		r = certs_only_take(content, &all, err);
 	else if (!all)
 		r = not_certificates(body, length, err);
 	if (r < 0)

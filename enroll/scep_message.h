@@ -12,9 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SCEP_NONCE_LENGTH     16
-#define SCEP_TRANSACTION_MAX  64
-#define SCEP_CERTIFICATES_MAX 100
+#define SCEP_NONCE_LENGTH    16
+#define SCEP_TRANSACTION_MAX 64
 
 enum scep_type { /* §3.2.1.2 */
 	         SCEP_CERT_REP = 3,

@@ -4,6 +4,7 @@
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
+#include "pkifs/work.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -82,18 +83,23 @@ static int check_key_pair(struct asked *asked, struct error *err)
 	return check_key_store(asked, err);
 }
 
-static int check_csr(struct asked *asked, struct error *err)
+static int check_names(struct asked *asked, struct error *err)
 {
 	const char *const names[] = { "subject", "domain-name", "ip-address", "email" };
-	int r = check_key_pair(asked, err);
 
-	for (size_t i = 0; r == 0 && i < COUNT(names); i++)
+	for (size_t i = 0; i < COUNT(names); i++)
 		if (record_get(asked->config, names[i]))
 			return 0;
-	return r < 0 ? r
-	             : error_set(err, -EINVAL,
-	                         "there is no name to ask for: set subject, domain-name, "
-	                         "ip-address or email");
+	return error_set(err, -EINVAL,
+	                 "there is no name to ask for: set subject, domain-name, ip-address or "
+	                 "email");
+}
+
+static int check_csr(struct asked *asked, struct error *err)
+{
+	int r = check_key_pair(asked, err);
+
+	return r < 0 ? r : check_names(asked, err);
 }
 
 /* The type of the key that a request would be made with: the one that is there, or to be made. */
@@ -110,17 +116,25 @@ static void key_type(const struct asked *asked, char *type, size_t size)
 	}
 }
 
+/* A type of key that PROTOCOL can't carry. */
+static int refuse_key(const struct asked *asked, const char *type, const char *protocol,
+                      struct error *err)
+{
+	const char *name = strcmp(type, "ecdsa") == 0     ? "ECDSA"
+	                   : strcmp(type, "ed25519") == 0 ? "Ed25519"
+	                                                  : "DSA";
+
+	return error_set(err, -EINVAL, "%s Keypair not supported with %s for cert_id %s", name,
+	                 protocol, asked->object->name);
+}
+
 static int check_scep(struct asked *asked, struct error *err)
 {
 	char type[24];
 
 	key_type(asked, type, sizeof type);
 	if (strcmp(type, "rsa") != 0)
-		return error_set(err, -EINVAL, "%s Keypair not supported with SCEP for cert_id %s",
-		                 strcmp(type, "ecdsa") == 0     ? "ECDSA"
-		                 : strcmp(type, "ed25519") == 0 ? "Ed25519"
-		                                                : "DSA",
-		                 asked->object->name);
+		return refuse_key(asked, type, "SCEP", err);
 	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "email") &&
 	    !record_get(asked->config, "ip-address"))
 		return error_set(err, -EINVAL,
@@ -128,32 +142,116 @@ static int check_scep(struct asked *asked, struct error *err)
 	return 0;
 }
 
-/* What each protocol that we speak asks of a certificate id. */
-static const struct {
-	const char *name;
+/* Who proves us by TLS, `auth-certificate-id` or the certificate in force, can do so. */
+static int check_prover(struct asked *asked, struct error *err)
+{
+	const char *name = record_get(asked->config, "auth-certificate-id");
+	bool user = record_get(asked->config, "est-user") != NULL;
+	struct edition edition = { 0 };
+	struct object prover;
+	int r = 0;
+
+	if (!name) {
+		if (!user && strcmp(asked->action, "re-enroll") == 0 &&
+		    key_is(asked->store, asked->edition.key_pair, "ed25519"))
+			r = error_set(err, -EINVAL,
+			              "an Ed25519 key cannot sign for TLS here: set est-user and "
+			              "est-password, or auth-certificate-id");
+		return r;
+	}
+	r = db_object_find(asked->store->db, KIND_LOCAL, name, &prover);
+	if (r == 0)
+		r = db_edition_get(asked->store->db, prover.edition, &edition);
+	if (r == 0 && (!edition.version || key_is(asked->store, edition.key_pair, "ed25519")))
+		r = error_set(
+			err, -EINVAL,
+			"certificate id %s (auth-certificate-id) has no certificate whose key "
+			"signs for TLS (RSA, ECDSA)",
+			name);
+	edition_clear(&edition);
+	return r;
+}
+
+static int check_est(struct asked *asked, struct error *err)
+{
+	bool user = record_get(asked->config, "est-user") != NULL;
+	char type[24];
+	int r;
+
+	key_type(asked, type, sizeof type);
+	if (strcmp(type, "dsa") == 0)
+		return refuse_key(asked, type, "EST", err);
+	if (user != (record_get(asked->config, "est-password") != NULL))
+		return error_set(err, -EINVAL, "EST needs both est-user and est-password");
+	/* a renewal has the names of the certificate in force */
+	r = strcmp(asked->action, "re-enroll") == 0 ? 0 : check_names(asked, err);
+	return r < 0 ? r : check_prover(asked, err);
+}
+
+/* What each protocol that we speak asks of a certificate id and of its profile. */
+static const struct protocol {
+	const char *name, *title;
 	int (*check)(struct asked *asked, struct error *err);
+	bool fetches; /* the CA certificate, before anything else */
+	bool tls;     /* and nothing else */
 } protocols[] = {
-	{ "scep", check_scep },
+	{ "scep", "SCEP", check_scep, true, false },
+	{ "est", "EST", check_est, true, true },
 };
 
-static int check_protocol(struct asked *asked, struct error *err)
+static const struct protocol *find_protocol(const struct asked *asked, struct error *err)
 {
 	const char *name = protocol_of(asked);
 
 	for (size_t i = 0; i < COUNT(protocols); i++)
 		if (strcasecmp(protocols[i].name, name) == 0)
-			return protocols[i].check(asked, err);
-	return later(name, err);
+			return &protocols[i];
+	later(name, err);
+	return NULL;
+}
+
+/* The profile that `tls-ca` names has an anchor: the system's store does not take its place. */
+static int check_tls_ca(struct asked *asked, const char *name, struct error *err)
+{
+	struct edition edition = { 0 };
+	struct object profile;
+	int r = db_object_find(asked->store->db, KIND_CA, name, &profile);
+
+	if (r == 0)
+		r = db_edition_get(asked->store->db, profile.edition, &edition);
+	if (r == 0 && !edition.certificate.length)
+		r = error_set(
+			err, -EINVAL,
+			"profile %s (tls-ca) is not trusted yet: load its CA certificate into "
+			"ca/%s/cert.pem",
+			name, name);
+	edition_clear(&edition);
+	return r;
+}
+
+/* SETTINGS, a profile's, lead to a server that PROTOCOL can be spoken with. */
+static int check_server(struct asked *asked, const struct protocol *protocol,
+                        const struct record *settings, struct error *err)
+{
+	const char *url = record_get(settings, "enrollment-url");
+	const char *anchor = record_get(settings, "tls-ca");
+	bool tls = strncasecmp(url, "https://", 8) == 0;
+
+	if (protocol->tls && !tls)
+		return error_set(err, -EINVAL, "%s needs https: enrollment-url is %.200s",
+		                 protocol->title, url);
+	return tls && anchor && *anchor ? check_tls_ca(asked, anchor, err) : 0;
 }
 
 static int check_enroll(struct asked *asked, struct error *err)
 {
+	const struct protocol *protocol = find_protocol(asked, err);
 	struct edition trusted = { 0 };
 	int r;
 
 	r = check_key_pair(asked, err);
 	if (r == 0)
-		r = check_protocol(asked, err);
+		r = protocol ? protocol->check(asked, err) : -EINVAL;
 	if (r < 0)
 		return r;
 	if (!asked->profile.id)
@@ -161,7 +259,9 @@ static int check_enroll(struct asked *asked, struct error *err)
 	if (!record_get(asked->settings, "enrollment-url"))
 		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
 		                 asked->profile.name);
-	r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
+	r = check_server(asked, protocol, asked->settings, err);
+	if (r == 0)
+		r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
 	if (r == 0 && !trusted.certificate.length)
 		r = error_set(err, -EINVAL,
 		              "profile %s is not trusted yet: enroll and confirm it, or load its "
@@ -186,13 +286,15 @@ static int check_self_signed(struct asked *asked, struct error *err)
 
 static int check_ca_enroll(struct asked *asked, struct error *err)
 {
-	const char *protocol = protocol_of(asked);
+	const struct protocol *protocol = find_protocol(asked, err);
 
-	if (strcasecmp(protocol, "scep") != 0)
-		return later(protocol, err);
+	if (!protocol)
+		return -EINVAL;
+	if (!protocol->fetches)
+		return later(protocol->name, err);
 	if (!record_get(asked->config, "enrollment-url"))
 		return error_set(err, -EINVAL, "enrollment-url is not set");
-	return 0;
+	return check_server(asked, protocol, asked->config, err);
 }
 
 static int check_refresh_crl(struct asked *asked, struct error *err)
@@ -217,10 +319,12 @@ static int refuse_account(struct asked *asked, struct error *err)
 
 static int refuse_revoke(struct asked *asked, struct error *err)
 {
-	if (strcasecmp(protocol_of(asked), "scep") == 0)
-		return error_set(err, -EINVAL,
-		                 "SCEP has no way to revoke a certificate: ask the CA");
-	return later(protocol_of(asked), err);
+	const struct protocol *protocol = find_protocol(asked, err);
+
+	return protocol ? error_set(err, -EINVAL,
+	                            "%s has no way to revoke a certificate: ask the CA",
+	                            protocol->title)
+	                : -EINVAL;
 }
 
 static int unenroll_now(struct asked *asked, struct error *err)

@@ -39,26 +39,73 @@ static int add_public(struct store *store, struct record *record, int64_t row)
 	return 0;
 }
 
+bool key_is(struct store *store, int64_t row, const char *type)
+{
+	struct key_pair key;
+	bool is;
+
+	if (!row || db_key_get(store->db, row, &key) < 0)
+		return false;
+	is = strncmp(key.type, type, strlen(type)) == 0;
+	key_pair_clear(&key);
+	return is;
+}
+
 /*
- * A renewal is signed by the certificate in force, where that is still valid. Its key also goes on
- * with what was begun with it.
+ * The certificate of version ROW as FIELD with its chain, where it is still valid; and its key,
+ * which goes on with what was begun with it.
  */
-static int add_renewal(struct store *store, const struct standing *standing,
-                       struct worker_job *work)
+static int add_identity(struct store *store, int64_t row, const char *field,
+                        struct worker_job *work)
 {
 	struct version version;
-	int r;
+	int r = db_version_get(store->db, row, &version);
 
-	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
-		return 0;
-	r = db_version_get(store->db, standing->edition.version, &version);
 	if (r < 0)
 		return r;
-	if (version.not_after > store_now(store) || !store_clock_trusted(store))
-		r = work_add_der(work->record, "certificate", &version.certificate);
+	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+		record_remove(work->record, "chain");
+		r = work_add_der(work->record, field, &version.certificate);
+		if (r == 0)
+			r = work_add_der(work->record, "chain", &version.chain);
+	}
 	work->grants[1] = (struct grant){ "current", version.key_pair };
 	version_clear(&version);
 	return r;
+}
+
+/* A renewal is signed by the certificate in force, where that is still valid. */
+static int add_renewal(struct store *store, const struct standing *standing,
+                       struct worker_job *work)
+{
+	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
+		return 0;
+	return add_identity(store, standing->edition.version, "certificate", work);
+}
+
+/*
+ * With EST another certificate id may prove us: the first time, or where the key of the
+ * certificate in force cannot sign for TLS.
+ */
+static int add_prover(struct store *store, const struct standing *standing, struct worker_job *work)
+{
+	const char *name = record_get(standing->config, "auth-certificate-id");
+	struct edition edition = { 0 };
+	struct object prover;
+	int r;
+
+	if (!name || !record_is(work->record, "protocol", "est") ||
+	    !record_is(work->record, "action", "enroll") ||
+	    (record_find(work->record, "certificate") &&
+	     !key_is(store, work->grants[1].key, "ed25519")))
+		return 0;
+	r = db_object_find(store->db, KIND_LOCAL, name, &prover);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
+	if (r == 0 && edition.version)
+		r = add_identity(store, edition.version, "auth-certificate", work);
+	edition_clear(&edition);
+	return r == -ENOENT ? 0 : r;
 }
 
 /* What an action needs of a certificate id's config, and of its profile's: nothing else goes out.
@@ -68,6 +115,9 @@ static const char *const own_names[] = { "subject",         "domain-name",      
 	                                 "validity-period", "key-type",           "protocol" };
 static const char *const profile_names[] = { "enrollment-url", "ca-identity", "crl-url",
 	                                     "crl-url-user", "crl-url-password" };
+
+/* And those that concern one protocol. */
+static const char *const est_names[] = { "est-user", "est-password" };
 
 static void add_settings(struct record *to, const struct record *from, const char *const *names,
                          size_t count)
@@ -92,6 +142,8 @@ static int add_tls_ca(struct store *store, const struct record *settings, struct
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
 	r = work_add_der(record, "tls-ca", &edition.certificate);
+	if (!edition.certificate.length) /* nobody, and not whom the system trusts */
+		record_add(record, "tls-ca", "");
 	edition_clear(&edition);
 	return r;
 }
@@ -171,6 +223,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	if (standing->object.kind == KIND_LOCAL)
 		add_settings(record, standing->config, own_names, COUNT(own_names));
 	record_set(record, "protocol", protocol_of(standing));
+	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
+		add_settings(record, standing->config, est_names, COUNT(est_names));
 	record_add(record, "allow-legacy", legacy ? "yes" : "no");
 	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
 	           standing->object.name);
@@ -183,6 +237,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_public(store, record, key);
 	if (r == 0)
 		r = add_renewal(store, standing, work);
+	if (r == 0)
+		r = add_prover(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;

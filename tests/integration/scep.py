@@ -16,7 +16,8 @@ class Ca:
                  **environment):
         self.test, self.script = test, LAB / script
         self.environment = {**os.environ, "PKIFS_BIN": str(BIN),
-                            "SCEP_CA": str(BIN.parent / "tests/scep-ca"), **environment}
+                            "SCEP_CA": str(BIN.parent / "tests/scep-ca"),
+                            "EST_CA": str(BIN.parent / "tests/est-ca"), **environment}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/scep"
         self.folder = test.folder / f"ca-{self.port}"

@@ -9,9 +9,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define REQUEST_MAX (1u << 20)
-
-static int open_listener(int port)
+int lab_http_listen(int port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 		                       .sin_port = htons((uint16_t)port),
@@ -44,13 +42,13 @@ static size_t head_length(const char *text, size_t *body)
 }
 
 /* Reads one request into BUFFER; the length of its head, or 0. */
-static size_t read_request(int fd, char *buffer, size_t *used)
+static size_t read_request(BIO *io, char *buffer, size_t *used)
 {
 	size_t head = 0, body = 0;
 
 	*used = 0;
-	while (*used < REQUEST_MAX && (!head || *used < head + body)) {
-		ssize_t got = read(fd, buffer + *used, REQUEST_MAX - *used);
+	while (*used < LAB_REQUEST_MAX && (!head || *used < head + body)) {
+		int got = BIO_read(io, buffer + *used, (int)(LAB_REQUEST_MAX - *used));
 
 		if (got <= 0)
 			return 0;
@@ -62,73 +60,95 @@ static size_t read_request(int fd, char *buffer, size_t *used)
 	return *used == head + body ? head : 0;
 }
 
-static void send_answer(int fd, const struct lab_answer *answer)
+/* In one write: a second one would wait for the client's acknowledgement. */
+static bool send_answer(BIO *io, const struct lab_answer *answer, bool keep)
 {
+	BIO *whole = BIO_new(BIO_s_mem());
 	char *bytes = NULL;
 	long length = answer->body ? BIO_get_mem_data(answer->body, &bytes) : 0;
-	char retry[48] = "";
 
+	BIO_printf(whole, "HTTP/1.1 %d Lab\r\nContent-Type: %s\r\nContent-Length: %ld\r\n",
+	           answer->status, answer->type, length);
 	if (answer->retry_after)
-		snprintf(retry, sizeof retry, "Retry-After: %d\r\n", answer->retry_after);
-	dprintf(fd,
-	        "HTTP/1.1 %d Lab\r\nContent-Type: %s\r\nContent-Length: %ld\r\n%s"
-	        "Connection: close\r\n\r\n",
-	        answer->status, answer->type, length, retry);
+		BIO_printf(whole, "Retry-After: %d\r\n", answer->retry_after);
+	BIO_printf(whole, "%s%s\r\n", answer->header ? answer->header : "",
+	           keep ? "" : "Connection: close\r\n");
+	BIO_write(whole, bytes, (int)length);
+	length = BIO_get_mem_data(whole, &bytes);
 	while (length > 0) {
-		ssize_t sent = write(fd, bytes, (size_t)length);
+		int sent = BIO_write(io, bytes, (int)length);
 
 		if (sent <= 0)
-			return;
+			break;
 		bytes += sent;
 		length -= sent;
 	}
+	BIO_free(whole);
+	return length == 0;
 }
 
-static void serve_one(int fd, char *buffer, lab_handler *handler, void *user)
+bool lab_http_exchange(BIO *io, SSL *tls, char *buffer, lab_handler *handler, void *user)
 {
-	struct timeval patience = { .tv_sec = 5 };
-	struct lab_request request = { 0 };
+	struct lab_request request = { .tls = tls };
 	struct lab_answer answer = { .status = 404, .type = "text/plain" };
-	size_t used, head;
-	char *target, *end;
+	size_t used, head = read_request(io, buffer, &used);
+	char *target = head ? strchr(buffer, ' ') : NULL;
+	char *end = target ? strchr(target + 1, ' ') : NULL;
+	bool whole;
 
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	head = read_request(fd, buffer, &used);
-	target = head ? strchr(buffer, ' ') : NULL;
-	end = target ? strchr(target + 1, ' ') : NULL;
 	if (!end)
-		return;
+		return false;
 	request.body = (unsigned char *)buffer + head;
 	request.length = used - head;
 	request.post = strncmp(buffer, "POST ", 5) == 0;
 	*end = '\0';
 	request.target = target + 1;
+	request.head = end + 1;
 	handler(&request, &answer, user);
-	if (!answer.drop)
-		send_answer(fd, &answer);
+	whole = !answer.drop && send_answer(io, &answer, tls != NULL);
 	BIO_free(answer.body);
+	return whole;
 }
 
 int lab_http_serve(int port, lab_handler *handler, void *user)
 {
-	char *buffer = malloc(REQUEST_MAX + 1);
+	struct timeval patience = { .tv_sec = 5 };
+	char *buffer = malloc(LAB_REQUEST_MAX + 1);
 	int listener;
 
 	signal(SIGPIPE, SIG_IGN);
 	setlinebuf(stdout); /* whoever has the answer finds the line in the log */
-	listener = open_listener(port);
+	listener = lab_http_listen(port);
 	if (listener < 0 || !buffer) {
 		free(buffer);
 		return -1;
 	}
 	for (;;) {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		BIO *io = fd < 0 ? NULL : BIO_new_socket(fd, BIO_CLOSE);
 
-		if (fd < 0)
+		if (!io)
 			continue;
-		serve_one(fd, buffer, handler, user);
-		close(fd);
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+		lab_http_exchange(io, NULL, buffer, handler, user);
+		BIO_free(io);
 	}
+}
+
+char *lab_header(const char *head, const char *name)
+{
+	const char *end = strstr(head, "\r\n\r\n"), *at = head;
+	size_t length = strlen(name);
+
+	while ((at = strstr(at, "\r\n")) && at < end) {
+		at += 2;
+		if (strncasecmp(at, name, length) == 0 && at[length] == ':') {
+			at += length + 1;
+			at += strspn(at, " ");
+			return strndup(at, strcspn(at, "\r"));
+		}
+	}
+	return NULL;
 }
 
 static int hex_digit(char c)

@@ -9,6 +9,7 @@
 #include "tests/lab/scep-ca.h"
 
 #include "tests/lab/lab-http.h"
+#include "tests/lab/lab-x509.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -96,72 +97,7 @@ static void put_text(CMS_SignerInfo *signer, enum attribute which, const char *t
 	put(signer, which, V_ASN1_PRINTABLESTRING, text, (int)strlen(text));
 }
 
-static BIO *file_open(const char *folder, const char *name)
-{
-	char path[512];
-
-	snprintf(path, sizeof path, "%s/%s", folder, name);
-	return BIO_new_file(path, "r");
-}
-
-static X509 *load_certificate(const char *folder, const char *name)
-{
-	BIO *file = file_open(folder, name);
-	X509 *certificate = file ? PEM_read_bio_X509(file, NULL, NULL, NULL) : NULL;
-
-	BIO_free(file);
-	return certificate;
-}
-
-static EVP_PKEY *load_key(const char *folder, const char *name)
-{
-	BIO *file = file_open(folder, name);
-	EVP_PKEY *key = file ? PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
-
-	BIO_free(file);
-	return key;
-}
-
-static const EVP_MD *signing_digest(EVP_PKEY *key)
-{
-	return EVP_PKEY_is_a(key, "ED25519") ? NULL : EVP_sha256();
-}
-
 /* --- what the CA issues --- */
-
-static void add_extension(const struct lab_ca *ca, X509 *certificate, int nid, const char *value)
-{
-	X509_EXTENSION *extension;
-	X509V3_CTX context;
-
-	X509V3_set_ctx(&context, ca->ca, certificate, NULL, NULL, 0);
-	extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-	if (extension)
-		X509_add_ext(certificate, extension, -1);
-	X509_EXTENSION_free(extension);
-}
-
-static void copy_names(X509 *certificate, X509_REQ *request)
-{
-	STACK_OF(X509_EXTENSION) *wanted = X509_REQ_get_extensions(request);
-	int at = X509v3_get_ext_by_NID(wanted, NID_subject_alt_name, -1);
-
-	if (at >= 0)
-		X509_add_ext(certificate, X509v3_get_ext(wanted, at), -1);
-	sk_X509_EXTENSION_pop_free(wanted, X509_EXTENSION_free);
-}
-
-static void set_serial(X509 *certificate)
-{
-	unsigned char bytes[8];
-	BIGNUM *number;
-
-	RAND_bytes(bytes, sizeof bytes);
-	bytes[0] = (unsigned char)((bytes[0] & 0x3f) | 0x40);
-	number = BN_bin2bn(bytes, sizeof bytes, NULL);
-	BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate));
-	BN_free(number);
-}
 
 static X509 *issue(struct lab_ca *ca, X509_REQ *request)
 {
@@ -175,14 +111,16 @@ static X509 *issue(struct lab_ca *ca, X509_REQ *request)
 	attack_certificate(ca, certificate);
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), ca->lifetime);
-	add_extension(ca, certificate, NID_basic_constraints,
+	add_extension(ca->ca, certificate, NID_basic_constraints,
 	              ca->attack == ATTACK_CA_TRUE ? "critical,CA:TRUE" : "CA:FALSE");
-	add_extension(ca, certificate, NID_key_usage, "critical,digitalSignature,keyEncipherment");
-	add_extension(ca, certificate, NID_ext_key_usage, "serverAuth,clientAuth");
-	add_extension(ca, certificate, NID_subject_key_identifier, "hash");
-	add_extension(ca, certificate, NID_authority_key_identifier, "keyid");
+	add_extension(ca->ca, certificate, NID_key_usage,
+	              "critical,digitalSignature,keyEncipherment");
+	add_extension(ca->ca, certificate, NID_ext_key_usage, "serverAuth,clientAuth");
+	add_extension(ca->ca, certificate, NID_subject_key_identifier, "hash");
+	add_extension(ca->ca, certificate, NID_authority_key_identifier, "keyid");
 	if (ca->attack == ATTACK_OTHER_NAME)
-		add_extension(ca, certificate, NID_subject_alt_name, "DNS:somebody.else.example");
+		add_extension(ca->ca, certificate, NID_subject_alt_name,
+		              "DNS:somebody.else.example");
 	else
 		copy_names(certificate, request);
 	sign_certificate(ca, certificate);

@@ -1,3 +1,4 @@
+#include "enroll/certs_only.h"
 #include "enroll/scep_message.h"
 
 #include <setjmp.h>
@@ -633,8 +634,8 @@ static void certificates_are_counted(void **state)
 	(void)state;
 	assert_content(1, 0, NULL);
 	assert_content(51, 0, NULL);
-	assert_content(SCEP_CERTIFICATES_MAX, 0, NULL);
-	assert_content(SCEP_CERTIFICATES_MAX + 1, -EBADMSG, "101 certificates, more than 100");
+	assert_content(CERTS_ONLY_MAX, 0, NULL);
+	assert_content(CERTS_ONLY_MAX + 1, -EBADMSG, "101 certificates, more than 100");
 	assert_content(0, -EBADMSG, "holds no certificate");
 }
 

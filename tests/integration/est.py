@@ -1,0 +1,59 @@
+"""EST servers that a test starts, stops and looks into, and profiles that speak with them."""
+
+import os
+
+from scep import Ca, Scep
+
+PROFILE = "protocol = est\ntls-ca = tls\nenrollment-retry-interval = 0\n"
+
+
+class EstServer(Ca):
+    """The EST server of tests/lab; its user is `est`, with the password `secret`."""
+
+    def __init__(self, test, *options, user="est:secret", **how):
+        options = (*(["-u", user] if user else []), *options)
+        super().__init__(test, *options, script="est-server", **how)
+        self.url = f"https://127.0.0.1:{self.port}"
+        root = self.folder / "root.pem"
+        self.anchor = root if root.exists() else self.folder / "ca.pem"
+
+    def answers(self, operation, status, kind="text/plain", *headers, body=b""):
+        """From now on OPERATION gets this answer."""
+        head = "\n".join((f"{status} {kind}", *headers, "", ""))
+        (self.folder / f"answer-{operation}").write_bytes(head.encode() + body)
+
+    def asked(self, operation):
+        """The requests for OPERATION: (digest of the CSR, who) each."""
+        return [tuple(line.removeprefix(f"received {operation} ").split(" as ", 1))
+                for line in self.said(f"received {operation} ")]
+
+
+class Est(Scep):
+    def tls_profile(self, mount, server, name="tls"):
+        """A profile that anchors the server's TLS."""
+        os.mkdir(mount.point / "ca" / name)
+        mount.write(f"ca/{name}/cert.pem", server.anchor.read_text())
+
+    def est_profile(self, mount, server, name="corp", more="", url=None):
+        """A profile that trusts the server's CA."""
+        if not (mount.point / "ca/tls").exists():
+            self.tls_profile(mount, server)
+        os.mkdir(mount.point / "ca" / name)
+        mount.write(f"ca/{name}/config",
+                    f"enrollment-url = {url or server.url}\n{PROFILE}{more}")
+        self.assertEqual(mount.request(f"ca/{name}", "enroll"), "ok")
+        mount.write(f"ca/{name}/confirm", "yes\n")
+        self.assertEqual(mount.status(f"ca/{name}")["state"], "trusted")
+
+    def est_id(self, mount, name="www", profile="corp", more="", user="est"):
+        os.mkdir(mount.point / "local" / name)
+        who = f"est-user = {user}\nest-password = secret\n" if user else ""
+        mount.write(f"local/{name}/config",
+                    f"ca-profile = {profile}\nsubject = CN={name}.example.net,O=Example\n"
+                    f"domain-name = {name}.example.net\nkey-type = ecdsa\n{who}{more}")
+
+    def mount_with(self, server, more="", url=None):
+        """A mount with a profile `corp` that trusts SERVER's CA."""
+        m = self.mount()
+        self.est_profile(m, server, more=more, url=url)
+        return m
