@@ -57,7 +57,7 @@ static int names_read(const struct record *job, struct names *names, struct erro
 	return dn_parse(subject->value, record_get(job, "device-serial"), &names->subject, err);
 }
 
-static int digest_read(const struct record *job, const EVP_MD **digest, struct error *err)
+int csr_digest(const struct record *job, const EVP_MD **digest, struct error *err)
 {
 	static const char *const taken[] = { "sha256", "sha384", "sha512", "sha1" };
 	const char *name = record_get(job, "digest");
@@ -110,17 +110,34 @@ static const char *usual_key_usage(const EVP_PKEY *key)
 	               : "critical,digitalSignature";
 }
 
-static int request_extensions(X509_REQ *request, const EVP_PKEY *key, const struct names *names,
-                              struct error *err)
+static int request_extensions(const EVP_PKEY *key, const struct names *names,
+                              X509_EXTENSIONS **extensions, struct error *err)
 {
-	STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
-	bool good;
+	X509_EXTENSIONS *new = sk_X509_EXTENSION_new_null();
 
-	good = extensions && add_alternative_names(extensions, names) &&
-	       add_extension(extensions, NULL, NID_key_usage, usual_key_usage(key)) &&
-	       X509_REQ_add_extensions(request, extensions);
-	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
-	return good ? 0 : error_openssl(err, -EINVAL, "the request's extensions cannot be made");
+	if (new &&add_alternative_names(new, names) &&
+	    add_extension(new, NULL, NID_key_usage, usual_key_usage(key))) {
+		*extensions = new;
+		return 0;
+	}
+	sk_X509_EXTENSION_pop_free(new, X509_EXTENSION_free);
+	return error_openssl(err, -EINVAL, "the request's extensions cannot be made");
+}
+
+int csr_template(const EVP_PKEY *key, const struct record *job, X509_NAME **subject,
+                 X509_EXTENSIONS **extensions, struct error *err)
+{
+	struct names names = { 0 };
+	int r = names_read(job, &names, err);
+
+	if (r == 0)
+		r = request_extensions(key, &names, extensions, err);
+	if (r == 0) {
+		*subject = names.subject;
+		names.subject = NULL;
+	}
+	names_clear(&names);
+	return r;
 }
 
 /* PrintableString where it fits: every CA reads that (RFC 2985 §5.4.1). */
@@ -143,24 +160,25 @@ static int request_fill(X509_REQ *request, EVP_PKEY *key, const struct record *j
                         bool with_challenge, struct error *err)
 {
 	const struct field *challenge = record_find(job, "challenge-password");
-	struct names names = { 0 };
+	X509_EXTENSIONS *extensions = NULL;
+	X509_NAME *subject = NULL;
 	int r;
 
-	r = names_read(job, &names, err);
+	r = csr_template(key, job, &subject, &extensions, err);
 	if (r < 0)
 		goto out;
 	if (!X509_REQ_set_version(request, X509_REQ_VERSION_1) ||
-	    !X509_REQ_set_subject_name(request, names.subject) ||
-	    !X509_REQ_set_pubkey(request, key)) {
+	    !X509_REQ_set_subject_name(request, subject) || !X509_REQ_set_pubkey(request, key)) {
 		r = error_openssl(err, -EINVAL, "the request cannot be made");
 		goto out;
 	}
 	if (with_challenge && challenge)
 		r = add_challenge(request, challenge, err);
-	if (r == 0)
-		r = request_extensions(request, key, &names, err);
+	if (r == 0 && !X509_REQ_add_extensions(request, extensions))
+		r = error_openssl(err, -EINVAL, "the request's extensions cannot be added");
 out:
-	names_clear(&names);
+	X509_NAME_free(subject);
+	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
 	return r;
 }
 
@@ -173,7 +191,7 @@ int csr_make(struct signer *signer, EVP_PKEY *key, const struct record *job, boo
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = digest_read(job, &digest, err);
+	r = csr_digest(job, &digest, err);
 	if (r == 0)
 		r = request_fill(new, key, job, with_challenge, err);
 	if (r == 0)
@@ -275,7 +293,7 @@ int self_signed_make(struct signer *signer, EVP_PKEY *key, const struct record *
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = digest_read(job, &digest, err);
+	r = csr_digest(job, &digest, err);
 	if (r == 0)
 		r = certificate_fill(new, key, job, err);
 	if (r == 0)

@@ -63,13 +63,15 @@ static int add_anchors(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
-/* The anchors: of the profile that the config names, else of all profiles. */
-static int gather_anchors(struct store *store, struct case_file *file, struct error *err)
+/* The anchors: MORE (may be NULL), and of the profile that the config names, else of all profiles.
+ */
+static int gather_anchors(struct store *store, struct case_file *file, STACK_OF(X509) * more,
+                          struct error *err)
 {
 	struct object profile;
 	int r;
 
-	file->anchors = sk_X509_new_null();
+	file->anchors = more ? X509_chain_up_ref(more) : sk_X509_new_null();
 	if (!file->anchors)
 		return -ENOMEM;
 	r = object_profile(store, file->config, &file->profile);
@@ -107,7 +109,7 @@ static int gather(struct store *store, const struct object *object,
 	if (r == 0)
 		r = store_settings(store, object, &file->config);
 	if (r == 0)
-		r = gather_anchors(store, file, err);
+		r = gather_anchors(store, file, candidates->anchors, err);
 	if (r < 0 || !candidates->requested || !file->edition.version)
 		return r;
 	r = db_version_get(store->db, file->edition.version, &version);

@@ -128,12 +128,23 @@ static int check_scep(struct asked *asked, struct error *err)
 	return 0;
 }
 
+static int check_cmpv2(struct asked *asked, struct error *err)
+{
+	if (!record_get(asked->config, "subject") && !record_get(asked->config, "domain-name"))
+		return error_set(err, -EINVAL, "CMPv2 needs a subject or a domain-name");
+	if (!record_get(asked->config, "ca-secret") || !record_get(asked->config, "ca-reference"))
+		return error_set(err, -EINVAL,
+		                 "CMPv2 needs ca-reference and ca-secret to ask with");
+	return 0;
+}
+
 /* What each protocol that we speak asks of a certificate id. */
 static const struct {
 	const char *name;
 	int (*check)(struct asked *asked, struct error *err);
 } protocols[] = {
 	{ "scep", check_scep },
+	{ "cmpv2", check_cmpv2 },
 };
 
 static int check_protocol(struct asked *asked, struct error *err)
@@ -146,9 +157,29 @@ static int check_protocol(struct asked *asked, struct error *err)
 	return later(name, err);
 }
 
-static int check_enroll(struct asked *asked, struct error *err)
+/* With CMPv2 and a shared secret the CA certificate comes with the first certificate. */
+static bool brings_trust(const struct asked *asked)
+{
+	return strcasecmp(protocol_of(asked), "cmpv2") == 0 &&
+	       record_get(asked->config, "ca-secret");
+}
+
+static int check_trusted(const struct asked *asked, struct error *err)
 {
 	struct edition trusted = { 0 };
+	int r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
+
+	if (r == 0 && !trusted.certificate.length)
+		r = error_set(err, -EINVAL,
+		              "profile %s is not trusted yet: enroll and confirm it, or load its "
+		              "CA certificate into ca/%s/cert.pem",
+		              asked->profile.name, asked->profile.name);
+	edition_clear(&trusted);
+	return r;
+}
+
+static int check_enroll(struct asked *asked, struct error *err)
+{
 	int r;
 
 	r = check_key_pair(asked, err);
@@ -161,14 +192,7 @@ static int check_enroll(struct asked *asked, struct error *err)
 	if (!record_get(asked->settings, "enrollment-url"))
 		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
 		                 asked->profile.name);
-	r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
-	if (r == 0 && !trusted.certificate.length)
-		r = error_set(err, -EINVAL,
-		              "profile %s is not trusted yet: enroll and confirm it, or load its "
-		              "CA certificate into ca/%s/cert.pem",
-		              asked->profile.name, asked->profile.name);
-	edition_clear(&trusted);
-	return r;
+	return brings_trust(asked) ? 0 : check_trusted(asked, err);
 }
 
 static int check_re_enroll(struct asked *asked, struct error *err)
