@@ -317,6 +317,7 @@ static int refused(struct transaction *t, struct error *err)
 	char words[CMP_WORDS_MAX];
 
 	cmp_refusal(t->client.context, words);
+	record_set(t->job->result, "answered", "yes");
 	if (t->sent == CERT_CONF && again) {
 		record_add(t->job->result, "note",
 		           "the CA did not answer the confirmation when it came first");

@@ -33,19 +33,11 @@ static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
 
 static bool is_signed_by(X509 *certificate, X509 *issuer)
 {
-	EVP_PKEY *key = X509_get0_pubkey(issuer);
+	STACK_OF(X509) *one = sk_X509_new_null();
+	bool signed_by = one && sk_X509_push(one, issuer) && certificate_issuer(certificate, one);
 
-	return key && X509_check_issued(issuer, certificate) == X509_V_OK &&
-	       X509_verify(certificate, key) == 1;
-}
-
-/* The one of ISSUERS that signed CERTIFICATE, or NULL. */
-static X509 *signer_of(X509 *certificate, STACK_OF(X509) * issuers)
-{
-	for (int i = 0; i < sk_X509_num(issuers); i++)
-		if (is_signed_by(certificate, sk_X509_value(issuers, i)))
-			return sk_X509_value(issuers, i);
-	return NULL;
+	sk_X509_free(one);
+	return signed_by;
 }
 
 /*
@@ -71,7 +63,8 @@ static bool is_believed(const struct belief *belief, X509 *certificate)
 	                belief->allow_legacy, NULL) < 0)
 		return false;
 	return (belief->by_secret && has(belief->published, certificate)) ||
-	       signer_of(certificate, belief->believed) || is_proven_root(belief, certificate);
+	       certificate_issuer(certificate, belief->believed) ||
+	       is_proven_root(belief, certificate);
 }
 
 /* Until no more are found: each one may prove others. */
@@ -94,18 +87,6 @@ static int believe(struct belief *belief, STACK_OF(X509) * certificates)
 	}
 	ERR_clear_error();
 	return 0;
-}
-
-static int add_pem(const struct blob *pem, STACK_OF(X509) * to)
-{
-	STACK_OF(X509) *from = NULL;
-	int r = pem->length ? certificates_read(pem->data, pem->length, 50, &from, NULL) : 0;
-
-	while (r == 0 && sk_X509_num(from) > 0)
-		if (!sk_X509_push(to, sk_X509_shift(from)))
-			r = -ENOMEM;
-	sk_X509_pop_free(from, X509_free);
-	return r;
 }
 
 static int add_der(const struct record *result, const char *key, STACK_OF(X509) * to,
@@ -135,8 +116,8 @@ static int make_path(const struct belief *belief, STACK_OF(X509) * *path)
 	*path = sk_X509_new_null();
 	if (!*path)
 		return -ENOMEM;
-	while (sk_X509_num(*path) < PATH_MAX_LENGTH && (at = signer_of(at, belief->believed)) &&
-	       !has(*path, at))
+	while (sk_X509_num(*path) < PATH_MAX_LENGTH &&
+	       (at = certificate_issuer(at, belief->believed)) && !has(*path, at))
 		if (!X509_up_ref(at) || !sk_X509_push(*path, at))
 			return -ENOMEM;
 	ERR_clear_error();
@@ -153,9 +134,9 @@ static int believe_all(struct belief *belief, const struct edition *profile,
 		return -ENOMEM;
 	r = add_der(result, "published", belief->published, err);
 	if (r == 0)
-		r = add_pem(&profile->certificate, belief->believed);
+		r = blob_certificates(&profile->certificate, belief->believed);
 	if (r == 0)
-		r = add_pem(&profile->chain, belief->believed);
+		r = blob_certificates(&profile->chain, belief->believed);
 	if (r == 0)
 		r = believe(belief, certificates);
 	return r < 0 ? r : make_path(belief, path);

@@ -84,6 +84,9 @@ struct candidates {
 int certificate_publish(struct store *store, const struct object *object,
                         const struct candidates *candidates, bool dry, struct error *err);
 
+/* Adds the certificates in PEM to TO. */
+int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
+
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {
 	int body, index;

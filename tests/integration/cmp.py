@@ -1,5 +1,6 @@
 """CMP CAs that a test starts, and certificate ids that ask them."""
 
+import json
 import os
 
 from harness import BIN, run
@@ -45,6 +46,10 @@ class Cmp(Scep):
         return sorted(os.listdir(mount.point / "ca"))
 
 
-def subject(path):
-    return run("openssl", "x509", "-in", path, "-noout", "-subject", "-nameopt",
-               "RFC2253").stdout.strip().split("=", 1)[1]
+def certificate(path):
+    """The first certificate of a file in one spelling."""
+    return run("openssl", "x509", "-in", path).stdout
+
+
+def events(mount):
+    return [json.loads(line) for line in mount.read("events").splitlines()]
