@@ -59,6 +59,22 @@ static int keep(struct reading *reading, X509 *certificate)
 	return error_set(reading->err, -ENOMEM, "out of memory");
 }
 
+X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) * issuers)
+{
+	X509 *found = NULL;
+
+	for (int i = 0; !found && i < sk_X509_num(issuers); i++) {
+		X509 *issuer = sk_X509_value(issuers, i);
+		EVP_PKEY *key = X509_get0_pubkey(issuer);
+
+		if (key && X509_check_issued(issuer, certificate) == X509_V_OK &&
+		    X509_verify(certificate, key) == 1)
+			found = issuer;
+	}
+	ERR_clear_error();
+	return found;
+}
+
 X509 *certificate_from_der(const void *der, size_t length, struct error *err)
 {
 	const unsigned char *at = der;

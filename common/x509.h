@@ -57,6 +57,9 @@ int certificates_to_pem(STACK_OF(X509) *certificates, char **pem, size_t *length
 int certificates_read(const void *text, size_t length, int limit, STACK_OF(X509) **certificates,
                       struct error *err);
 
+/* The one of ISSUERS (may be NULL) whose name and key CERTIFICATE was issued with, or NULL. */
+X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) *issuers);
+
 /* One DER certificate with nothing behind it, or NULL with ERR filled. */
 X509 *certificate_from_der(const void *der, size_t length, struct error *err);
 

@@ -223,7 +223,7 @@ struct edition {
 	struct blob csr; /* PEM */
 	/* a CA profile; PEM texts */
 	struct blob certificate, chain, ra, pending;
-	char trusted_by[24];
+	char trusted_by[96];
 	char capabilities[256];
 	int64_t crl;
 };

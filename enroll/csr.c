@@ -66,7 +66,7 @@ static int names_copy(const X509 *certificate, struct names *names, struct error
 	return names->subject ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
 
-static int digest_read(const struct record *job, const EVP_MD **digest, struct error *err)
+int csr_digest(const struct record *job, const EVP_MD **digest, struct error *err)
 {
 	static const char *const taken[] = { "sha256", "sha384", "sha512", "sha1" };
 	const char *name = record_get(job, "digest");
@@ -135,16 +135,36 @@ static bool add_wanted(STACK_OF(X509_EXTENSION) * extensions,
 	       add_extension(extensions, NULL, NID_key_usage, usual_key_usage(key));
 }
 
-static int request_extensions(X509_REQ *request, const EVP_PKEY *key, const struct names *names,
-                              const STACK_OF(X509_EXTENSION) * wanted, struct error *err)
+static int request_extensions(const EVP_PKEY *key, const struct names *names,
+                              const STACK_OF(X509_EXTENSION) * wanted, X509_EXTENSIONS **extensions,
+                              struct error *err)
 {
-	STACK_OF(X509_EXTENSION) *extensions = sk_X509_EXTENSION_new_null();
-	bool good;
+	X509_EXTENSIONS *new = sk_X509_EXTENSION_new_null();
 
-	good = extensions && add_alternative_names(extensions, names) &&
-	       add_wanted(extensions, wanted, key) && X509_REQ_add_extensions(request, extensions);
-	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
-	return good ? 0 : error_openssl(err, -EINVAL, "the request's extensions cannot be made");
+	if (new &&add_alternative_names(new, names) && add_wanted(new, wanted, key)) {
+		*extensions = new;
+		return 0;
+	}
+	sk_X509_EXTENSION_pop_free(new, X509_EXTENSION_free);
+	return error_openssl(err, -EINVAL, "the request's extensions cannot be made");
+}
+
+int csr_template(const EVP_PKEY *key, const struct record *job, const struct csr_wishes *wishes,
+                 X509_NAME **subject, X509_EXTENSIONS **extensions, struct error *err)
+{
+	struct names names = { 0 };
+	int r;
+
+	r = wishes->names_of ? names_copy(wishes->names_of, &names, err)
+	                     : names_read(job, &names, err);
+	if (r == 0)
+		r = request_extensions(key, &names, wishes->extensions, extensions, err);
+	if (r == 0) {
+		*subject = names.subject;
+		names.subject = NULL;
+	}
+	names_clear(&names);
+	return r;
 }
 
 /* PrintableString where it fits: every CA reads that (RFC 2985 §5.4.1). */
@@ -167,25 +187,25 @@ static int add_challenge(X509_REQ *request, const char *challenge, struct error 
 static int request_fill(X509_REQ *request, EVP_PKEY *key, const struct record *job,
                         const struct csr_wishes *wishes, struct error *err)
 {
-	struct names names = { 0 };
+	X509_EXTENSIONS *extensions = NULL;
+	X509_NAME *subject = NULL;
 	int r;
 
-	r = wishes->names_of ? names_copy(wishes->names_of, &names, err)
-	                     : names_read(job, &names, err);
+	r = csr_template(key, job, wishes, &subject, &extensions, err);
 	if (r < 0)
 		goto out;
 	if (!X509_REQ_set_version(request, X509_REQ_VERSION_1) ||
-	    !X509_REQ_set_subject_name(request, names.subject) ||
-	    !X509_REQ_set_pubkey(request, key)) {
+	    !X509_REQ_set_subject_name(request, subject) || !X509_REQ_set_pubkey(request, key)) {
 		r = error_openssl(err, -EINVAL, "the request cannot be made");
 		goto out;
 	}
 	if (wishes->challenge)
 		r = add_challenge(request, wishes->challenge, err);
-	if (r == 0)
-		r = request_extensions(request, key, &names, wishes->extensions, err);
+	if (r == 0 && !X509_REQ_add_extensions(request, extensions))
+		r = error_openssl(err, -EINVAL, "the request's extensions cannot be added");
 out:
-	names_clear(&names);
+	X509_NAME_free(subject);
+	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
 	return r;
 }
 
@@ -208,7 +228,7 @@ int csr_make_as(struct signer *signer, EVP_PKEY *key, const struct record *job,
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = digest_read(job, &digest, err);
+	r = csr_digest(job, &digest, err);
 	if (wishes->digest)
 		digest = wishes->digest;
 	if (r == 0)
@@ -312,7 +332,7 @@ int self_signed_make(struct signer *signer, EVP_PKEY *key, const struct record *
 
 	if (!new)
 		return error_set(err, -ENOMEM, "out of memory");
-	r = digest_read(job, &digest, err);
+	r = csr_digest(job, &digest, err);
 	if (r == 0)
 		r = certificate_fill(new, key, job, err);
 	if (r == 0)

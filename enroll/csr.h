@@ -28,6 +28,16 @@ int csr_make_as(struct signer *signer, EVP_PKEY *key, const struct record *job,
                 const struct csr_wishes *wishes, X509_REQ **request, struct error *err);
 
 /*
+ * The same names and extensions for KEY where another form of request carries them. The caller
+ * owns *SUBJECT and *EXTENSIONS. 0, -EINVAL, -ENOMEM.
+ */
+int csr_template(const EVP_PKEY *key, const struct record *job, const struct csr_wishes *wishes,
+                 X509_NAME **subject, X509_EXTENSIONS **extensions, struct error *err);
+
+/* The job's `digest`; SHA-256 where it names none. 0 or -EINVAL. */
+int csr_digest(const struct record *job, const EVP_MD **digest, struct error *err);
+
+/*
  * A self-signed certificate with the job's names, valid from its `now` for `validity-period`
  * days (default 1825), CA:TRUE with keyCertSign and cRLSign where `add-ca-constraint = yes`.
  */

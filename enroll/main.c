@@ -20,7 +20,7 @@
 
 enum { STORE_FD = 3, SIGNER_FD = 4 };
 
-static const struct protocol *const protocols[] = { &scep_protocol, &est_protocol };
+static const struct protocol *const protocols[] = { &scep_protocol, &cmp_protocol, &est_protocol };
 
 static const struct protocol *find_protocol(const struct record *settings, struct error *err)
 {
@@ -40,7 +40,12 @@ static int act_ca_certificate(struct job *job, struct error *err)
 {
 	const struct protocol *protocol = find_protocol(job->settings, err);
 
-	return protocol ? protocol->ca_certificate(job, err) : -EINVAL;
+	if (!protocol)
+		return -EINVAL;
+	if (!protocol->ca_certificate)
+		return error_set(err, -EINVAL, "%s brings the CA certificate with the first one",
+		                 protocol->name);
+	return protocol->ca_certificate(job, err);
 }
 
 static int act_enroll(struct job *job, struct error *err)
@@ -69,14 +74,16 @@ static int act_crl(struct job *job, struct error *err)
 	return protocol->crl(job, err);
 }
 
-static EVP_PKEY *new_key(struct job *job, struct error *err)
+static int act_revoke(struct job *job, struct error *err)
 {
-	const struct field *public = record_find(job->settings, "public");
+	const struct protocol *protocol = find_protocol(job->settings, err);
 
-	if (public)
-		return signer_key(job->worker->signer, "new", public->value, public->length, err);
-	error_set(err, -EINVAL, "the job has no public key");
-	return NULL;
+	if (!protocol)
+		return -EINVAL;
+	if (!protocol->revoke)
+		return error_set(err, -EINVAL, "%s has no way to revoke a certificate",
+		                 protocol->name);
+	return protocol->revoke(job, err);
 }
 
 /* Adds *DER, of the SIZE that an i2d function gave, and frees it. */
@@ -90,7 +97,7 @@ static void add_der(struct record *result, const char *key, unsigned char **der,
 static int act_csr(struct job *job, struct error *err)
 {
 	bool challenge = record_find(job->settings, "challenge-password") != NULL;
-	EVP_PKEY *key = new_key(job, err);
+	EVP_PKEY *key = job_new_key(job, err);
 	X509_REQ *request = NULL;
 	unsigned char *der = NULL;
 	int r = key ? csr_make(job->worker->signer, key, job->settings, challenge, &request, err)
@@ -105,7 +112,7 @@ static int act_csr(struct job *job, struct error *err)
 
 static int act_self_signed(struct job *job, struct error *err)
 {
-	EVP_PKEY *key = new_key(job, err);
+	EVP_PKEY *key = job_new_key(job, err);
 	X509 *certificate = NULL;
 	unsigned char *der = NULL;
 	int r = key ? self_signed_make(job->worker->signer, key, job->settings, &certificate, err)
@@ -127,33 +134,60 @@ static const struct action {
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
+	{ "revoke", act_revoke },
 	{ "self-signed", act_self_signed },
 };
 
 /* --- jobs --- */
 
-int job_checkpoint(struct job *job, const struct record *resume, struct error *err)
+/* Has the store keep RESUME, and judge JUDGED (may be NULL): its answer, the caller's. */
+static int ask_store(struct job *job, const struct record *resume, const struct record *judged,
+                     struct record **answer, struct error *err)
 {
 	long long number = record_number(job->settings, "job", -1);
-	struct record *message = record_new(), *answer = NULL;
-	int r;
+	struct record *message = record_new();
+	int r = -ENOMEM;
 
 	if (message) {
 		record_add(message, "frame", "checkpoint");
 		record_add_number(message, "job", number);
 		record_append(message, resume);
+		if (judged)
+			record_append(message, judged);
 		r = frame_send(job->worker->store, message, NULL, 0);
-	} else {
-		r = -ENOMEM;
 	}
 	if (r == 0)
-		r = frame_receive(job->worker->store, &answer, NULL);
+		r = frame_receive(job->worker->store, answer, NULL);
 	if (r == 0 &&
-	    (!record_is(answer, "frame", "go") || record_number(answer, "job", -1) != number))
+	    (!record_is(*answer, "frame", "go") || record_number(*answer, "job", -1) != number))
 		r = -EPROTO;
 	if (r < 0)
 		error_set(err, r, "the store did not keep the checkpoint: %s", strerror(-r));
 	record_free(message);
+	return r;
+}
+
+int job_checkpoint(struct job *job, const struct record *resume, struct error *err)
+{
+	struct record *answer = NULL;
+	int r = ask_store(job, resume, NULL, &answer, err);
+
+	record_free(answer);
+	return r;
+}
+
+int job_judge(struct job *job, const struct record *resume, const struct record *judged,
+              struct error *why, struct error *err)
+{
+	struct record *answer = NULL;
+	const char *reason;
+	int r = ask_store(job, resume, judged, &answer, err);
+
+	reason = r == 0 ? record_get(answer, "rejected") : NULL;
+	if (reason) {
+		error_set(why, -EINVAL, "%s", reason);
+		r = 1;
+	}
 	record_free(answer);
 	return r;
 }

@@ -41,17 +41,28 @@ struct protocol {
 	int (*check)(const struct record *settings, struct error *err);
 	int (*ca_certificate)(struct job *job, struct error *err);
 	int (*enroll)(struct job *job, struct error *err);
-	int (*crl)(struct job *job, struct error *err); /* NULL: the protocol has no way */
+	int (*crl)(struct job *job, struct error *err);    /* NULL: the protocol has no way */
+	int (*revoke)(struct job *job, struct error *err); /* NULL: the protocol has no way */
 };
 
-extern const struct protocol scep_protocol;
-extern const struct protocol est_protocol;
+extern const struct protocol scep_protocol, cmp_protocol, est_protocol;
 
 /*
  * Stores the resume-… fields of RESUME, which replace all earlier ones, and waits until they
  * are durable: only then may what they describe leave the machine. 0 or a negative errno.
  */
 int job_checkpoint(struct job *job, const struct record *resume, struct error *err);
+
+/*
+ * The same, and asks the store what it thinks of the certificates in JUDGED: 0 where it would take
+ * them, 1 where it would not, with its reason in WHY; else a negative errno with ERR filled.
+ */
+int job_judge(struct job *job, const struct record *resume, const struct record *judged,
+              struct error *why, struct error *err);
+
+/* The key that a certificate is asked for, and that of CERTIFICATE ("current"); the caller's. */
+EVP_PKEY *job_new_key(const struct job *job, struct error *err);
+EVP_PKEY *job_key_of(const struct job *job, const X509 *certificate, struct error *err);
 
 /* Notes in the result what an HTTP exchange says to the retries: Retry-After. */
 void job_note_answer(struct job *job, const struct http_answer *answer);

@@ -177,28 +177,6 @@ static int resume_read(struct transaction *t, struct error *err)
 
 /* --- keys --- */
 
-static EVP_PKEY *granted_key(struct job *job, const char *name, X509_PUBKEY *public,
-                             struct error *err)
-{
-	unsigned char *spki = NULL;
-	int size = i2d_X509_PUBKEY(public, &spki);
-	EVP_PKEY *key = NULL;
-
-	if (size > 0)
-		key = signer_key(job->worker->signer, name, spki, (size_t)size, err);
-	else
-		error_openssl(err, -EINVAL, "the public key cannot be encoded");
-	OPENSSL_free(spki);
-	return key;
-}
-
-static EVP_PKEY *new_key(struct job *job, struct error *err)
-{
-	const struct field *public = record_find(job->settings, "public");
-
-	return signer_key(job->worker->signer, "new", public->value, public->length, err);
-}
-
 /* A renewal signed by the certificate in force, where the CA can do that; else RFC 8894 §2.3
  * has a first request sent again. NULL without error: no renewal. */
 static X509 *renewal_signer(const struct transaction *t)
@@ -233,7 +211,7 @@ static int take_signer(struct transaction *t, EVP_PKEY *key, struct error *err)
 	if (!t->signer)
 		return -EIO;
 	if (t->type == SCEP_RENEWAL_REQ) {
-		t->key = granted_key(t->job, "current", X509_get_X509_PUBKEY(t->signer), err);
+		t->key = job_key_of(t->job, t->signer, err);
 	} else {
 		EVP_PKEY_up_ref(key);
 		t->key = key;
@@ -462,7 +440,7 @@ static int enroll(struct job *job, struct error *err)
 	r = authority_read(job->settings, &t.authority, err);
 	if (r < 0)
 		goto out;
-	key = new_key(job, err);
+	key = job_new_key(job, err);
 	r = key ? run(&t, key, err) : -EINVAL;
 out:
 	EVP_PKEY_free(key);
@@ -483,7 +461,7 @@ static int crl_asker(struct job *job, const struct authority *authority, X509 **
 	if (field) {
 		*asker = field_certificate(field, "certificate", err);
 		if (*asker)
-			*key = granted_key(job, "current", X509_get_X509_PUBKEY(*asker), err);
+			*key = job_key_of(job, *asker, err);
 		return *key ? 0 : -EINVAL;
 	}
 	name = X509_NAME_new();

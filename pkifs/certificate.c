@@ -35,7 +35,7 @@ static void case_clear(struct case_file *file)
 	record_free(file->facts);
 }
 
-static int add_pem(STACK_OF(X509) * to, const struct blob *pem)
+int blob_certificates(const struct blob *pem, STACK_OF(X509) * to)
 {
 	STACK_OF(X509) *from = NULL;
 	int r = 0;
@@ -56,20 +56,22 @@ static int add_anchors(struct store *store, const struct object *profile, STACK_
 
 	if (r < 0)
 		return r;
-	r = add_pem(anchors, &edition.certificate);
+	r = blob_certificates(&edition.certificate, anchors);
 	if (r == 0)
-		r = add_pem(anchors, &edition.chain);
+		r = blob_certificates(&edition.chain, anchors);
 	edition_clear(&edition);
 	return r;
 }
 
-/* The anchors: of the profile that the config names, else of all profiles. */
-static int gather_anchors(struct store *store, struct case_file *file, struct error *err)
+/* The anchors: MORE (may be NULL), and of the profile that the config names, else of all profiles.
+ */
+static int gather_anchors(struct store *store, struct case_file *file, STACK_OF(X509) * more,
+                          struct error *err)
 {
 	struct object profile;
 	int r;
 
-	file->anchors = sk_X509_new_null();
+	file->anchors = more ? X509_chain_up_ref(more) : sk_X509_new_null();
 	if (!file->anchors)
 		return -ENOMEM;
 	r = object_profile(store, file->config, &file->profile);
@@ -107,7 +109,7 @@ static int gather(struct store *store, const struct object *object,
 	if (r == 0)
 		r = store_settings(store, object, &file->config);
 	if (r == 0)
-		r = gather_anchors(store, file, err);
+		r = gather_anchors(store, file, candidates->anchors, err);
 	if (r < 0 || !candidates->requested || !file->edition.version)
 		return r;
 	r = db_version_get(store->db, file->edition.version, &version);
@@ -178,6 +180,19 @@ static int judge_key(struct store *store, const struct candidates *candidates,
 	return r;
 }
 
+/* An anchor that is not a root has issuers that others may need. */
+static int lengthen_chain(struct case_file *file)
+{
+	int count = sk_X509_num(file->chain);
+	X509 *at = count ? sk_X509_value(file->chain, count - 1) : NULL;
+
+	while (at && X509_self_signed(at, 0) != 1 && sk_X509_num(file->chain) < CERTIFICATES_MAX &&
+	       (at = certificate_issuer(at, file->anchors)))
+		if (!X509_up_ref(at) || !sk_X509_push(file->chain, at))
+			return -ENOMEM;
+	return 0;
+}
+
 static int judge(struct store *store, const struct candidates *candidates, struct case_file *file,
                  struct error *err)
 {
@@ -202,6 +217,9 @@ static int judge(struct store *store, const struct candidates *candidates, struc
 		return error_set(err, -EINVAL,
 		                 "no certificate in it is for the key of this certificate id: "
 		                 "write the matching key.pem first");
+	if (r < 0)
+		return r;
+	r = lengthen_chain(file);
 	if (r < 0)
 		return r;
 	certificate_describe(file->leaf, file->facts);

@@ -31,6 +31,7 @@ struct job {
 	uintptr_t number; /* what answers that are still to come know it by */
 	struct crl_files crl;
 	bool has_crl;
+	struct error rejected; /* why what the last checkpoint brought would not be taken */
 };
 
 static struct jobs {
@@ -203,7 +204,8 @@ static void checkpoint_done(void *user, int code)
 	struct job *job = job_numbered(user);
 
 	if (job && code == 0)
-		worker_go(job->worker, job->request);
+		worker_go(job->worker, job->request,
+		          job->rejected.code ? job->rejected.text : NULL);
 	else if (job) /* what can't be stored must not be sent */
 		job_abort(job);
 }
@@ -217,7 +219,10 @@ static void checkpoint(struct job *job, const struct record *record)
 	if (r == 0) {
 		r = standing_get(store, job->object, &standing);
 		if (r == 0) {
-			r = standing_checkpoint(&standing, record, job->key);
+			job->rejected = (struct error){ 0 };
+			r = work_judge(store, &standing, job->key, record, &job->rejected);
+			if (r == 0)
+				r = standing_checkpoint(&standing, record, job->key);
 			if (r == 0)
 				r = db_request_checkpoint(
 					store->db, job->request, standing.request.resume.data,

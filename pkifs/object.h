@@ -81,10 +81,14 @@ struct candidates {
 	int64_t key; /* the key it was asked for, or 0 */
 	bool requested;
 	bool self_signed;            /* made here */
+	STACK_OF(X509) * anchors;    /* believed for it, beside its profile's; or NULL */
 	const struct record *result; /* the worker's, whose `note` fields are kept; or NULL */
 };
 int certificate_publish(struct store *store, const struct object *object,
                         const struct candidates *candidates, bool dry, struct error *err);
+
+/* Adds the certificates in PEM to TO. */
+int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {

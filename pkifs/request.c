@@ -188,6 +188,16 @@ static int check_est(struct asked *asked, struct error *err)
 	return r < 0 ? r : check_prover(asked, err);
 }
 
+static int check_cmpv2(struct asked *asked, struct error *err)
+{
+	if (!record_get(asked->config, "subject") && !record_get(asked->config, "domain-name"))
+		return error_set(err, -EINVAL, "CMPv2 needs a subject or a domain-name");
+	if (!record_get(asked->config, "ca-secret") || !record_get(asked->config, "ca-reference"))
+		return error_set(err, -EINVAL,
+		                 "CMPv2 needs ca-reference and ca-secret to ask with");
+	return 0;
+}
+
 /* What each protocol that we speak asks of a certificate id and of its profile. */
 static const struct protocol {
 	const char *name, *title;
@@ -196,6 +206,7 @@ static const struct protocol {
 	bool tls;     /* and nothing else */
 } protocols[] = {
 	{ "scep", "SCEP", check_scep, true, false },
+	{ "cmpv2", "CMPv2", check_cmpv2, false, false },
 	{ "est", "EST", check_est, true, true },
 };
 
@@ -243,10 +254,30 @@ static int check_server(struct asked *asked, const struct protocol *protocol,
 	return tls && anchor && *anchor ? check_tls_ca(asked, anchor, err) : 0;
 }
 
+/* With CMPv2 and a shared secret the CA certificate comes with the first certificate. */
+static bool brings_trust(const struct asked *asked)
+{
+	return strcasecmp(protocol_of(asked), "cmpv2") == 0 &&
+	       record_get(asked->config, "ca-secret");
+}
+
+static int check_trusted(const struct asked *asked, struct error *err)
+{
+	struct edition trusted = { 0 };
+	int r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
+
+	if (r == 0 && !trusted.certificate.length)
+		r = error_set(err, -EINVAL,
+		              "profile %s is not trusted yet: enroll and confirm it, or load its "
+		              "CA certificate into ca/%s/cert.pem",
+		              asked->profile.name, asked->profile.name);
+	edition_clear(&trusted);
+	return r;
+}
+
 static int check_enroll(struct asked *asked, struct error *err)
 {
 	const struct protocol *protocol = find_protocol(asked, err);
-	struct edition trusted = { 0 };
 	int r;
 
 	r = check_key_pair(asked, err);
@@ -260,15 +291,7 @@ static int check_enroll(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
 		                 asked->profile.name);
 	r = check_server(asked, protocol, asked->settings, err);
-	if (r == 0)
-		r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
-	if (r == 0 && !trusted.certificate.length)
-		r = error_set(err, -EINVAL,
-		              "profile %s is not trusted yet: enroll and confirm it, or load its "
-		              "CA certificate into ca/%s/cert.pem",
-		              asked->profile.name, asked->profile.name);
-	edition_clear(&trusted);
-	return r;
+	return r < 0 || brings_trust(asked) ? r : check_trusted(asked, err);
 }
 
 static int check_re_enroll(struct asked *asked, struct error *err)

@@ -1,6 +1,7 @@
 #include "pkifs/work.h"
 
 #include "common/x509.h"
+#include "pkifs/issuers.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
@@ -113,10 +114,11 @@ static int add_prover(struct store *store, const struct standing *standing, stru
 static const char *const own_names[] = { "subject",         "domain-name",        "ip-address",
 	                                 "email",           "challenge-password", "digest",
 	                                 "validity-period", "key-type",           "protocol" };
-static const char *const profile_names[] = { "enrollment-url", "ca-identity", "crl-url",
-	                                     "crl-url-user", "crl-url-password" };
+static const char *const profile_names[] = { "enrollment-url", "ca-identity",      "crl-url",
+	                                     "crl-url-user",   "crl-url-password", "ca-dn" };
 
 /* And those that concern one protocol. */
+static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
 static const char *const est_names[] = { "est-user", "est-password" };
 
 static void add_settings(struct record *to, const struct record *from, const char *const *names,
@@ -225,6 +227,10 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_set(record, "protocol", protocol_of(standing));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
 		add_settings(record, standing->config, est_names, COUNT(est_names));
+	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "cmpv2"))
+		add_settings(record, standing->config, cmp_names, COUNT(cmp_names));
+	if (strcmp(standing->request.action, "re-enroll") == 0)
+		record_add(record, "renewal", "yes");
 	record_add(record, "allow-legacy", legacy ? "yes" : "no");
 	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
 	           standing->object.name);
@@ -296,8 +302,31 @@ static int publish_csr(struct store *store, const struct standing *standing, int
 	return r;
 }
 
-static int publish_certificates(struct store *store, const struct standing *standing, int64_t key,
-                                const struct record *result, struct error *err)
+/* All certificates of RESULT. */
+static int read_certificates(const struct record *result, STACK_OF(X509) * certificates,
+                             struct error *err)
+{
+	const struct field *field;
+	size_t index = 0;
+
+	while ((field = record_next(result, "certificate", &index))) {
+		X509 *certificate;
+
+		if (sk_X509_num(certificates) >= CERTIFICATES_MAX)
+			return error_set(err, -EINVAL, "the CA sent more than %d certificates",
+			                 CERTIFICATES_MAX);
+		certificate = certificate_from_der(field->value, field->length, err);
+		if (!certificate || !sk_X509_push(certificates, certificate)) {
+			X509_free(certificate);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+/* DRY: they are judged, and nothing changes. */
+static int take_certificates(struct store *store, const struct standing *standing, int64_t key,
+                             const struct record *result, bool dry, struct error *err)
 {
 	struct candidates candidates = {
 		.key = key,
@@ -306,29 +335,32 @@ static int publish_certificates(struct store *store, const struct standing *stan
 		.self_signed = strcmp(standing->request.action, "generate-self-signed") == 0,
 		.certificates = sk_X509_new_null(),
 	};
-	const struct field *field;
-	size_t index = 0;
 	int r = candidates.certificates ? 0 : -ENOMEM;
 
-	while (r == 0 && (field = record_next(result, "certificate", &index))) {
-		X509 *certificate;
-
-		if (sk_X509_num(candidates.certificates) >= CERTIFICATES_MAX) {
-			r = error_set(err, -EINVAL, "the CA sent more than %d certificates",
-			              CERTIFICATES_MAX);
-			break;
-		}
-		certificate = certificate_from_der(field->value, field->length, err);
-
-		if (!certificate || !sk_X509_push(candidates.certificates, certificate)) {
-			X509_free(certificate);
-			r = -EINVAL;
-		}
-	}
+	if (r == 0 && record_get(result, "rejected"))
+		r = error_set(err, -EINVAL, "%s", record_get(result, "rejected"));
 	if (r == 0)
-		r = certificate_publish(store, &standing->object, &candidates, false, err);
+		r = read_certificates(result, candidates.certificates, err);
+	if (r == 0 && record_get(result, "proven-by"))
+		r = issuers_believed(store, standing, result, candidates.certificates,
+		                     &candidates.anchors, err);
+	if (r == 0)
+		r = certificate_publish(store, &standing->object, &candidates, dry, err);
+	if (r == 0 && !dry && candidates.anchors)
+		r = issuers_keep(store, standing, candidates.anchors, err);
 	sk_X509_pop_free(candidates.certificates, X509_free);
+	sk_X509_pop_free(candidates.anchors, X509_free);
 	return r;
+}
+
+int work_judge(struct store *store, const struct standing *standing, int64_t key,
+               const struct record *record, struct error *rejected)
+{
+	int r = 0;
+
+	if (record_find(record, "certificate") && strcmp(work_action(standing), "enroll") == 0)
+		r = take_certificates(store, standing, key, record, true, rejected);
+	return r < 0 && !rejected->code ? r : 0;
 }
 
 int work_take(struct store *store, const struct standing *standing, int64_t key,
@@ -343,5 +375,5 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		return ca_fetched(store, &standing->object, result, err);
 	if (strcmp(standing->request.action, "generate-csr") == 0)
 		return publish_csr(store, standing, key, result, err);
-	return publish_certificates(store, standing, key, result, err);
+	return take_certificates(store, standing, key, result, false, err);
 }

@@ -29,4 +29,11 @@ int work_add_der(struct record *record, const char *key, const struct blob *pem)
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err);
 
+/*
+ * Whether that would be taken, for a worker that tells the CA: 0, also where RECORD has nothing to
+ * be judged; REJECTED is filled where it would not. Nothing changes.
+ */
+int work_judge(struct store *store, const struct standing *standing, int64_t key,
+               const struct record *record, struct error *rejected);
+
 #endif

@@ -284,7 +284,7 @@ struct worker *worker_give(struct store *store, const struct worker_job *job)
 	return worker;
 }
 
-void worker_go(struct worker *worker, long long job)
+void worker_go(struct worker *worker, long long job, const char *rejected)
 {
 	struct record *record = record_new();
 
@@ -292,6 +292,8 @@ void worker_go(struct worker *worker, long long job)
 		return;
 	record_add(record, "frame", "go");
 	record_add_number(record, "job", job);
+	if (rejected)
+		record_add(record, "rejected", rejected);
 	child_send(worker->child, record, NULL, 0);
 	record_free(record);
 }

@@ -34,8 +34,9 @@ size_t workers_limit(const struct store *store);
 /* Gives the job to a worker. NULL when there is no memory: the record is freed then. */
 struct worker *worker_give(struct store *store, const struct worker_job *job);
 
-/* Tells the worker that its checkpoint is durable. */
-void worker_go(struct worker *worker, long long job);
+/* Tells the worker that its checkpoint is durable; REJECTED (may be NULL) why what it brought to
+ * be judged would not be taken. */
+void worker_go(struct worker *worker, long long job, const char *rejected);
 
 /* The job is no longer wanted: its worker is killed. Nothing is reported. */
 void worker_abort(struct worker *worker);
