@@ -43,7 +43,7 @@ class Trust(Est):
         self.assertEqual(m.read("ca/corp/chain.pem").count("BEGIN"), 2)
         self.est_id(m)
         self.assertEqual(m.request("local/www", "enroll"), "ok")
-        self.assertEqual(m.read("local/www/fullchain.pem").count("BEGIN"), 2)
+        self.assertEqual(m.read("local/www/fullchain.pem").count("BEGIN"), 3)  # with the root
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
 
     def test_a_typo_in_the_path_is_told_at_once(self):
