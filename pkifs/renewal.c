@@ -251,8 +251,9 @@ void renewal_asked(const struct store *store, int64_t profile, bool answered)
 	struct pause *pause = pause_of(profile);
 
 	pause->failures = answered ? 0 : pause->failures + 1;
-	pause->until =
-		answered ? 0 : store_now(store) + less(1ll << less(pause->failures, 10), PAUSE_MAX);
+	pause->until = answered ? 0
+	                        : store_now(store) +
+	                                  less((int64_t)1 << less(pause->failures, 10), PAUSE_MAX);
 }
 
 /* Whether one more may ask PROFILE: a part of the workers at once, none where it is silent. */
