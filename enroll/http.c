@@ -141,8 +141,7 @@ char *http_url_text(const char *url)
 	return text ? text : strdup("a URL that cannot be read");
 }
 
-/* True when both URLs have the same scheme, host and port. */
-static bool same_server(const char *one, const char *other)
+bool http_same_server(const char *one, const char *other)
 {
 	static const CURLUPart server[] = { CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT };
 	CURLU *first = curl_url(), *second = curl_url();
@@ -478,7 +477,7 @@ static char *follow(struct http *http, const struct http_request *request, const
 	         (strncasecmp(target, "http://", 7) != 0 || strncasecmp(url, "https:", 6) == 0))
 		error_set(err, -EREMOTEIO, "%s redirects to %.100s, which is not followed", text,
 		          target);
-	else if (request->body && !same_server(url, target))
+	else if (request->body && !http_same_server(url, target))
 		error_set(err, -EREMOTEIO, "%s redirects a request to another server, %.100s", text,
 		          target);
 	else {
@@ -525,7 +524,7 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 			r = -EREMOTEIO;
 			break;
 		}
-		trusted = trusted && same_server(url, next);
+		trusted = trusted && http_same_server(url, next);
 		free(url);
 		url = next;
 		free(answer->body);
@@ -536,6 +535,14 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 		r = refuse_status(url, answer, err);
 	free(url);
 	return r;
+}
+
+const char *http_header(struct http *http, const char *name, size_t index)
+{
+	struct curl_header *header;
+
+	return curl_easy_header(http->curl, name, index, CURLH_HEADER, -1, &header) ? NULL
+	                                                                            : header->value;
 }
 
 void http_answer_clear(struct http_answer *answer)

@@ -55,6 +55,12 @@ int http_begin(struct http *http, const struct record *job, struct error *err);
 int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
             struct error *err);
 
+/* The INDEXth header NAME of the last answer, or NULL; HTTP keeps it until the next request. */
+const char *http_header(struct http *http, const char *name, size_t index);
+
+/* True when both URLs have the same scheme, host and port. */
+bool http_same_server(const char *one, const char *other);
+
 void http_answer_clear(struct http_answer *answer);
 
 /*
