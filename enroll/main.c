@@ -6,6 +6,7 @@
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/protocol.h"
+#include "enroll/respond.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -20,7 +21,7 @@
 
 enum { STORE_FD = 3, SIGNER_FD = 4 };
 
-static const struct protocol *const protocols[] = { &scep_protocol };
+static const struct protocol *const protocols[] = { &scep_protocol, &acme_protocol };
 
 static const struct protocol *find_protocol(const struct record *settings, struct error *err)
 {
@@ -127,6 +128,7 @@ static const struct action {
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
+	{ "respond", respond_job },
 	{ "self-signed", act_self_signed },
 };
 
@@ -151,6 +153,9 @@ int job_checkpoint(struct job *job, const struct record *resume, struct error *e
 	if (r == 0 &&
 	    (!record_is(answer, "frame", "go") || record_number(answer, "job", -1) != number))
 		r = -EPROTO;
+	if (r == 0)
+		snprintf(job->notice, sizeof job->notice, "%s",
+		         record_get(answer, "notice") ? record_get(answer, "notice") : "");
 	if (r < 0)
 		error_set(err, r, "the store did not keep the checkpoint: %s", strerror(-r));
 	record_free(message);

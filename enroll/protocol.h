@@ -25,6 +25,7 @@ struct job {
 	const struct record *settings;
 	int fds[FRAME_FDS];    /* -1 where there is none */
 	struct record *result; /* what the action yields; `outcome` and `reason` are main.c's */
+	char notice[256];      /* what the store said with the last `go`; empty: nothing */
 };
 
 /* What a step returns besides a negative errno. */
@@ -44,7 +45,7 @@ struct protocol {
 	int (*crl)(struct job *job, struct error *err); /* NULL: the protocol has no way */
 };
 
-extern const struct protocol scep_protocol;
+extern const struct protocol scep_protocol, acme_protocol;
 
 /*
  * Stores the resume-… fields of RESUME, which replace all earlier ones, and waits until they

@@ -128,22 +128,59 @@ static int check_scep(struct asked *asked, struct error *err)
 	return 0;
 }
 
+static int check_acme(struct asked *asked, struct error *err)
+{
+	const char *url = asked->settings ? record_get(asked->settings, "enrollment-url") : NULL;
+	const char *challenge = record_get(asked->config, "acme-challenge");
+	const struct field *name;
+	size_t index = 0;
+	char type[24];
+
+	key_type(asked, type, sizeof type);
+	if (strcmp(type, "rsa") != 0 && strcmp(type, "ecdsa") != 0)
+		return error_set(err, -EINVAL,
+		                 "ACME takes an RSA or ECDSA key, not %s: set key-type", type);
+	if (record_get(asked->config, "email"))
+		return error_set(err, -EINVAL,
+		                 "ACME certifies no e-mail address: take email out; the "
+		                 "account's is acme-contact of the profile");
+	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "ip-address"))
+		return error_set(err, -EINVAL,
+		                 "ACME needs at least one of domain-name and ip-address");
+	if (strcmp(challenge, "http-01") != 0)
+		return later(challenge, err);
+	while ((name = record_next(asked->config, "domain-name", &index)))
+		if (strncmp(name->value, "*.", 2) == 0)
+			return error_set(err, -EINVAL, "%s wants acme-challenge = dns-01",
+			                 name->value);
+	if (url && strncasecmp(url, "https://", 8) != 0)
+		return error_set(err, -EINVAL, "ACME needs an enrollment-url with https");
+	return 0;
+}
+
 /* What each protocol that we speak asks of a certificate id. */
-static const struct {
+static const struct protocol {
 	const char *name;
 	int (*check)(struct asked *asked, struct error *err);
+	bool brings_ca; /* with the certificate: the profile need not be trusted before */
 } protocols[] = {
-	{ "scep", check_scep },
+	{ "scep", check_scep, false },
+	{ "acme", check_acme, true },
 };
+
+static const struct protocol *find_protocol(const struct asked *asked)
+{
+	for (size_t i = 0; i < COUNT(protocols); i++)
+		if (strcmp(protocols[i].name, protocol_of(asked)) == 0)
+			return &protocols[i];
+	return NULL;
+}
 
 static int check_protocol(struct asked *asked, struct error *err)
 {
-	const char *name = protocol_of(asked);
+	const struct protocol *protocol = find_protocol(asked);
 
-	for (size_t i = 0; i < COUNT(protocols); i++)
-		if (strcasecmp(protocols[i].name, name) == 0)
-			return protocols[i].check(asked, err);
-	return later(name, err);
+	return protocol ? protocol->check(asked, err) : later(protocol_of(asked), err);
 }
 
 static int check_enroll(struct asked *asked, struct error *err)
@@ -162,7 +199,7 @@ static int check_enroll(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
 		                 asked->profile.name);
 	r = db_edition_get(asked->store->db, asked->profile.edition, &trusted);
-	if (r == 0 && !trusted.certificate.length)
+	if (r == 0 && !trusted.certificate.length && !find_protocol(asked)->brings_ca)
 		r = error_set(err, -EINVAL,
 		              "profile %s is not trusted yet: enroll and confirm it, or load its "
 		              "CA certificate into ca/%s/cert.pem",
@@ -188,6 +225,10 @@ static int check_ca_enroll(struct asked *asked, struct error *err)
 {
 	const char *protocol = protocol_of(asked);
 
+	if (strcmp(protocol, "acme") == 0)
+		return error_set(err, -EINVAL,
+		                 "an ACME CA's certificate comes with the certificates: there is "
+		                 "nothing to fetch; request enroll of a certificate id");
 	if (strcasecmp(protocol, "scep") != 0)
 		return later(protocol, err);
 	if (!record_get(asked->config, "enrollment-url"))
@@ -225,7 +266,7 @@ static int refuse_revoke(struct asked *asked, struct error *err)
 
 static int unenroll_now(struct asked *asked, struct error *err)
 {
-	struct edition empty = { 0 };
+	struct edition empty = { .key_pair = asked->edition.key_pair }; /* an ACME account's */
 	int r;
 
 	(void)err;

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/challenge.h"
 #include "pkifs/children.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
@@ -274,7 +275,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		log_error("the supervisor is gone: %s", strerror(-code));
 		_exit(1);
 	}
-	if (children_received(store, record, fds)) {
+	if (children_received(store, record, fds) || challenges_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {
@@ -309,6 +310,7 @@ static void second(uv_timer_t *timer)
 
 	secrets_tick(store);
 	workers_tick(store);
+	challenges_tick(store);
 	temporary_expire(store);
 	if (store->serving) {
 		rows_fade(store);

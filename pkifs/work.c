@@ -1,6 +1,7 @@
 #include "pkifs/work.h"
 
 #include "common/x509.h"
+#include "pkifs/account.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
@@ -63,7 +64,8 @@ static int add_renewal(struct store *store, const struct standing *standing,
  */
 static const char *const own_names[] = { "subject",         "domain-name",        "ip-address",
 	                                 "email",           "challenge-password", "digest",
-	                                 "validity-period", "key-type",           "protocol" };
+	                                 "validity-period", "key-type",           "protocol",
+	                                 "acme-challenge" };
 static const char *const profile_names[] = { "enrollment-url", "ca-identity", "crl-url",
 	                                     "crl-url-user", "crl-url-password" };
 
@@ -144,7 +146,7 @@ static int add_profile(struct store *store, const struct standing *standing, str
 	return r;
 }
 
-static const char *protocol_of(const struct standing *standing)
+const char *work_protocol(const struct standing *standing)
 {
 	const char *own = record_get(standing->config, "protocol");
 
@@ -168,7 +170,7 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_add_number(record, "now", store_now(store));
 	if (standing->object.kind == KIND_LOCAL)
 		add_settings(record, standing->config, own_names, COUNT(own_names));
-	record_set(record, "protocol", protocol_of(standing));
+	record_set(record, "protocol", work_protocol(standing));
 	record_add(record, "allow-legacy", legacy ? "yes" : "no");
 	record_add(record, standing->object.kind == KIND_CA ? "profile" : "certificate-id",
 	           standing->object.name);
@@ -181,6 +183,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_public(store, record, key);
 	if (r == 0)
 		r = add_renewal(store, standing, work);
+	if (r == 0)
+		r = account_compose(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;
