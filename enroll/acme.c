@@ -188,7 +188,7 @@ static int new_order(struct order *order, struct error *err)
 	json_t *payload = json_pack("{s:o}", "identifiers", identifiers(order->job->settings));
 	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
 	struct acme_answer answer = { 0 };
-	int r = url && text ? acme_post(acme, "order", url, text, &answer, err) : -EINVAL;
+	int r = url && text ? acme_ask(acme, "order", url, text, &answer, err) : -EINVAL;
 
 	if (r == 0)
 		r = acme_check_url(acme, answer.location, "order", err);
@@ -206,7 +206,7 @@ static int new_order(struct order *order, struct error *err)
 static int read_order(struct order *order, struct error *err)
 {
 	struct acme_answer answer = { 0 };
-	int r = acme_post(&order->acme, "question for the order", order->url, "", &answer, err);
+	int r = acme_ask(&order->acme, "question for the order", order->url, "", &answer, err);
 
 	if (r == 0) {
 		json_decref(order->json);
@@ -259,7 +259,7 @@ static int await(struct order *order, const char *what, const char *url, const c
 	end = now.tv_sec + seconds;
 	for (;;) {
 		acme_answer_clear(&answer);
-		r = acme_post(&order->acme, what, url, "", &answer, err);
+		r = acme_ask(&order->acme, what, url, "", &answer, err);
 		if (r < 0 || !has_status(answer.json, not_yet))
 			break;
 		r = pause_for(order, &pause, end);
@@ -340,8 +340,8 @@ static int read_authorizations(struct order *order, struct error *err)
 
 		r = acme_check_url(&order->acme, url, "authorization", err);
 		if (r == 0)
-			r = acme_post(&order->acme, "question for an authorization", url, "",
-			              &answer, err);
+			r = acme_ask(&order->acme, "question for an authorization", url, "",
+			             &answer, err);
 		if (r == 0 && has_status(answer.json, "pending"))
 			r = choose(order, url, answer.json, err);
 		else if (r == 0 && !has_status(answer.json, "valid"))
@@ -452,7 +452,7 @@ static int finalize(struct order *order, struct error *err)
 		return -EINVAL;
 	if (asprintf(&text, "{\"csr\":\"%s\"}", csr) < 0)
 		text = NULL;
-	r = text ? acme_post(&order->acme, "certificate request", url, text, &answer, err)
+	r = text ? acme_ask(&order->acme, "certificate request", url, text, &answer, err)
 	         : error_set(err, -ENOMEM, "no memory");
 	if (r == 0) {
 		json_decref(order->json);

@@ -154,6 +154,16 @@ int acme_post(struct acme *acme, const char *what, const char *url, const char *
 	return post(acme, true, what, url, payload, answer, err);
 }
 
+int acme_ask(struct acme *acme, const char *what, const char *url, const char *payload,
+             struct acme_answer *answer, struct error *err)
+{
+	int r = acme_post(acme, what, url, payload, answer, err);
+
+	if (r < 0 || json_is_object(answer->json))
+		return r;
+	return error_set(err, -EBADMSG, "what the CA says to the %s is no JSON", what);
+}
+
 /* --- the account --- */
 
 static json_t *contacts(const struct record *settings)

@@ -50,6 +50,9 @@ int acme_account(struct acme *acme, bool renew, struct error *err);
  */
 int acme_post(struct acme *acme, const char *what, const char *url, const char *payload,
               struct acme_answer *answer, struct error *err);
+/* The same where the answer must be a JSON object: else -EBADMSG. */
+int acme_ask(struct acme *acme, const char *what, const char *url, const char *payload,
+             struct acme_answer *answer, struct error *err);
 void acme_answer_clear(struct acme_answer *answer);
 
 /* The string KEY of OBJECT, or NULL. */

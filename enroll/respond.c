@@ -21,7 +21,8 @@
 struct connection {
 	int fd; /* -1: free */
 	time_t until;
-	bool answered; /* what still comes is thrown away */
+	unsigned long turn; /* grows from one to the next */
+	bool answered;      /* what still comes is thrown away */
 	size_t length;
 	char request[REQUEST_MAX];
 };
@@ -30,6 +31,7 @@ struct responder {
 	struct job *job;
 	int listening;
 	struct record *answers; /* `challenge`: TYPE NAME TOKEN ANSWER */
+	unsigned long turns;
 	struct connection connections[CONNECTIONS];
 };
 
@@ -113,7 +115,7 @@ static struct connection *make_room(struct responder *responder)
 
 		if (connection->fd < 0)
 			return connection;
-		if (connection->until < oldest->until)
+		if (connection->turn < oldest->turn)
 			oldest = connection;
 	}
 	hang_up(oldest);
@@ -130,6 +132,7 @@ static void take_connections(struct responder *responder)
 
 		connection->fd = fd;
 		connection->until = seconds() + ASK_SECONDS;
+		connection->turn = ++responder->turns;
 		connection->answered = false;
 		connection->length = 0;
 	}

@@ -8,34 +8,37 @@
 #include "pkifs/challenge.h"
 
 #include "common/log.h"
+#include "pkifs/content.h"
 #include "pkifs/workers.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define WORDS      4 /* TYPE NAME TOKEN ANSWER */
-#define LINE_LIMIT 1024
+#define PER_WAITER 128
 
 static struct port {
 	const char *type;
 	struct store *store;
 	enum { CLOSED, ASKED, STARTING, OPEN, ENDING } state;
 	struct worker *worker; /* that answers there; it ends with the store */
-	char notice[192];      /* why it cannot be had; empty: it can */
+	char notice[240];      /* why it cannot be had; empty: it can */
 } ports[] = { { .type = "http-01" }, { .type = "tls-alpn-01" } };
 
 /* What one request wants to have answered. */
 struct waiter {
 	struct waiter *next;
 	int64_t request;
+	int64_t number; /* of its first challenge in the tree */
 	struct port *port;
-	struct record *challenges;
+	struct record *challenges; /* of PER_WAITER at most */
 	challenges_opened *opened; /* NULL: it was called */
 	void *user;
 };
 
 static struct waiter *waiters;
+static int64_t last_number;
 
 static bool is_wanted(const struct port *port)
 {
@@ -186,24 +189,30 @@ void challenges_tick(struct store *store)
 			adjust(store, &ports[i]);
 }
 
-/* Whether LINE is what it must be: a worker may have been taken over. */
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+/* Whether LINE is what it must be: a worker may have been taken over, and TOKEN becomes a name. */
 static bool is_challenge(const char *line)
 {
-	static const char plain[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.:";
-	int words = 1;
+	static const struct {
+		const char *plain;
+		size_t limit;
+	} words[] = {
+		{ ALNUM "-", 16 },
+		{ ALNUM "-_.:", 255 },
+		{ ALNUM "-_", CHALLENGE_TOKEN_MAX },
+		{ ALNUM "-_.", 255 },
+	};
 
-	if (strlen(line) > LINE_LIMIT)
-		return false;
-	while (*line) {
-		size_t length = strspn(line, plain);
+	for (size_t i = 0; i < COUNT(words); i++) {
+		size_t length = strspn(line, words[i].plain);
 
-		if (!length || (line[length] && line[length] != ' '))
+		if (!length || length > words[i].limit ||
+		    line[length] != (i + 1 < COUNT(words) ? ' ' : '\0'))
 			return false;
-		line += length + (line[length] == ' ');
-		words += line[-1] == ' ';
+		line += length + 1;
 	}
-	return words == WORDS;
+	return true;
 }
 
 static struct waiter *find_waiter(int64_t request)
@@ -235,9 +244,13 @@ static struct waiter *waiter_new(int64_t request, const struct record *record)
 
 	if (!waiter)
 		return NULL;
+	if (!last_number)
+		last_number = store_now(NULL) * PER_WAITER; /* none of a predecessor's */
 	waiter->request = request;
+	waiter->number = last_number += PER_WAITER;
 	waiter->challenges = record_new();
-	while (waiter->challenges && (field = record_next(record, "challenge", &index))) {
+	while (waiter->challenges && record_count(waiter->challenges) < PER_WAITER &&
+	       (field = record_next(record, "challenge", &index))) {
 		struct port *port = find_port(field->value, strcspn(field->value, " "));
 
 		if (!port || (waiter->port && port != waiter->port) || !is_challenge(field->value))
@@ -285,4 +298,63 @@ void challenges_close(struct store *store, int64_t request)
 		adjust(store, port);
 	if (!is_wanted(port))
 		*port->notice = '\0';
+}
+
+/* --- the tree's acme-challenge --- */
+
+/* The TOKEN and what answers it, in LINE. */
+static const char *words_of(const char *line, char *token)
+{
+	const char *first = strchr(strchr(line, ' ') + 1, ' ') + 1, *answer = strchr(first, ' ');
+
+	snprintf(token, CHALLENGE_TOKEN_MAX + 1, "%.*s", (int)(answer - first), first);
+	return answer + 1;
+}
+
+/*
+ * The http-01 challenge with the smallest number above AFTER: what answers it, with its NUMBER and
+ * TOKEN; NULL: there is none.
+ */
+static const char *next(int64_t after, int64_t *number, char *token)
+{
+	const char *line = NULL;
+	int64_t found = 0;
+
+	for (const struct waiter *waiter = waiters; waiter; waiter = waiter->next) {
+		int64_t first = waiter->number > after ? waiter->number : after + 1;
+
+		if (waiter->port != &ports[0] || (line && first > found) ||
+		    first >= waiter->number + (int64_t)record_count(waiter->challenges))
+			continue;
+		found = first;
+		line = record_field(waiter->challenges, (size_t)(first - waiter->number))->value;
+	}
+	*number = found;
+	return line ? words_of(line, token) : NULL;
+}
+
+int challenge_next(int64_t after, int64_t *number, char *token)
+{
+	return next(after, number, token) ? 0 : -ENOENT;
+}
+
+int challenge_find(const char *token, int64_t *number)
+{
+	char other[CHALLENGE_TOKEN_MAX + 1];
+
+	*number = 0;
+	while (next(*number, number, other))
+		if (strcmp(token, other) == 0)
+			return 0;
+	return -ENOENT;
+}
+
+int make_challenge(struct store *store, const struct node *node, struct content *content)
+{
+	char token[CHALLENGE_TOKEN_MAX + 1];
+	int64_t number;
+	const char *answer = next(node->number - 1, &number, token);
+
+	content->time = store_now(store);
+	return answer && number == node->number ? content_addf(content, "%s", answer) : -ENOENT;
 }

@@ -163,14 +163,16 @@ static void find_holder(const char *port, char *text, size_t size)
 
 /* --- the store's question --- */
 
-static void explain(const char *key, const char *address, const char *port, int code, char *text,
-                    size_t size)
+static void explain(const char *mount, const char *key, const char *address, const char *port,
+                    int code, char *text, size_t size)
 {
 	char holder[64];
 
 	if (code == -EADDRINUSE) {
 		find_holder(port, holder, sizeof holder);
-		snprintf(text, size, "port %s here is taken by %s", port, holder);
+		snprintf(text, size,
+		         "port %s here is taken by %s, which has to serve %.80s/acme-challenge/",
+		         port, holder, mount);
 	} else {
 		snprintf(text, size, "%s = %s cannot be had here: %s", key, address,
 		         strerror(-code));
@@ -181,7 +183,7 @@ void listen_for(const struct supervision *given, const struct record *record)
 {
 	const char *type = record_get(record, "type"), *port;
 	struct record *answer = record_new();
-	char key[32], host[64], reason[160] = "";
+	char key[32], host[64], reason[240] = "";
 	const char *address;
 	int fd;
 
@@ -193,7 +195,8 @@ void listen_for(const struct supervision *given, const struct record *record)
 	split(address, host, sizeof host, &port);
 	fd = listen_to(host, port);
 	if (fd < 0)
-		explain(key, address, port, fd, reason, sizeof reason);
+		explain(setting(given, "mount-point"), key, address, port, fd, reason,
+		        sizeof reason);
 	record_add(answer, "frame", fd < 0 ? "not-listening" : "listening");
 	record_add(answer, "type", type ? type : "");
 	if (fd == -EADDRINUSE && strstr(reason, "by pkifs-enroll ")) /* on its way out */

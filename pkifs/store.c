@@ -100,7 +100,7 @@ int store_config(struct store *store, const struct object *object, struct record
 	return r;
 }
 
-/* The protocol of a certificate id with CONFIG: its own, else its profile's. */
+/* What CONFIG of a certificate id leaves to its protocol, which is its own, else its profile's. */
 static int add_defaults(struct store *store, const struct record *config, struct record *to)
 {
 	const char *protocol = record_get(config, "protocol");
@@ -109,12 +109,13 @@ static int add_defaults(struct store *store, const struct record *config, struct
 	struct object profile;
 	int r = 0;
 
-	if (!declared_defaults(NULL))
-		return 0;
 	if (!protocol && object_profile(store, config, &profile) == 0) {
 		r = store_config(store, &profile, &settings);
 		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;
 	}
+	if (protocol && strcmp(protocol, "acme") == 0 &&
+	    !key_stands(&local_config_keys, config, "re-generate-keypair"))
+		record_add(to, "re-generate-keypair", "yes");
 	defaults = protocol ? declared_defaults(protocol) : NULL;
 	for (size_t i = 0; defaults && i < record_count(defaults); i++) {
 		const struct field *field = record_field(defaults, i);

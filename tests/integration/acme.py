@@ -1,11 +1,15 @@
 """An ACME server that a test starts, stops and looks into, and names that lead to us."""
 
+import contextlib
+import datetime
 import json
 import os
+import socket
 import ssl
+import subprocess
 import urllib.request
 
-from harness import LAB, Test, free_port, run
+from harness import LAB, PATIENCE, Test, free_ports, run, until
 
 
 class Acme:
@@ -13,10 +17,9 @@ class Acme:
 
     def __init__(self, test, start=True, **environment):
         self.test, self.script = test, LAB / "acme-server"
-        self.port = free_port()
+        self.port, self.http, self.tls, self.dns, self.manage, self.roots = free_ports(6)
         self.url = f"https://127.0.0.1:{self.port}/dir"
         self.folder = test.folder / f"acme-{self.port}"
-        self.http, self.tls, self.dns, self.manage, self.roots = (free_port() for _ in range(5))
         self.environment = {**os.environ, "HTTP": str(self.http), "TLS": str(self.tls),
                             "DNS": str(self.dns), "MANAGE": str(self.manage),
                             "ROOTS": str(self.roots), **environment}
@@ -79,3 +82,51 @@ class AcmeTest(Test):
                        "-untrusted", folder / "chain.pem", folder / "cert.pem")
         self.assertEqual(verified.returncode, 0, verified.stdout + verified.stderr)
         return status
+
+    def begin(self, mount, ca):
+        self.profile(mount, ca, more="enrollment-retry-interval = 3600\n")
+        self.certificate_id(mount)
+        mount.write("local/www/request", "enroll\n")
+
+    def fails(self, mount, ca):
+        """An enrollment at CA that fails for good: its reason."""
+        self.begin(mount, ca)
+        self.assertTrue(mount.ends("local/www"))
+        status = mount.status("local/www")
+        self.assertEqual((status["request"], status["state"]), ("failed", "key"), status)
+        return status["last-error"]
+
+    def waits(self, mount, ca):
+        """An enrollment at CA that is to be tried again: its reason."""
+        self.begin(mount, ca)
+        self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
+        status = mount.status("local/www")
+        self.assertIn(status["request"], ("waiting", "running"), status)
+        return status["last-error"]
+
+    def refused_or_waits(self, mount, ca):
+        self.begin(mount, ca)
+        self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
+        self.assertEqual(mount.status("local/www")["state"], "key")
+        return mount.status("local/www")["last-error"]
+
+    def next_try(self, mount):
+        """Seconds until the next try of local/www."""
+        status = mount.status("local/www")
+        when = datetime.datetime.fromisoformat(status["next-action-at"].replace("Z", "+00:00"))
+        return (when - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+
+    def ask(self, port, request):
+        """What a raw REQUEST to PORT of this machine is answered."""
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+            connection.sendall(request.encode())
+            said = b""
+            with contextlib.suppress(ConnectionResetError):
+                while (piece := connection.recv(4096)):
+                    said += piece
+        return said.decode()
+
+    def background(self, *command):
+        process = subprocess.Popen([str(word) for word in command])
+        self.addCleanup(process.wait, PATIENCE)
+        self.addCleanup(process.terminate)
