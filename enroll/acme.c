@@ -575,6 +575,20 @@ static int enroll(struct job *job, struct error *err)
 	return r;
 }
 
+static int account(struct job *job, struct error *err)
+{
+	bool delete = record_is(job->settings, "action", "account-delete");
+	struct acme acme;
+	int r = acme_open(&acme, job, err);
+
+	if (r == 0)
+		r = acme_begin(&acme, err);
+	if (r == 0)
+		r = delete ? acme_account_delete(&acme, err) : acme_account_update(&acme, err);
+	acme_close(&acme);
+	return r;
+}
+
 static int ca_certificate(struct job *job, struct error *err)
 {
 	(void)job;
@@ -586,4 +600,5 @@ const struct protocol acme_protocol = {
 	.check = check,
 	.ca_certificate = ca_certificate,
 	.enroll = enroll,
+	.account = account,
 };

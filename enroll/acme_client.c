@@ -253,6 +253,31 @@ int acme_account(struct acme *acme, bool renew, struct error *err)
 	return r;
 }
 
+static int change_account(struct acme *acme, json_t *change, struct error *err)
+{
+	char *text = change ? json_dumps(change, JSON_COMPACT) : NULL;
+	struct acme_answer answer = { 0 };
+	int r = text ? acme_post(acme, "change of the account", acme->account, text, &answer, err)
+	             : error_set(err, -ENOMEM, "no memory");
+
+	acme_answer_clear(&answer);
+	free(text);
+	json_decref(change);
+	return r;
+}
+
+int acme_account_update(struct acme *acme, struct error *err)
+{
+	note_account(acme);
+	return change_account(acme, json_pack("{s:o}", "contact", contacts(acme->job->settings)),
+	                      err);
+}
+
+int acme_account_delete(struct acme *acme, struct error *err)
+{
+	return change_account(acme, json_pack("{s:s}", "status", "deactivated"), err);
+}
+
 /* --- the directory --- */
 
 int acme_begin(struct acme *acme, struct error *err)

@@ -41,6 +41,9 @@ void acme_close(struct acme *acme);
 /* Asks for the directory, and makes the account where there is none or RENEW. */
 int acme_begin(struct acme *acme, struct error *err);
 int acme_account(struct acme *acme, bool renew, struct error *err);
+/* The account as the job's settings have it; the account is no more. After acme_begin. */
+int acme_account_update(struct acme *acme, struct error *err);
+int acme_account_delete(struct acme *acme, struct error *err);
 
 /*
  * POSTs PAYLOAD to URL, or asks for what is there (PAYLOAD ""). A rejected nonce is replaced, and a

@@ -70,6 +70,15 @@ static int act_crl(struct job *job, struct error *err)
 	return protocol->crl(job, err);
 }
 
+static int act_account(struct job *job, struct error *err)
+{
+	const struct protocol *protocol = find_protocol(job->settings, err);
+
+	if (protocol && !protocol->account)
+		return error_set(err, -EINVAL, "%s has no accounts", protocol->name);
+	return protocol ? protocol->account(job, err) : -EINVAL;
+}
+
 static EVP_PKEY *new_key(struct job *job, struct error *err)
 {
 	const struct field *public = record_find(job->settings, "public");
@@ -123,6 +132,8 @@ static const struct action {
 	const char *name;
 	int (*act)(struct job *job, struct error *err);
 } actions[] = {
+	{ "account-delete", act_account },
+	{ "account-register", act_account },
 	{ "ca-certificate", act_ca_certificate },
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },

@@ -43,6 +43,8 @@ struct protocol {
 	int (*ca_certificate)(struct job *job, struct error *err);
 	int (*enroll)(struct job *job, struct error *err);
 	int (*crl)(struct job *job, struct error *err); /* NULL: the protocol has no way */
+	/* `account-register` and `account-delete`; NULL: there are no accounts */
+	int (*account)(struct job *job, struct error *err);
 };
 
 extern const struct protocol scep_protocol, acme_protocol;

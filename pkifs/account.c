@@ -23,8 +23,10 @@ static void meta_name(char name[64], int64_t profile)
 
 bool account_is_used(const struct standing *standing)
 {
+	const char *action = work_action(standing);
+
 	return standing->profile.id && strcmp(work_protocol(standing), "acme") == 0 &&
-	       strcmp(work_action(standing), "enroll") == 0;
+	       (strcmp(action, "enroll") == 0 || strncmp(action, "account-", 8) == 0);
 }
 
 /* The row of the account's key; 0: none yet. */
@@ -211,6 +213,28 @@ void account_status(struct store *store, const struct object *profile, struct re
 		if (record_get(account, kept[i][0]))
 			record_add(status, kept[i][1], record_get(account, kept[i][0]));
 	record_free(account);
+}
+
+bool account_is_known(struct store *store, const struct object *profile)
+{
+	struct record *account = NULL;
+	int r = read_account(store, profile->id, &account);
+
+	record_free(account);
+	return r == 0;
+}
+
+int account_end(struct store *store, const struct object *profile)
+{
+	struct edition edition;
+	int r = db_edition_get(store->db, profile->edition, &edition);
+
+	if (r < 0)
+		return r;
+	edition.key_pair = 0; /* a CA takes it no more */
+	r = edition_publish(store, profile, &edition);
+	edition_clear(&edition);
+	return r < 0 ? r : account_forget(store, profile);
 }
 
 int account_forget(struct store *store, const struct object *profile)

@@ -28,7 +28,11 @@ int account_take(struct store *store, const struct standing *standing, const str
 /* Lines for the profile's `status`. */
 void account_status(struct store *store, const struct object *profile, struct record *status);
 
-/* The profile is removed, or its account. Inside a change. */
+/* Whether the profile has one that a CA knows. */
+bool account_is_known(struct store *store, const struct object *profile);
+
+/* The account is no more, nor its key; the profile is removed. Inside a change. */
+int account_end(struct store *store, const struct object *profile);
 int account_forget(struct store *store, const struct object *profile);
 
 #endif

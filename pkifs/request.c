@@ -1,5 +1,6 @@
 /* Requests as users write them: what is asked, whether it can work, and what is done at once. */
 #include "common/x509.h"
+#include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
@@ -250,10 +251,24 @@ static int check_refresh_crl(struct asked *asked, struct error *err)
 	return 0;
 }
 
-static int refuse_account(struct asked *asked, struct error *err)
+static int check_account(struct asked *asked, struct error *err)
 {
-	(void)asked;
-	return later("acme", err);
+	const char *url = record_get(asked->config, "enrollment-url");
+
+	if (strcmp(protocol_of(asked), "acme") != 0)
+		return error_set(err, -EINVAL, "only ACME has accounts: set protocol = acme");
+	if (!url || strncasecmp(url, "https://", 8) != 0)
+		return error_set(err, -EINVAL, "ACME needs an enrollment-url with https");
+	return 0;
+}
+
+static int check_account_delete(struct asked *asked, struct error *err)
+{
+	int r = check_account(asked, err);
+
+	if (r == 0 && !account_is_known(asked->store, asked->object))
+		r = error_set(err, -EINVAL, "profile %s has no account", asked->object->name);
+	return r;
 }
 
 static int refuse_revoke(struct asked *asked, struct error *err)
@@ -354,8 +369,8 @@ static const struct action actions[] = {
 	{ "unenroll", KIND_CA, NULL, unenroll_now },
 	{ "clear-crl", KIND_CA, NULL, clear_crl_now },
 	{ "verify", KIND_CA, NULL, verify_ca_now },
-	{ "account-register", KIND_CA, refuse_account, NULL },
-	{ "account-delete", KIND_CA, refuse_account, NULL },
+	{ "account-register", KIND_CA, check_account, NULL },
+	{ "account-delete", KIND_CA, check_account_delete, NULL },
 	{ "generate-key-pair", KIND_LOCAL, check_key_pair, NULL },
 	{ "generate-csr", KIND_LOCAL, check_csr, NULL },
 	{ "generate-self-signed", KIND_LOCAL, check_self_signed, NULL },

@@ -178,7 +178,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "action", "account-register account-delete" },
 	{ "action", "revoke" },
 	{ "protocol", "cmpv2 est" },
 	{ "acme-challenge", "dns-01 tls-alpn-01" },

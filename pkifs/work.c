@@ -100,6 +100,8 @@ const char *work_action(const struct standing *standing)
 {
 	const char *action = standing->request.action;
 
+	if (strncmp(action, "account-", 8) == 0)
+		return action;
 	if (standing->object.kind == KIND_CA)
 		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
 	if (strcmp(action, "generate-csr") == 0)
@@ -285,6 +287,10 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 	if (crl)
 		return crl_publish(store, &standing->object, crl, result,
 		                   source ? source : "SCEP GetCRL", err);
+	if (strcmp(standing->request.action, "account-register") == 0)
+		return 0;
+	if (strcmp(standing->request.action, "account-delete") == 0)
+		return account_end(store, &standing->object);
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
 	if (strcmp(standing->request.action, "generate-csr") == 0)

@@ -70,6 +70,51 @@ class Enroll(AcmeTest):
         self.assert_issued(mount)
 
 
+class Account(AcmeTest):
+    def test_it_is_registered_changed_and_deleted(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca, more="acme-contact = one@example.net\n")
+        with self.assertRaises(OSError):
+            mount.write("ca/corp/request", "account-delete\n")
+        self.assertIn("no account", mount.status("ca/corp")["last-error"])
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        account = mount.status("ca/corp")["acme-key-id"]
+        self.assertEqual(mount.request("ca/corp", "action = account-register\n"
+                                                  "acme-contact = two@example.net"), "ok")
+        self.assertEqual(mount.status("ca/corp")["acme-key-id"], account)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertEqual(mount.request("ca/corp", "account-delete"), "ok")
+        self.assertNotIn("acme-key-id", mount.status("ca/corp"))
+        self.assert_issued(mount)
+        # the next enrollment makes another
+        self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
+        self.assertNotEqual(mount.status("ca/corp")["acme-key-id"], account)
+
+    def test_a_ca_that_wants_an_external_account(self):
+        ca = Acme(self, EAB="1")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.assertIn("acme-eab-kid", mount.request("ca/corp", "account-register"))
+        secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+        self.assertEqual(mount.request("ca/corp", "action = account-register\nacme-eab-kid = kid-1"
+                                                  f"\nacme-eab-key = {secret}"), "ok")
+        self.assertIn("acme-key-id", mount.status("ca/corp"))
+        self.assertNotIn(secret, mount.read("ca/corp/config") + mount.read("ca/corp/request") +
+                         mount.read("events") + mount.log.read_text())
+
+    def test_an_account_that_the_ca_has_forgotten_is_made_anew(self):
+        ca = FakeAcme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        ca.changes["/order"] = once(problem("accountDoesNotExist", status=400))
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertEqual(ca.asked.count("account"), 3)  # made, changed, made again
+
+
 class Refused(AcmeTest):
     def test_what_cannot_work_is_said_at_once(self):
         mount = self.mount()
@@ -236,8 +281,9 @@ class Challenges(AcmeTest):
                 self.certificate_id(mount)
                 self.assertEqual(mount.request("local/www", "enroll"), "ok")
                 self.assert_issued(mount)
-                self.assertEqual(ca.asked.count("order"),
-                                 2 if place in ("order", "authz") else 1, ca.asked)
+                # what is known of an order before its checkpoint is lost with its worker
+                known = place in ("challenge", "finalize", "certificate")
+                self.assertLessEqual(ca.asked.count("order"), 1 if known else 2, ca.asked)
                 mount.stop()
 
     def test_an_order_that_failed_while_nobody_answered_is_replaced(self):
