@@ -566,6 +566,14 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 	return r;
 }
 
+const char *http_header(struct http *http, const char *name, size_t index)
+{
+	struct curl_header *header;
+
+	return curl_easy_header(http->curl, name, index, CURLH_HEADER, -1, &header) ? NULL
+	                                                                            : header->value;
+}
+
 void http_answer_clear(struct http_answer *answer)
 {
 	free(answer->body);

@@ -72,6 +72,12 @@ void http_end(struct http *http);
 int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
             struct error *err);
 
+/* The INDEXth header NAME of the last answer, or NULL; HTTP keeps it until the next request. */
+const char *http_header(struct http *http, const char *name, size_t index);
+
+/* True when both URLs have the same scheme, host and port. */
+bool http_same_server(const char *one, const char *other);
+
 void http_answer_clear(struct http_answer *answer);
 
 /*

@@ -6,6 +6,7 @@
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/protocol.h"
+#include "enroll/respond.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -20,7 +21,8 @@
 
 enum { STORE_FD = 3, SIGNER_FD = 4 };
 
-static const struct protocol *const protocols[] = { &scep_protocol, &cmp_protocol, &est_protocol };
+static const struct protocol *const protocols[] = { &scep_protocol, &cmp_protocol, &acme_protocol,
+	                                            &est_protocol };
 
 static const struct protocol *find_protocol(const struct record *settings, struct error *err)
 {
@@ -72,6 +74,15 @@ static int act_crl(struct job *job, struct error *err)
 		return error_set(err, -EINVAL, "no crl-url, and %s has no way to ask for a CRL",
 		                 protocol->name);
 	return protocol->crl(job, err);
+}
+
+static int act_account(struct job *job, struct error *err)
+{
+	const struct protocol *protocol = find_protocol(job->settings, err);
+
+	if (protocol && !protocol->account)
+		return error_set(err, -EINVAL, "%s has no accounts", protocol->name);
+	return protocol ? protocol->account(job, err) : -EINVAL;
 }
 
 static int act_revoke(struct job *job, struct error *err)
@@ -129,12 +140,15 @@ static const struct action {
 	const char *name;
 	int (*act)(struct job *job, struct error *err);
 } actions[] = {
+	{ "account-delete", act_account },
+	{ "account-register", act_account },
 	{ "ca-certificate", act_ca_certificate },
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
 	{ "revoke", act_revoke },
+	{ "respond", respond_job },
 	{ "self-signed", act_self_signed },
 };
 
@@ -161,6 +175,9 @@ static int ask_store(struct job *job, const struct record *resume, const struct 
 	if (r == 0 &&
 	    (!record_is(*answer, "frame", "go") || record_number(*answer, "job", -1) != number))
 		r = -EPROTO;
+	if (r == 0)
+		snprintf(job->notice, sizeof job->notice, "%s",
+		         record_get(*answer, "notice") ? record_get(*answer, "notice") : "");
 	if (r < 0)
 		error_set(err, r, "the store did not keep the checkpoint: %s", strerror(-r));
 	record_free(message);

@@ -25,6 +25,7 @@ struct job {
 	const struct record *settings;
 	int fds[FRAME_FDS];    /* -1 where there is none */
 	struct record *result; /* what the action yields; `outcome` and `reason` are main.c's */
+	char notice[256];      /* what the store said with the last `go`; empty: nothing */
 };
 
 /* What a step returns besides a negative errno. */
@@ -43,9 +44,11 @@ struct protocol {
 	int (*enroll)(struct job *job, struct error *err);
 	int (*crl)(struct job *job, struct error *err);    /* NULL: the protocol has no way */
 	int (*revoke)(struct job *job, struct error *err); /* NULL: the protocol has no way */
+	/* `account-register` and `account-delete`; NULL: there are no accounts */
+	int (*account)(struct job *job, struct error *err);
 };
 
-extern const struct protocol scep_protocol, cmp_protocol, est_protocol;
+extern const struct protocol scep_protocol, cmp_protocol, acme_protocol, est_protocol;
 
 /*
  * Stores the resume-… fields of RESUME, which replace all earlier ones, and waits until they

@@ -21,7 +21,7 @@ struct grant {
 	const char *name;
 };
 
-static const char *const grant_names[] = { "new", "current" };
+static const char *const grant_names[] = { "new", "current", "account" };
 
 struct signer {
 	int fd;
@@ -409,6 +409,19 @@ int signer_sign_certificate(struct signer *signer, EVP_PKEY *key, X509 *certific
 	if (EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519)
 		return ed25519_sign_certificate(key, certificate, err);
 	return signed_by_openssl(signer, X509_sign(certificate, key, digest), err);
+}
+
+int signer_sign_bytes(struct signer *signer, EVP_PKEY *key, const EVP_MD *digest, const void *bytes,
+                      size_t length, unsigned char *signature, size_t *size, struct error *err)
+{
+	EVP_MD_CTX *context = EVP_MD_CTX_new();
+	int good;
+
+	signer->err = (struct error){ 0 };
+	good = context && EVP_DigestSignInit(context, NULL, digest, NULL, key) == 1 &&
+	       EVP_DigestSign(context, signature, size, bytes, length) == 1;
+	EVP_MD_CTX_free(context);
+	return signed_by_openssl(signer, good, err);
 }
 
 bool signer_is_lost(const struct signer *signer)

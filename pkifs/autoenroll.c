@@ -64,16 +64,22 @@ int auto_enroll_ended(struct store *store, int64_t object, bool cancelled)
 	                           cancelled ? AUTO_ENROLL_TRIED : AUTO_ENROLL_DUE);
 }
 
-/* Whether the profile is trusted; a negative errno. */
+/* Whether the profile is trusted, or brings its CA with the certificates; a negative errno. */
 static int is_trusted_profile(struct store *store, const struct object *profile)
 {
+	struct record *config = NULL;
 	struct edition edition;
 	int r = db_edition_get(store->db, profile->edition, &edition);
 
-	if (r < 0)
-		return r;
-	r = edition.certificate.length != 0;
-	edition_clear(&edition);
+	if (r == 0) {
+		r = edition.certificate.length != 0;
+		edition_clear(&edition);
+	}
+	if (r == 0)
+		r = store_config(store, profile, &config);
+	if (r == 0)
+		r = record_is(config, "protocol", "acme");
+	record_free(config);
 	return r;
 }
 

@@ -14,6 +14,7 @@ struct case_file {
 	struct record *config, *settings; /* the certificate id's and its profile's */
 	struct object profile;            /* id 0: none */
 	STACK_OF(X509) * anchors;
+	bool acme, system; /* the protocol; the system's store anchors it */
 	X509 *previous;
 	/* the verdict */
 	X509 *leaf;
@@ -63,6 +64,19 @@ static int add_anchors(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
+/* An ACME CA is anchored by the system's store until a CA certificate is loaded. */
+static void note_protocol(struct case_file *file)
+{
+	const char *protocol = record_get(file->config, "protocol");
+
+	if (!protocol)
+		protocol = record_get(file->settings, "protocol");
+	file->acme = protocol && strcmp(protocol, "acme") == 0;
+	file->system = record_is(file->settings, "trust-store", "system") ||
+	               (file->acme && !sk_X509_num(file->anchors) &&
+	                !record_get(file->settings, "trust-store"));
+}
+
 /* The anchors: MORE (may be NULL), and of the profile that the config names, else of all profiles.
  */
 static int gather_anchors(struct store *store, struct case_file *file, STACK_OF(X509) * more,
@@ -79,8 +93,9 @@ static int gather_anchors(struct store *store, struct case_file *file, STACK_OF(
 		r = store_config(store, &file->profile, &file->settings);
 		if (r == 0)
 			r = add_anchors(store, &file->profile, file->anchors);
-		if (r == 0 && !sk_X509_num(file->anchors) &&
-		    !record_is(file->settings, "trust-store", "system"))
+		if (r == 0)
+			note_protocol(file);
+		if (r == 0 && !sk_X509_num(file->anchors) && !file->system)
 			r = error_set(err, -EINVAL,
 			              "profile %s is not trusted yet: load its CA certificate into "
 			              "ca/%s/cert.pem, or enroll and confirm it",
@@ -135,6 +150,7 @@ static int try_key(struct store *store, const struct candidates *candidates, str
 		.anchors = file->anchors,
 		.system_store = strcmp(anchor, "system") == 0,
 		.require_anchor = strcmp(anchor, "profile") == 0 || strcmp(anchor, "system") == 0,
+		.alternative_names_only = file->acme,
 		.accept_changed_names = record_is(file->config, "accept-changed-names", "yes"),
 		.allow_legacy = record_is(file->config, "allow-legacy", "yes") ||
 		                record_is(file->settings, "allow-legacy", "yes"),
@@ -165,8 +181,7 @@ static int judge_key(struct store *store, const struct candidates *candidates,
 	if (candidates->self_signed)
 		file->anchor = "self";
 	else if (bound)
-		file->anchor =
-			record_is(file->settings, "trust-store", "system") ? "system" : "profile";
+		file->anchor = file->system ? "system" : "profile";
 	if (file->anchor)
 		r = try_key(store, candidates, file, public, file->anchor, err);
 	else

@@ -28,4 +28,7 @@ int content_add(struct content *content, const char *text, size_t length);
 __attribute__((format(printf, 2, 3))) int content_addf(struct content *content, const char *format,
                                                        ...);
 
+/* challenge.c */
+int make_challenge(struct store *store, const struct node *node, struct content *content);
+
 #endif

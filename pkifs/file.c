@@ -53,6 +53,9 @@ const struct file_row file_rows[FILES] = {
 	[FILE_OLD_KEY]      = { "key.pem", FILE_VERSION, false, NUMBER_VERSION, FILE_DIRECT | FILE_PRIVATE, 0600, FILE_KEY, make_key },
 	[FILE_OLD_BUNDLE]   = { "bundle.pem", FILE_VERSION, false, NUMBER_VERSION, FILE_DIRECT | FILE_PRIVATE, 0600, FILE_BUNDLE, make_bundle },
 
+	[FILE_CHALLENGES]   = { "acme-challenge", FILE_ROOT, false, NUMBER_ONE, FILE_IS_FOLDER, 0755, 0, NULL },
+	[FILE_CHALLENGE]    = { NULL, FILE_CHALLENGES, false, NUMBER_CHALLENGE, FILE_DIRECT | FILE_MADE, 0644, 0, make_challenge },
+
 	[FILE_TEMPORARY]    = { NULL, FILE_TEMPORARY, false, NUMBER_TEMPORARY, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0600, 0, NULL },
 };
 /* clang-format on */

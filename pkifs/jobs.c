@@ -2,7 +2,9 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/challenge.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
@@ -31,7 +33,8 @@ struct job {
 	uintptr_t number; /* what answers that are still to come know it by */
 	struct crl_files crl;
 	bool has_crl;
-	struct error rejected; /* why what the last checkpoint brought would not be taken */
+	struct error rejected;     /* why what the last checkpoint brought would not be taken */
+	struct record *challenges; /* of its last checkpoint */
 };
 
 static struct jobs {
@@ -52,6 +55,8 @@ static void job_free(struct job *job)
 	job->store->due = true; /* another one may run */
 	if (job->has_crl)
 		crl_files_drop(job->store, &job->crl);
+	challenges_close(job->store, job->request);
+	record_free(job->challenges);
 	free(job);
 }
 
@@ -139,6 +144,8 @@ static int apply(struct job *job, const struct record *result)
 		r = standing_checkpoint(&standing, result, job->key);
 	else
 		r = 1;
+	if (r == 0)
+		r = account_take(job->store, &standing, result);
 	if (r == 0 && done)
 		r = take_done(job, &standing, result);
 	else if (r == 0 && refused)
@@ -199,13 +206,22 @@ static void had_accident(struct job *job, const char *reason)
 	failed(job, ++accidents[slot].count > ACCIDENTS ? reason : NULL);
 }
 
+static void challenges_answered(void *user, const char *notice)
+{
+	struct job *job = job_numbered(user);
+
+	if (job && job->worker)
+		worker_go(job->worker, job->request, job->rejected.code ? job->rejected.text : NULL,
+		          notice);
+}
+
 static void checkpoint_done(void *user, int code)
 {
 	struct job *job = job_numbered(user);
 
 	if (job && code == 0)
-		worker_go(job->worker, job->request,
-		          job->rejected.code ? job->rejected.text : NULL);
+		challenges_open(job->store, job->request, job->challenges, challenges_answered,
+		                number_of(job));
 	else if (job) /* what can't be stored must not be sent */
 		job_abort(job);
 }
@@ -216,6 +232,10 @@ static void checkpoint(struct job *job, const struct record *record)
 	struct standing standing;
 	int r = store_begin(store);
 
+	record_free(job->challenges);
+	job->challenges = record_copy(record);
+	if (!job->challenges && r == 0)
+		r = store_end(store, -ENOMEM);
 	if (r == 0) {
 		r = standing_get(store, job->object, &standing);
 		if (r == 0) {
@@ -325,6 +345,20 @@ static bool needs_key(const struct standing *standing)
 	return standing->object.kind == KIND_LOCAL;
 }
 
+static void step(struct job *job);
+
+static void account_ready(void *user, const char *reason)
+{
+	struct job *job = job_numbered(user);
+
+	if (job && *reason) {
+		failed(job, reason);
+		job_free(job);
+	} else if (job) {
+		step(job);
+	}
+}
+
 /* The next step of a job that has just begun, or has its key. Ends the job where it fails. */
 static void step(struct job *job)
 {
@@ -346,7 +380,9 @@ static void step(struct job *job)
 			goto out;
 		}
 	}
-	r = give(job, &standing);
+	r = account_prepare(store, &standing, account_ready, number_of(job));
+	if (r == 0)
+		r = give(job, &standing);
 out:
 	standing_clear(&standing);
 	if (r < 0) {

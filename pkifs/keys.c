@@ -19,7 +19,7 @@
 #define PURPOSE_CHECK "pkifs check"
 #define CHECK_TEXT    "this store key opens this store"
 
-static const char *const grant_names[] = { "new", "current" };
+static const char *const grant_names[] = { "new", "current", "account" };
 
 /* A worker's signing socket. */
 struct signing {

@@ -1,4 +1,5 @@
 /* Folders: what stands in them. */
+#include "pkifs/challenge.h"
 #include "pkifs/tree.h"
 
 #include <errno.h>
@@ -98,6 +99,18 @@ static void list_versions(fuse_req_t req, const struct node *folder, off_t offse
 	}
 }
 
+/* Offsets: 3 + the challenge's number. */
+static void list_challenges(fuse_req_t req, off_t offset, char *bytes, size_t size, size_t *used)
+{
+	int64_t number = offset > 3 ? offset - 3 : 0;
+	char token[CHALLENGE_TOKEN_MAX + 1];
+
+	while (challenge_next(number, &number, token) == 0)
+		if (!add_entry(req, bytes, size, used, token, inode_make(FILE_CHALLENGE, number),
+		               false, 3 + number))
+			return;
+}
+
 void tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                   struct fuse_file_info *fi)
 {
@@ -120,6 +133,8 @@ void tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		add_entry(req, bytes, size, &used, "..", ino, true, 2);
 	if (folder.file == FILE_CA_FOLDER || folder.file == FILE_LOCAL_FOLDER)
 		list_objects(req, &folder, offset, bytes, size, &used);
+	else if (folder.file == FILE_CHALLENGES)
+		list_challenges(req, offset, bytes, size, &used);
 	else if (folder.file == FILE_VERSIONS)
 		list_versions(req, &folder, offset, bytes, size, &used);
 	else

@@ -1,5 +1,6 @@
 #include "pkifs/object.h"
 
+#include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
@@ -51,6 +52,8 @@ int object_remove(struct store *store, const struct object *object, struct error
 		return error_set(err, -EBUSY, "%s %s is in use by %s %s", kind_name(object->kind),
 		                 object->name, kind_name(by.kind), by.name);
 	r = jobs_forget(store, object->id);
+	if (r == 0)
+		r = account_forget(store, object);
 	if (r == 0)
 		r = store_event(store, object, "removed", NULL);
 	return r < 0 ? r : db_object_remove(store->db, object->id);

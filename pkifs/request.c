@@ -1,5 +1,6 @@
 /* Requests as users write them: what is asked, whether it can work, and what is done at once. */
 #include "common/x509.h"
+#include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
@@ -198,6 +199,33 @@ static int check_cmpv2(struct asked *asked, struct error *err)
 	return 0;
 }
 
+static int check_acme(struct asked *asked, struct error *err)
+{
+	const char *challenge = record_get(asked->config, "acme-challenge");
+	const struct field *name;
+	size_t index = 0;
+	char type[24];
+
+	key_type(asked, type, sizeof type);
+	if (strcmp(type, "rsa") != 0 && strcmp(type, "ecdsa") != 0)
+		return error_set(err, -EINVAL,
+		                 "ACME takes an RSA or ECDSA key, not %s: set key-type", type);
+	if (record_get(asked->config, "email"))
+		return error_set(err, -EINVAL,
+		                 "ACME certifies no e-mail address: take email out; the "
+		                 "account's is acme-contact of the profile");
+	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "ip-address"))
+		return error_set(err, -EINVAL,
+		                 "ACME needs at least one of domain-name and ip-address");
+	if (strcmp(challenge, "http-01") != 0)
+		return later(challenge, err);
+	while ((name = record_next(asked->config, "domain-name", &index)))
+		if (strncmp(name->value, "*.", 2) == 0)
+			return error_set(err, -EINVAL, "%s wants acme-challenge = dns-01",
+			                 name->value);
+	return 0;
+}
+
 /* What each protocol that we speak asks of a certificate id and of its profile. */
 static const struct protocol {
 	const char *name, *title;
@@ -207,6 +235,7 @@ static const struct protocol {
 } protocols[] = {
 	{ "scep", "SCEP", check_scep, true, false },
 	{ "cmpv2", "CMPv2", check_cmpv2, false, false },
+	{ "acme", "ACME", check_acme, false, true },
 	{ "est", "EST", check_est, true, true },
 };
 
@@ -254,11 +283,14 @@ static int check_server(struct asked *asked, const struct protocol *protocol,
 	return tls && anchor && *anchor ? check_tls_ca(asked, anchor, err) : 0;
 }
 
-/* With CMPv2 and a shared secret the CA certificate comes with the first certificate. */
-static bool brings_trust(const struct asked *asked)
+/*
+ * With CMPv2 and a shared secret the CA certificate comes with the first certificate; an ACME CA is
+ * anchored by the system's store where no CA certificate is loaded.
+ */
+static bool brings_trust(const struct asked *asked, const struct protocol *protocol)
 {
-	return strcasecmp(protocol_of(asked), "cmpv2") == 0 &&
-	       record_get(asked->config, "ca-secret");
+	return protocol->check == check_acme ||
+	       (protocol->check == check_cmpv2 && record_get(asked->config, "ca-secret"));
 }
 
 static int check_trusted(const struct asked *asked, struct error *err)
@@ -291,7 +323,7 @@ static int check_enroll(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL, "profile %s has no enrollment-url",
 		                 asked->profile.name);
 	r = check_server(asked, protocol, asked->settings, err);
-	return r < 0 || brings_trust(asked) ? r : check_trusted(asked, err);
+	return r < 0 || brings_trust(asked, protocol) ? r : check_trusted(asked, err);
 }
 
 static int check_re_enroll(struct asked *asked, struct error *err)
@@ -314,7 +346,10 @@ static int check_ca_enroll(struct asked *asked, struct error *err)
 	if (!protocol)
 		return -EINVAL;
 	if (!protocol->fetches)
-		return later(protocol->name, err);
+		return error_set(err, -EINVAL,
+		                 "with %s the CA certificate comes with the certificates: there is "
+		                 "nothing to fetch; request enroll of a certificate id",
+		                 protocol->title);
 	if (!record_get(asked->config, "enrollment-url"))
 		return error_set(err, -EINVAL, "enrollment-url is not set");
 	return check_server(asked, protocol, asked->config, err);
@@ -334,10 +369,24 @@ static int check_refresh_crl(struct asked *asked, struct error *err)
 	return 0;
 }
 
-static int refuse_account(struct asked *asked, struct error *err)
+static int check_account(struct asked *asked, struct error *err)
 {
-	(void)asked;
-	return later("acme", err);
+	const char *url = record_get(asked->config, "enrollment-url");
+
+	if (strcmp(protocol_of(asked), "acme") != 0)
+		return error_set(err, -EINVAL, "only ACME has accounts: set protocol = acme");
+	if (!url || strncasecmp(url, "https://", 8) != 0)
+		return error_set(err, -EINVAL, "ACME needs an enrollment-url with https");
+	return 0;
+}
+
+static int check_account_delete(struct asked *asked, struct error *err)
+{
+	int r = check_account(asked, err);
+
+	if (r == 0 && !account_is_known(asked->store, asked->object))
+		r = error_set(err, -EINVAL, "profile %s has no account", asked->object->name);
+	return r;
 }
 
 static int refuse_revoke(struct asked *asked, struct error *err)
@@ -352,7 +401,7 @@ static int refuse_revoke(struct asked *asked, struct error *err)
 
 static int unenroll_now(struct asked *asked, struct error *err)
 {
-	struct edition empty = { 0 };
+	struct edition empty = { .key_pair = asked->edition.key_pair }; /* an ACME account's */
 	int r;
 
 	(void)err;
@@ -440,8 +489,8 @@ static const struct action actions[] = {
 	{ "unenroll", KIND_CA, NULL, unenroll_now },
 	{ "clear-crl", KIND_CA, NULL, clear_crl_now },
 	{ "verify", KIND_CA, NULL, verify_ca_now },
-	{ "account-register", KIND_CA, refuse_account, NULL },
-	{ "account-delete", KIND_CA, refuse_account, NULL },
+	{ "account-register", KIND_CA, check_account, NULL },
+	{ "account-delete", KIND_CA, check_account_delete, NULL },
 	{ "generate-key-pair", KIND_LOCAL, check_key_pair, NULL },
 	{ "generate-csr", KIND_LOCAL, check_csr, NULL },
 	{ "generate-self-signed", KIND_LOCAL, check_self_signed, NULL },

@@ -1,6 +1,7 @@
 /* How everything is: `status` of an object, of all, as JSON, and the line of `wait`. */
 #include "common/x509.h"
 #include "db/checksum.h"
+#include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/content.h"
 #include "pkifs/declare.h"
@@ -116,6 +117,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		record_add(status, "pending", "a CA certificate waits for `confirm`");
 	if (*edition.capabilities)
 		record_add(status, "capabilities", edition.capabilities);
+	account_status(store, object, status);
 	r = add_crl(store, &edition, status);
 	X509_free(ca);
 	edition_clear(&edition);

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/challenge.h"
 #include "pkifs/children.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
@@ -57,7 +58,7 @@ int store_config(struct store *store, const struct object *object, struct record
 	return r;
 }
 
-/* The protocol of a certificate id with CONFIG: its own, else its profile's. */
+/* What CONFIG of a certificate id leaves to its protocol, which is its own, else its profile's. */
 static int add_defaults(struct store *store, const struct record *config, struct record *to)
 {
 	const char *protocol = record_get(config, "protocol");
@@ -66,12 +67,13 @@ static int add_defaults(struct store *store, const struct record *config, struct
 	struct object profile;
 	int r = 0;
 
-	if (!declared_defaults(NULL))
-		return 0;
 	if (!protocol && object_profile(store, config, &profile) == 0) {
 		r = store_config(store, &profile, &settings);
 		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;
 	}
+	if (protocol && strcmp(protocol, "acme") == 0 &&
+	    !key_stands(&local_config_keys, config, "re-generate-keypair"))
+		record_add(to, "re-generate-keypair", "yes");
 	defaults = protocol ? declared_defaults(protocol) : NULL;
 	for (size_t i = 0; defaults && i < record_count(defaults); i++) {
 		const struct field *field = record_field(defaults, i);
@@ -234,7 +236,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		log_error("the supervisor is gone: %s", strerror(-code));
 		_exit(1);
 	}
-	if (children_received(store, record, fds)) {
+	if (children_received(store, record, fds) || challenges_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {
@@ -269,6 +271,7 @@ static void second(uv_timer_t *timer)
 
 	secrets_tick(store);
 	workers_tick(store);
+	challenges_tick(store);
 	temporary_expire(store);
 	if (store->serving) {
 		clock_follow(store);

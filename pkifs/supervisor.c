@@ -128,6 +128,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_start(s.given, record);
 	} else if (record_is(record, "frame", "stop")) {
 		family_stop(record_number(record, "id", 0));
+	} else if (record_is(record, "frame", "listen")) {
+		listen_for(s.given, record);
 	} else if (record_is(record, "frame", "on-change-kept")) {
 		command_kept();
 	} else if (record_is(record, "frame", "serves")) {

@@ -111,6 +111,9 @@ void family_stop(long long id);
 bool family_ended(pid_t pid);
 void family_kill(void);
 
+/* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
+void listen_for(const struct supervision *given, const struct record *record);
+
 /*
  * commands.c: the programs of `on-change`. Add takes RECORD over, and the program waits; start
  * lets those run that there is room for; the store is told what came of each.

@@ -50,11 +50,11 @@ static const struct key ca_keys[] = {
 	{ "ocsp-nonce", KEY_LATER, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
 	{ "tls-ca", KEY_CA, NULL, PLAIN(check_object),
 	  "profile that authenticates an https server (else the system's trust store)" },
-	{ "acme-contact", KEY_REPEATS | KEY_LATER, NULL, PLAIN(check_mail),
+	{ "acme-contact", KEY_REPEATS, NULL, PLAIN(check_mail),
 	  "ACME: e-mail address of the account" },
-	{ "acme-eab-kid", KEY_LATER, NULL, TEXT(255),
+	{ "acme-eab-kid", 0, NULL, TEXT(255),
 	  "ACME: key identifier of the external account" },
-	{ "acme-eab-key", KEY_SECRET | KEY_LATER, NULL, PLAIN(check_base64url),
+	{ "acme-eab-key", KEY_SECRET, NULL, PLAIN(check_base64url),
 	  "ACME: its HMAC key (base64url)" },
 	{ "acme-dns-server", KEY_LATER, NULL, PLAIN(check_server),
 	  "ACME dns-01: name server for RFC 2136 updates" },
@@ -107,7 +107,7 @@ static const struct key local_keys[] = {
 	{ "est-password", KEY_SECRET, NULL, TEXT(255), "EST: password of est-user" },
 	{ "auth-certificate-id", KEY_LOCAL, NULL, PLAIN(check_object),
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
-	{ "acme-challenge", KEY_LATER, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
+	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
 	  NULL, 0, "ACME: how to prove that the names are ours" },
 	{ "acme-profile", KEY_LATER, NULL, TEXT(255), "ACME: profile that the CA offers" },
 	{ "acme-preferred-chain", KEY_LATER, NULL, TEXT(255),
@@ -155,7 +155,7 @@ static const struct key conf_keys[] = {
 	  "enrollment workers at once" },
 	{ "device-serial", 0, "auto", TEXT(64),
 	  "serial number for SN in subjects; auto: the device's own" },
-	{ "http-01-listen", KEY_LATER, ":80", PLAIN(check_listen),
+	{ "http-01-listen", 0, ":80", PLAIN(check_listen),
 	  "where ACME's http-01 is answered while a challenge is open" },
 	{ "tls-alpn-01-listen", KEY_LATER, ":443", PLAIN(check_listen),
 	  "where ACME's tls-alpn-01 is answered while a challenge is open" },
@@ -173,13 +173,12 @@ static const struct key conf_keys[] = {
 
 const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys) };
 
-/* Values that a row takes and this version has no code for, in the row's own order. */
+/* Values that a row takes (with the first of them) and this version has no code for. */
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "action", "account-register account-delete" },
 	{ "action", "revoke" },
-	{ "protocol", "acme" },
+	{ "acme-challenge", "dns-01 tls-alpn-01" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },
@@ -189,9 +188,13 @@ static const struct {
 
 const char *key_later(const struct key *key)
 {
-	for (size_t i = 0; i < COUNT(later); i++)
+	for (size_t i = 0; i < COUNT(later); i++) {
+		const char *values = later[i].values;
+
 		if (strcmp(later[i].key, key->name) == 0 &&
-		    (!key->values || strstr(key->values, later[i].values)))
-			return later[i].values;
+		    (!key->values || memmem(key->values, strlen(key->values), values,
+		                            strcspn(values, " "))))
+			return values;
+	}
 	return NULL;
 }

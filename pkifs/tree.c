@@ -1,5 +1,6 @@
 #include "pkifs/tree.h"
 
+#include "pkifs/challenge.h"
 #include "pkifs/keycheck.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
@@ -62,6 +63,10 @@ static int lookup_row(struct store *store, const struct node *folder, const char
 		node->file = ca ? FILE_CA : FILE_LOCAL;
 		node->number = node->object.id;
 		return r;
+	}
+	if (folder->file == FILE_CHALLENGES) {
+		node->file = FILE_CHALLENGE;
+		return challenge_find(name, &node->number);
 	}
 	if (folder->file != FILE_VERSIONS || !isdigit((unsigned char)*name) || *name == '0')
 		return -ENOENT;

@@ -1,6 +1,7 @@
 #include "pkifs/work.h"
 
 #include "common/x509.h"
+#include "pkifs/account.h"
 #include "pkifs/issuers.h"
 
 #include <errno.h>
@@ -113,7 +114,8 @@ static int add_prover(struct store *store, const struct standing *standing, stru
  */
 static const char *const own_names[] = { "subject",         "domain-name",        "ip-address",
 	                                 "email",           "challenge-password", "digest",
-	                                 "validity-period", "key-type",           "protocol" };
+	                                 "validity-period", "key-type",           "protocol",
+	                                 "acme-challenge" };
 static const char *const profile_names[] = { "enrollment-url", "ca-identity",      "crl-url",
 	                                     "crl-url-user",   "crl-url-password", "ca-dn" };
 
@@ -154,6 +156,8 @@ const char *work_action(const struct standing *standing)
 {
 	const char *action = standing->request.action;
 
+	if (strncmp(action, "account-", 8) == 0)
+		return action;
 	if (standing->object.kind == KIND_CA)
 		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
 	if (strcmp(action, "generate-csr") == 0)
@@ -200,7 +204,7 @@ static int add_profile(struct store *store, const struct standing *standing, str
 	return r;
 }
 
-static const char *protocol_of(const struct standing *standing)
+const char *work_protocol(const struct standing *standing)
 {
 	const char *own = record_get(standing->config, "protocol");
 
@@ -224,7 +228,7 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_add_number(record, "now", store_now(store));
 	if (standing->object.kind == KIND_LOCAL)
 		add_settings(record, standing->config, own_names, COUNT(own_names));
-	record_set(record, "protocol", protocol_of(standing));
+	record_set(record, "protocol", work_protocol(standing));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
 		add_settings(record, standing->config, est_names, COUNT(est_names));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "cmpv2"))
@@ -245,6 +249,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_renewal(store, standing, work);
 	if (r == 0)
 		r = add_prover(store, standing, work);
+	if (r == 0)
+		r = account_compose(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;
@@ -371,6 +377,10 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 	if (crl)
 		return crl_publish(store, &standing->object, crl, result,
 		                   source ? source : "SCEP GetCRL", err);
+	if (strcmp(standing->request.action, "account-register") == 0)
+		return 0;
+	if (strcmp(standing->request.action, "account-delete") == 0)
+		return account_end(store, &standing->object);
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
 	if (strcmp(standing->request.action, "generate-csr") == 0)

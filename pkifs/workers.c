@@ -199,6 +199,7 @@ static bool is_expected(const struct worker *worker, const struct record *record
 	if (record_number(record, "job", -1) != worker->number)
 		return false;
 	return record_is(record, "frame", "result") ||
+	       (worker->job.responds && record_is(record, "frame", "serving")) ||
 	       (worker->number && record_is(record, "frame", "checkpoint"));
 }
 
@@ -284,7 +285,13 @@ struct worker *worker_give(struct store *store, const struct worker_job *job)
 	return worker;
 }
 
-void worker_go(struct worker *worker, long long job, const char *rejected)
+void worker_tell(struct worker *worker, const struct record *record)
+{
+	if (child_send(worker->child, record, NULL, 0) < 0)
+		worker->failing = true;
+}
+
+void worker_go(struct worker *worker, long long job, const char *rejected, const char *notice)
 {
 	struct record *record = record_new();
 
@@ -294,7 +301,9 @@ void worker_go(struct worker *worker, long long job, const char *rejected)
 	record_add_number(record, "job", job);
 	if (rejected)
 		record_add(record, "rejected", rejected);
-	child_send(worker->child, record, NULL, 0);
+	if (*notice)
+		record_add(record, "notice", notice);
+	worker_tell(worker, record);
 	record_free(record);
 }
 

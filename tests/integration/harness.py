@@ -54,6 +54,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def free_ports(number):
+    """As many different ones."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def until(condition, seconds=PATIENCE):
     """Waits until CONDITION() is true; false after SECONDS."""
     end = time.monotonic() + seconds

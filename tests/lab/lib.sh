@@ -12,14 +12,16 @@ alive() { # alive PID: it runs; one that only waits for its parent does not
 }
 
 if [ "${1:-}" = stop ]; then
-	[ -s "$2/pid" ] || exit 0
-	read -r pid <"$2/pid"
-	kill "$pid" 2>/dev/null || :
-	for _ in $(seq 100); do
-		alive "$pid" || break
-		sleep 0.05
+	for file in "$2"/pid*; do
+		[ -s "$file" ] || continue
+		read -r pid <"$file"
+		kill "$pid" 2>/dev/null || :
+		for _ in $(seq 100); do
+			alive "$pid" || break
+			sleep 0.05
+		done
+		rm -f "$file"
 	done
-	rm -f "$2/pid"
 	exit 0
 fi
 if [ $# -lt 2 ]; then
@@ -64,9 +66,9 @@ issue() { # issue CA NAME SUBJECT TYPE EXTENSION...: NAME.key, NAME.pem signed b
 			-extfile "$name.ext" -out "$name.pem" 2>/dev/null
 }
 
-serve() { # serve COMMAND...: in the background
+serve() { # serve COMMAND...: in the background; PIDFILE: beside another one
 	"$@" >>"$DIR/log" 2>&1 </dev/null &
-	echo $! >"$DIR/pid"
+	echo $! >"$DIR/${PIDFILE:-pid}"
 }
 
 ready() { # ready URL COMMAND...: waits until COMMAND succeeds

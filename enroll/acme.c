@@ -1,0 +1,604 @@
+/*
+ * ACME (RFC 8555) as the worker speaks it.
+ *
+ *   (none) --newOrder--> order read, its challenges chosen --checkpoint--> challenges posted
+ *     ^                                                                        |
+ *     | made invalid while nobody answered                 authorizations valid v
+ *     '------------------------------------------------------- finalized --> certificate
+ *
+ * The order's URL and the tokens are stored before a challenge is posted. The store has them
+ * answered from the checkpoint on for as long as the job lasts; so a job that takes an order up
+ * again begins with the same checkpoint, before it asks anything.
+ */
+#include "common/log.h"
+#include "common/x509.h"
+#include "enroll/acme_client.h"
+#include "enroll/csr.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define CERTIFICATES_LIMIT 50
+#define NAMES_LIMIT        100
+#define PROOF_SECONDS      60 /* how long a job looks on while the CA examines challenges, */
+#define ISSUE_SECONDS      20 /* and while it issues; then it comes again */
+#define PAUSE_FIRST        50 /* milliseconds between two looks, at first and at most */
+#define PAUSE_LAST         3000
+
+/* What proves one name. */
+struct proof {
+	struct proof *next;
+	char *name, *token;
+	char *authorization, *challenge; /* URLs; NULL where another job began it */
+	bool posted;
+};
+
+struct order {
+	struct acme acme;
+	struct job *job;
+	const char *type; /* of the challenges */
+	char *url;        /* NULL: none yet */
+	json_t *json;
+	struct proof *proofs;
+	bool resumed; /* another job began it, and nobody answered for a while */
+};
+
+/* --- names --- */
+
+static const struct {
+	const char *key, *type;
+} name_keys[] = { { "domain-name", "dns" }, { "ip-address", "ip" } };
+
+/* NAME without the "*." of a wildcard. */
+static const char *bare(const char *name)
+{
+	return strncmp(name, "*.", 2) == 0 ? name + 2 : name;
+}
+
+/* Whether IDENTIFIER is one that we want to prove. */
+static bool is_asked(const struct record *settings, const char *type, const char *name)
+{
+	const struct field *field;
+
+	for (size_t i = 0; i < COUNT(name_keys); i++)
+		for (size_t index = 0; strcmp(type, name_keys[i].type) == 0 &&
+		                       (field = record_next(settings, name_keys[i].key, &index));)
+			if (strcasecmp(bare(field->value), name) == 0)
+				return true;
+	return false;
+}
+
+static json_t *identifiers(const struct record *settings)
+{
+	json_t *list = json_array();
+	const struct field *field;
+
+	for (size_t i = 0; i < COUNT(name_keys); i++)
+		for (size_t index = 0;
+		     list && (field = record_next(settings, name_keys[i].key, &index));)
+			json_array_append_new(list,
+			                      json_pack("{s:s, s:s}", "type", name_keys[i].type,
+			                                "value", field->value));
+	return list;
+}
+
+static int check(const struct record *settings, struct error *err)
+{
+	json_t *list = identifiers(settings);
+	size_t count = json_array_size(list);
+
+	json_decref(list);
+	if (!count)
+		return error_set(err, -EINVAL, "ACME needs a domain-name or an ip-address");
+	if (count > NAMES_LIMIT)
+		return error_set(err, -EINVAL, "%zu names are more than the %d that fit an order",
+		                 count, NAMES_LIMIT);
+	return 0;
+}
+
+/* --- the order and its resume-… fields --- */
+
+static void proofs_free(struct order *order)
+{
+	struct proof *proof;
+
+	while ((proof = order->proofs)) {
+		order->proofs = proof->next;
+		free(proof->name);
+		free(proof->token);
+		free(proof->authorization);
+		free(proof->challenge);
+		free(proof);
+	}
+}
+
+static void order_forget(struct order *order)
+{
+	free(order->url);
+	order->url = NULL;
+	json_decref(order->json);
+	order->json = NULL;
+	proofs_free(order);
+	order->resumed = false;
+}
+
+static struct proof *proof_add(struct order *order, const char *name, const char *token)
+{
+	struct proof *proof = calloc(1, sizeof *proof);
+
+	if (!proof)
+		return NULL;
+	proof->name = strdup(name);
+	proof->token = strdup(token);
+	proof->next = order->proofs;
+	order->proofs = proof;
+	return proof;
+}
+
+/* Stores what is under way; from then on the tokens are answered. */
+static int checkpoint(struct order *order, struct error *err)
+{
+	struct record *resume = record_new();
+	int r;
+
+	if (!resume)
+		return error_set(err, -ENOMEM, "no memory");
+	record_add(resume, "resume-order", order->url);
+	for (const struct proof *proof = order->proofs; proof; proof = proof->next) {
+		record_addf(resume, "resume-proof", "%s %s", proof->name, proof->token);
+		record_addf(resume, "challenge", "%s %s %s %s.%s", order->type, proof->name,
+		            proof->token, proof->token, order->acme.key.thumbprint);
+	}
+	r = job_checkpoint(order->job, resume, err);
+	record_free(resume);
+	return r;
+}
+
+/* Takes up what an earlier job left, and has its tokens answered again. */
+static int resume(struct order *order, struct error *err)
+{
+	const struct record *settings = order->job->settings;
+	const char *url = record_get(settings, "resume-order");
+	const struct field *field;
+	size_t index = 0;
+
+	if (!url || !*url)
+		return 0;
+	order->resumed = true;
+	order->url = strdup(url);
+	while ((field = record_next(settings, "resume-proof", &index))) {
+		char *name = strdup(field->value), *token = name ? strchr(name, ' ') : NULL;
+
+		if (token) {
+			*token++ = '\0';
+			proof_add(order, name, token);
+		}
+		free(name);
+	}
+	return order->proofs ? checkpoint(order, err) : 0;
+}
+
+static int new_order(struct order *order, struct error *err)
+{
+	struct acme *acme = &order->acme;
+	const char *url = acme_url(acme, acme->directory, "newOrder", err);
+	json_t *payload = json_pack("{s:o}", "identifiers", identifiers(order->job->settings));
+	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	struct acme_answer answer = { 0 };
+	int r = url && text ? acme_ask(acme, "order", url, text, &answer, err) : -EINVAL;
+
+	if (r == 0)
+		r = acme_check_url(acme, answer.location, "order", err);
+	if (r == 0) {
+		order->url = answer.location;
+		answer.location = NULL;
+		order->json = json_incref(answer.json);
+	}
+	acme_answer_clear(&answer);
+	json_decref(payload);
+	free(text);
+	return r;
+}
+
+static int read_order(struct order *order, struct error *err)
+{
+	struct acme_answer answer = { 0 };
+	int r = acme_ask(&order->acme, "question for the order", order->url, "", &answer, err);
+
+	if (r == 0) {
+		json_decref(order->json);
+		order->json = json_incref(answer.json);
+	}
+	acme_answer_clear(&answer);
+	return r;
+}
+
+static bool has_status(const json_t *json, const char *status)
+{
+	const char *text = acme_text(json, "status");
+
+	return text && strcmp(text, status) == 0;
+}
+
+/* --- waiting --- */
+
+/* Sleeps for what the last answer says, or PAUSE; 1 where that is later than END. */
+static int pause_for(struct order *order, long *pause, time_t end)
+{
+	long long after = record_number(order->job->result, "retry-after", 0);
+	struct timespec now, span;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec + after > end)
+		return JOB_WAITING;
+	span = (struct timespec){ after, after ? 0 : *pause * 1000000 };
+	if (!after)
+		span = (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
+	nanosleep(&span, NULL);
+	*pause = *pause * 2 < PAUSE_LAST ? *pause * 2 : PAUSE_LAST;
+	return 0;
+}
+
+/*
+ * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON is the
+ * caller's.
+ */
+static int await(struct order *order, const char *what, const char *url, const char *not_yet,
+                 long seconds, json_t **json, struct error *err)
+{
+	struct acme_answer answer = { 0 };
+	struct timespec now;
+	long pause = PAUSE_FIRST;
+	time_t end;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = now.tv_sec + seconds;
+	for (;;) {
+		acme_answer_clear(&answer);
+		r = acme_ask(&order->acme, what, url, "", &answer, err);
+		if (r < 0 || !has_status(answer.json, not_yet))
+			break;
+		r = pause_for(order, &pause, end);
+		if (r)
+			break;
+	}
+	if (r == 0) {
+		json_decref(*json);
+		*json = json_incref(answer.json);
+	}
+	acme_answer_clear(&answer);
+	return r;
+}
+
+/* --- proving the names --- */
+
+/* The challenge of the order's type in AUTHORIZATION; NULL: the CA does not offer it. */
+static const json_t *find_challenge(const struct order *order, const json_t *authorization)
+{
+	const json_t *challenge;
+	size_t i;
+
+	json_array_foreach(json_object_get(authorization, "challenges"), i, challenge)
+	{
+		const char *type = acme_text(challenge, "type");
+
+		if (type && strcmp(type, order->type) == 0)
+			return challenge;
+	}
+	return NULL;
+}
+
+/* Notes how the name of AUTHORIZATION, at URL, is to be proved. */
+static int choose(struct order *order, const char *url, const json_t *authorization,
+                  struct error *err)
+{
+	const json_t *identifier = json_object_get(authorization, "identifier"), *challenge;
+	const char *name = acme_text(identifier, "value"), *type = acme_text(identifier, "type");
+	const char *token, *where;
+	struct proof *proof;
+
+	if (!name || !type || !is_asked(order->job->settings, type, name))
+		return error_set(err, -EINVAL,
+		                 "the CA wants proof for %.100s, which was not asked for",
+		                 name ? name : "no name");
+	challenge = find_challenge(order, authorization);
+	if (!challenge)
+		return error_set(err, -EINVAL, "the CA offers no challenge %s for %s", order->type,
+		                 name);
+	token = acme_text(challenge, "token");
+	if (!token || !is_base64url(token, ACME_TOKEN_MAX))
+		return error_set(err, -EINVAL, "the CA's token for %s is none: %.40s", name,
+		                 token ? token : "(missing)");
+	where = acme_url(&order->acme, challenge, "url", err);
+	if (!where)
+		return -EINVAL;
+	proof = proof_add(order, name, token);
+	if (!proof)
+		return error_set(err, -ENOMEM, "no memory");
+	proof->posted = !has_status(challenge, "pending");
+	proof->authorization = strdup(url);
+	proof->challenge = strdup(where);
+	return 0;
+}
+
+/* Reads all authorizations of the order; those that are pending become proofs. */
+static int read_authorizations(struct order *order, struct error *err)
+{
+	const json_t *list = json_object_get(order->json, "authorizations");
+	int r = json_array_size(list) > NAMES_LIMIT ? -EINVAL : 0;
+
+	if (r < 0)
+		return error_set(err, r, "the CA wants more than %d proofs", NAMES_LIMIT);
+	proofs_free(order);
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+		const char *url = json_string_value(json_array_get(list, i));
+		struct acme_answer answer = { 0 };
+
+		r = acme_check_url(&order->acme, url, "authorization", err);
+		if (r == 0)
+			r = acme_ask(&order->acme, "question for an authorization", url, "",
+			             &answer, err);
+		if (r == 0 && has_status(answer.json, "pending"))
+			r = choose(order, url, answer.json, err);
+		else if (r == 0 && !has_status(answer.json, "valid"))
+			r = error_set(err, -EACCES, "an authorization of the order is void");
+		acme_answer_clear(&answer);
+	}
+	return r;
+}
+
+static int post_challenges(struct order *order, struct error *err)
+{
+	int r = 0;
+
+	for (struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next) {
+		struct acme_answer answer = { 0 };
+
+		if (!proof->posted)
+			r = acme_post(&order->acme, "answer to a challenge", proof->challenge, "{}",
+			              &answer, err);
+		acme_answer_clear(&answer);
+	}
+	return r;
+}
+
+/* Why the CA did not believe PROOF. */
+static int unproved(const struct order *order, const struct proof *proof,
+                    const json_t *authorization, struct error *err)
+{
+	const json_t *challenge = find_challenge(order, authorization);
+	const char *port = strcmp(order->type, "http-01") == 0 ? "80" : "443";
+	const char *here = order->job->notice;
+	struct acme_problem problem;
+	int code;
+
+	acme_problem_read(json_object_get(challenge, "error"), &problem);
+	code = acme_problem_passes(&problem) ? -EREMOTEIO : -EACCES;
+	if (strcmp(problem.type, "connection") == 0 && strcmp(order->type, "dns-01") != 0)
+		return error_set(err, code, "port %s of %s was not reached%s%s; %s", port,
+		                 proof->name, *here ? ": " : "", here, problem.text);
+	return error_set(err, code, "the CA found no proof for %s%s%s: %s", proof->name,
+	                 *here ? ": " : "", here, problem.text);
+}
+
+static int await_proofs(struct order *order, struct error *err)
+{
+	int r = 0;
+
+	for (const struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next) {
+		json_t *authorization = NULL;
+
+		r = await(order, "question for an authorization", proof->authorization, "pending",
+		          PROOF_SECONDS, &authorization, err);
+		if (r == 0 && !has_status(authorization, "valid"))
+			r = unproved(order, proof, authorization, err);
+		json_decref(authorization);
+	}
+	return r;
+}
+
+static int prove(struct order *order, struct error *err)
+{
+	int r = read_authorizations(order, err);
+
+	if (r == 0)
+		r = checkpoint(order, err);
+	if (r == 0)
+		r = post_challenges(order, err);
+	return r == 0 ? await_proofs(order, err) : r;
+}
+
+/* --- the certificate --- */
+
+/* The CSR as base64url, with the alternative names alone: an ACME CA decides the subject. */
+static char *make_csr(struct order *order, struct error *err)
+{
+	struct job *job = order->job;
+	const struct field *public = record_find(job->settings, "public");
+	struct record *names = record_copy(job->settings);
+	EVP_PKEY *key = NULL;
+	X509_REQ *request = NULL;
+	unsigned char *der = NULL;
+	char *text = NULL;
+	int size;
+
+	if (names) {
+		record_remove(names, "subject");
+		key = signer_key(job->worker->signer, "new", public->value, public->length, err);
+	}
+	if (key && csr_make(job->worker->signer, key, names, false, &request, err) == 0 &&
+	    (size = i2d_X509_REQ(request, &der)) > 0)
+		text = base64url(der, (size_t)size);
+	OPENSSL_free(der);
+	X509_REQ_free(request);
+	EVP_PKEY_free(key);
+	record_free(names);
+	return text;
+}
+
+static int finalize(struct order *order, struct error *err)
+{
+	const char *url = acme_url(&order->acme, order->json, "finalize", err);
+	char *csr = url ? make_csr(order, err) : NULL;
+	struct acme_answer answer = { 0 };
+	char *text = NULL;
+	int r;
+
+	if (!csr)
+		return -EINVAL;
+	if (asprintf(&text, "{\"csr\":\"%s\"}", csr) < 0)
+		text = NULL;
+	r = text ? acme_ask(&order->acme, "certificate request", url, text, &answer, err)
+	         : error_set(err, -ENOMEM, "no memory");
+	if (r == 0) {
+		json_decref(order->json);
+		order->json = json_incref(answer.json);
+	}
+	acme_answer_clear(&answer);
+	free(text);
+	free(csr);
+	return r;
+}
+
+/* The certificates go into the result, as they came. */
+static int take_chain(struct order *order, const struct acme_answer *answer, struct error *err)
+{
+	STACK_OF(X509) *chain = NULL;
+	int r = certificates_read(answer->http.body, answer->http.length, CERTIFICATES_LIMIT,
+	                          &chain, err);
+
+	for (int i = 0; r == 0 && i < sk_X509_num(chain); i++) {
+		unsigned char *der = NULL;
+		size_t length;
+
+		r = certificate_to_der(sk_X509_value(chain, i), &der, &length);
+		if (r == 0)
+			record_add_bytes(order->job->result, "certificate", der, length);
+		OPENSSL_free(der);
+	}
+	sk_X509_pop_free(chain, X509_free);
+	return r;
+}
+
+static int download(struct order *order, struct error *err)
+{
+	const char *url = acme_url(&order->acme, order->json, "certificate", err);
+	struct acme_answer answer = { 0 };
+	int r;
+
+	if (!url)
+		return -EINVAL;
+	r = acme_post(&order->acme, "question for the certificate", url, "", &answer, err);
+	if (r == 0 && !answer.http.length)
+		r = error_set(err, -EBADMSG, "the CA sends an empty certificate");
+	if (r == 0)
+		r = take_chain(order, &answer, err);
+	acme_answer_clear(&answer);
+	return r;
+}
+
+/* An order that the CA gave up, in words. */
+static int failed_order(const struct order *order, struct error *err)
+{
+	struct acme_problem problem;
+
+	acme_problem_read(json_object_get(order->json, "error"), &problem);
+	return error_set(err, acme_problem_passes(&problem) ? -EREMOTEIO : -EACCES,
+	                 "the CA gave the order up (%.20s): %s",
+	                 acme_text(order->json, "status") ? acme_text(order->json, "status")
+	                                                  : "no status",
+	                 problem.text);
+}
+
+/* From wherever the order stands to its certificate. */
+static int pursue(struct order *order, struct error *err)
+{
+	int r = 0;
+
+	if (has_status(order->json, "pending")) {
+		r = prove(order, err);
+		if (r == 0)
+			r = await(order, "question for the order", order->url, "pending",
+			          ISSUE_SECONDS, &order->json, err);
+	}
+	if (r == 0 && has_status(order->json, "ready"))
+		r = finalize(order, err);
+	if (r == 0 && has_status(order->json, "processing"))
+		r = await(order, "question for the order", order->url, "processing", ISSUE_SECONDS,
+		          &order->json, err);
+	if (r)
+		return r;
+	return has_status(order->json, "valid") ? download(order, err) : failed_order(order, err);
+}
+
+/*
+ * An order that another job began may be worth nothing any more, because nobody answered its
+ * challenges meanwhile: then a new one takes its place at once.
+ */
+static int run(struct order *order, struct error *err)
+{
+	int r = order->url ? read_order(order, err) : new_order(order, err);
+
+	if (r == 0)
+		r = pursue(order, err);
+	if (order->resumed &&
+	    (r == -EACCES || r == -EINVAL || has_status(order->json, "invalid"))) {
+		log_info("the order is replaced by a new one: %s", err->text);
+		order_forget(order);
+		r = new_order(order, err);
+		if (r == 0)
+			r = pursue(order, err);
+	}
+	return r;
+}
+
+static int enroll(struct job *job, struct error *err)
+{
+	struct order order = { .job = job, .type = record_get(job->settings, "acme-challenge") };
+	int r;
+
+	if (!order.type)
+		order.type = "http-01";
+	r = acme_open(&order.acme, job, err);
+	if (r == 0)
+		r = resume(&order, err);
+	if (r == 0)
+		r = acme_begin(&order.acme, err);
+	if (r == 0)
+		r = run(&order, err);
+	order_forget(&order);
+	acme_close(&order.acme);
+	return r;
+}
+
+static int account(struct job *job, struct error *err)
+{
+	bool delete = record_is(job->settings, "action", "account-delete");
+	struct acme acme;
+	int r = acme_open(&acme, job, err);
+
+	if (r == 0)
+		r = acme_begin(&acme, err);
+	if (r == 0)
+		r = delete ? acme_account_delete(&acme, err) : acme_account_update(&acme, err);
+	acme_close(&acme);
+	return r;
+}
+
+static int ca_certificate(struct job *job, struct error *err)
+{
+	(void)job;
+	return error_set(err, -EINVAL, "an ACME CA's certificate comes with the certificates");
+}
+
+const struct protocol acme_protocol = {
+	.name = "acme",
+	.check = check,
+	.ca_certificate = ca_certificate,
+	.enroll = enroll,
+	.account = account,
+};

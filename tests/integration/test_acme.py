@@ -1,0 +1,334 @@
+"""Certificates by ACME (RFC 8555), from a server that rejects nonces and examines challenges."""
+
+import json
+import socket
+import threading
+
+from acme import Acme, AcmeTest
+from acme_fake import FakeAcme, once, problem
+from harness import PATIENCE, main, run, until
+
+
+def answers(port):
+    """Whether somebody listens at PORT of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Enroll(AcmeTest):
+    def test_from_the_request_to_the_certificate(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+        names = run("openssl", "x509", "-in", mount.point / "local/www/cert.pem", "-noout",
+                    "-ext", "subjectAltName").stdout
+        self.assertIn("DNS:www.example.net", names)
+        status = mount.status("ca/corp")
+        self.assertTrue(status["acme-key-id"].startswith(ca.url.removesuffix("dir")), status)
+        self.assertIn("acme-terms", status)
+        self.assertTrue(until(lambda: not answers(ca.http)), "the port is given back")
+        self.assertEqual(list((mount.point / "acme-challenge").iterdir()), [])
+
+        # the next one has another key and the same account
+        key = mount.read("local/www/public.pem")
+        self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
+        self.assert_issued(mount, version=2)
+        self.assertNotEqual(mount.read("local/www/public.pem"), key)
+        self.assertEqual(mount.status("ca/corp")["acme-key-id"], status["acme-key-id"])
+
+    def test_several_names_and_many_at_once(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        for i in range(4):
+            self.certificate_id(mount, f"www{i}", more="domain-name = mail.example.net\n"
+                                                       "ip-address = 127.0.0.1\n")
+        for i in range(4):
+            mount.write(f"local/www{i}/request", "enroll\n")
+        for i in range(4):
+            self.assertEqual(mount.wait(f"local/www{i}"), "ok")
+            self.assert_issued(mount, f"www{i}")
+
+    def test_a_web_server_that_has_the_port_serves_the_folder(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        conf = self.folder / "nginx.conf"
+        conf.write_text(f"""
+            user root; pid {self.folder}/nginx.pid; error_log {self.folder}/nginx.log;
+            daemon off; events {{ }}
+            http {{ access_log off; server {{ listen 127.0.0.1:{ca.http};
+                location /.well-known/acme-challenge/ {{ alias {mount.point}/acme-challenge/; }} }} }}
+            """)
+        self.background("/usr/sbin/nginx", "-c", conf)
+        self.assertTrue(until(lambda: answers(ca.http)))
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+
+
+class Account(AcmeTest):
+    def test_it_is_registered_changed_and_deleted(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca, more="acme-contact = one@example.net\n")
+        with self.assertRaises(OSError):
+            mount.write("ca/corp/request", "account-delete\n")
+        self.assertIn("no account", mount.status("ca/corp")["last-error"])
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        account = mount.status("ca/corp")["acme-key-id"]
+        self.assertEqual(mount.request("ca/corp", "action = account-register\n"
+                                                  "acme-contact = two@example.net"), "ok")
+        self.assertEqual(mount.status("ca/corp")["acme-key-id"], account)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertEqual(mount.request("ca/corp", "account-delete"), "ok")
+        self.assertNotIn("acme-key-id", mount.status("ca/corp"))
+        self.assert_issued(mount)
+        # the next enrollment makes another
+        self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
+        self.assertNotEqual(mount.status("ca/corp")["acme-key-id"], account)
+
+    def test_a_ca_that_wants_an_external_account(self):
+        ca = Acme(self, EAB="1")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.assertIn("acme-eab-kid", mount.request("ca/corp", "account-register"))
+        secret = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+        self.assertEqual(mount.request("ca/corp", "action = account-register\nacme-eab-kid = kid-1"
+                                                  f"\nacme-eab-key = {secret}"), "ok")
+        self.assertIn("acme-key-id", mount.status("ca/corp"))
+        self.assertNotIn(secret, mount.read("ca/corp/config") + mount.read("ca/corp/request") +
+                         mount.read("events") + mount.log.read_text())
+
+    def test_an_account_that_the_ca_has_forgotten_is_made_anew(self):
+        ca = FakeAcme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        ca.changes["/order"] = once(problem("accountDoesNotExist", status=400))
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertEqual(ca.asked.count("account"), 3)  # made, changed, made again
+
+
+class Refused(AcmeTest):
+    def test_what_cannot_work_is_said_at_once(self):
+        mount = self.mount()
+        ca = FakeAcme(self)
+        self.profile(mount, ca)
+        for name, more, words in (("mail", "email = a@example.net", "acme-contact"),
+                                  ("star", "domain-name = *.example.net", "dns-01"),
+                                  ("key", "key-type = ed25519", "RSA or ECDSA")):
+            self.certificate_id(mount, name, more=more + "\n")
+            with self.assertRaises(OSError):
+                mount.write(f"local/{name}/request", "enroll\n")
+            self.assertIn(words, mount.status(f"local/{name}")["last-error"])
+        with self.assertRaises(OSError):
+            mount.write("ca/corp/request", "enroll\n")
+        self.assertEqual(ca.asked, [])
+
+    def test_a_taken_port_is_told_with_its_holder(self):
+        ca = FakeAcme(self)
+        mount = self.acme_mount(ca)
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", ca.http))
+            holder.listen()
+            ca.examine = lambda number: ca.orders[number].update(status="invalid")
+            reason = self.waits(mount, ca)
+        self.assertIn("port 80 of www.example.net was not reached", reason)
+        self.assertRegex(reason, r"taken by python3[.0-9]* \(process \d+\)")
+        self.assertIn("acme-challenge/", reason)
+
+    def test_a_refusal_is_told_with_its_parts(self):
+        names = [{"type": "urn:ietf:params:acme:error:caa", "detail": "not us",
+                  "identifier": {"type": "dns", "value": "www.example.net"}}]
+        ca = FakeAcme(self, order=problem("rejectedIdentifier", "no \x1b[2J", subproblems=names))
+        mount = self.acme_mount(ca)
+        reason = self.fails(mount, ca)
+        self.assertIn("it issues nothing for this name: no ?[2J; www.example.net: ", reason)
+        self.assertIn("CAA records forbid it: not us", reason)
+
+    def test_attack_24_a_nonce_that_is_never_good(self):
+        ca = FakeAcme(self, order=problem("badNonce", status=400))
+        mount = self.acme_mount(ca)
+        self.assertIn("nonce", self.waits(mount, ca))
+        self.assertLessEqual(ca.asked.count("order"), 5)
+
+    def test_attack_28_new_terms_are_told_with_their_place(self):
+        ca = FakeAcme(self, order=problem("userActionRequired", "terms changed",
+                                          instance="https://ca.example/terms-2"))
+        mount = self.acme_mount(ca)
+        self.assertIn("https://ca.example/terms-2: terms changed", self.fails(mount, ca))
+
+    def test_attack_23_a_token_that_is_a_path(self):
+        for i, token in enumerate(("../../local/www/key.pem", "a/b", "x" * 10000, "a b", "")):
+            def with_token(_server, answer, token=token):
+                answer[2]["challenges"][0]["token"] = token
+                return answer
+
+            ca = FakeAcme(self, authz=with_token)
+            mount = self.acme_mount(ca)
+            self.assertIn("token", self.fails(mount, ca))
+            self.assertNotIn("challenge", ca.asked)
+            self.assertEqual(list((mount.point / "acme-challenge").iterdir()), [], i)
+            mount.stop()
+
+    def test_attack_25_urls_that_lead_elsewhere(self):
+        elsewhere = ("http://127.0.0.1:{port}/x", "file:///etc/passwd", "https://169.254.169.254/x",
+                     "https://localhost:{port}/x", "https://127.0.0.1:1/x", 7)
+        places = {"dir": "newOrder", "orders": "finalize", "authz": "url", "finalize": "certificate"}
+        for i, url in enumerate(elsewhere):
+            place, key = list(places.items())[i % len(places)]
+
+            def led_astray(server, answer, url=url, key=key, place=place):
+                said = answer[2]["challenges"][0] if place == "authz" else answer[2]
+                said[key] = url if isinstance(url, int) else \
+                    url.format(port=server.server.server_port)
+                return answer
+
+            ca = FakeAcme(self, **{place: led_astray})
+            mount = self.acme_mount(ca)
+            self.assertIn(key, self.fails(mount, ca))
+            mount.stop()
+
+    def test_attack_26_certificates_that_are_none(self):
+        bodies = {"more than 50": lambda pem, _: pem * 51,
+                  "private key": lambda pem, key: pem + key,
+                  "bytes": lambda pem, _: pem + "\n" * (2 << 20)}
+        for words, body in bodies.items():
+            ca = FakeAcme(self)
+            key = (ca.folder / "root.key").read_text()
+            ca.changes["/certificate"] = lambda _, answer, body=body, key=key: (
+                answer[0], answer[1], body(answer[2], key))
+            mount = self.acme_mount(ca)
+            self.assertIn(words, self.refused_or_waits(mount, ca))
+            mount.stop()
+
+    def test_attack_27_when_to_come_again(self):
+        for after, least, most in (("31536000", 86000, 86400), ("-1", 0, 60),
+                                   ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 60), ("120", 60, 120)):
+            ca = FakeAcme(self, order=problem("rateLimited", "slowly", status=429,
+                                              headers={"Retry-After": after}))
+            mount = self.acme_mount(ca)
+            self.assertIn("too many requests: slowly", self.waits(mount, ca))
+            left = self.next_try(mount)
+            self.assertTrue(least - PATIENCE <= left <= most, f"{after}: {left}")
+            mount.stop()
+
+
+class Challenges(AcmeTest):
+    def test_attack_22_what_is_asked_of_the_port(self):
+        asked, done = threading.Event(), threading.Event()
+
+        def stand_still(_server, answer):
+            asked.set()
+            done.wait(PATIENCE)
+            return answer
+
+        ca = FakeAcme(self, challenge=stand_still)
+        self.addCleanup(done.set)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertFalse(answers(ca.http), "nobody listens before a challenge is open")
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+
+        where = "/.well-known/acme-challenge/"
+        true = self.ask(ca.http, f"GET {where}token-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(true.startswith("HTTP/1.1 200 "), true)
+        self.assertEqual(true.split("\r\n\r\n")[1], mount.read("acme-challenge/token-1"))
+        for path in (where, where + "token-2", where + "token-1x", where + "token-",
+                     where + "../../local/www/key.pem", where + "%2e%2e/token-1",
+                     where + "%74oken-1", "/", "/local/www/key.pem", where + "token-1/",
+                     "//.well-known/acme-challenge/token-1", where + "token-1?x"):
+            said = self.ask(ca.http, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(said.startswith("HTTP/1.1 404 "), f"{path}: {said}")
+        for request in ("\0\r\n\r\n", f"GET {where}token-1\0 HTTP/1.1\r\n\r\n", "GET\r\n\r\n",
+                        f"GET {where}token-1\r\n\r\n", f"POST {where}token-1 HTTP/1.1\r\n\r\n",
+                        "G" * 65536, "GET " + "/" * 65536 + " HTTP/1.1\r\n\r\n"):
+            said = self.ask(ca.http, request)
+            self.assertTrue(said.startswith("HTTP/1.1 400 "), f"{request[:60]}: {said}")
+
+        # a thousand who never finish keep nobody out
+        half = [socket.create_connection(("127.0.0.1", ca.http), PATIENCE) for _ in range(1000)]
+        for one in half:
+            one.send(b"GET ")
+        true = self.ask(ca.http, f"GET {where}token-1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(true.startswith("HTTP/1.1 200 "), true)
+        said = half[-1].recv(100)
+        self.assertTrue(said.startswith(b"HTTP/1.1 408 "), said)
+        for one in half:
+            one.close()
+
+        done.set()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertTrue(until(lambda: not answers(ca.http)), "the port is given back")
+
+    def test_a_store_that_dies_at_any_step_goes_on(self):
+        """In whichever step the CA has just been asked for something."""
+        for place in ("dir", "account", "order", "authz", "challenge", "finalize", "certificate"):
+            with self.subTest(place):
+                ca = FakeAcme(self)
+                mount = self.acme_mount(ca)
+                ca.changes["/" + place] = once(
+                    lambda _, answer, mount=mount: mount.kill("store") or answer)
+                self.profile(mount, ca)
+                self.certificate_id(mount)
+                self.assertEqual(mount.request("local/www", "enroll"), "ok")
+                self.assert_issued(mount)
+                # what is known of an order before its checkpoint is lost with its worker
+                known = place in ("challenge", "finalize", "certificate")
+                self.assertLessEqual(ca.asked.count("order"), 1 if known else 2, ca.asked)
+                mount.stop()
+
+    def test_an_order_that_failed_while_nobody_answered_is_replaced(self):
+        ca = FakeAcme(self)
+        mount = self.acme_mount(ca)
+        asked, dead = threading.Event(), threading.Event()
+
+        def dies(server, answer):
+            asked.set()
+            dead.wait(PATIENCE)
+            server.orders["1"]["status"] = "invalid"
+            return answer
+
+        self.addCleanup(dead.set)
+        ca.changes["/challenge"] = once(dies)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+        mount.kill_all()
+        dead.set()
+        self.assertTrue(until(lambda: ca.orders["1"]["status"] == "invalid"))
+        mount.start()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assert_issued(mount)
+        said = [json.loads(line)["event"] for line in mount.read("events").splitlines()]
+        self.assertFalse({"failed", "retry"} & set(said), said)
+
+    def test_a_ca_that_takes_its_time_is_asked_when_it_says(self):
+        ca = FakeAcme(self)
+        held = []
+
+        def processing(_server, answer):
+            held.append(answer[2].pop("certificate"))
+            return answer[0], {**answer[1], "Retry-After": "1"}, {**answer[2],
+                                                                  "status": "processing"}
+
+        ca.changes["/finalize"] = processing
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+        self.assertTrue(held)
+
+
+if __name__ == "__main__":
+    main()
