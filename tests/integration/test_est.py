@@ -282,7 +282,9 @@ class Answers(Est):
         self.assertIn("HTTP status 403: not without an order xxx", result)
         self.assertIn("; it knows who asks and does not allow it", result)
         self.assertLess(len(result), 500)
-        self.assertEqual(m.status("local/www")["last-error"], result.removeprefix("failed: "))
+        status = m.status("local/www")
+        self.assertEqual((status["request"], status["last-error"]),
+                         ("failed", result.removeprefix("failed: ")))
         self.assertEqual(len(server.asked("simpleenroll")), 1)
 
     def test_a_refused_renewal_leaves_the_certificate(self):

@@ -82,6 +82,15 @@ static BIO *to_base64(const struct est_ca *ca, const unsigned char *der, int len
 	return out;
 }
 
+/* An answer in base64 (RFC 7030 §4.1.3; RFC 8951 does without the header). */
+static void answer_base64(struct lab_answer *answer, const char *type, BIO *body)
+{
+	answer->status = 200;
+	answer->type = type;
+	answer->header = "Content-Transfer-Encoding: base64\r\n";
+	answer->body = body;
+}
+
 /* Decodes TEXT with or without line ends. The caller frees it (free). */
 static unsigned char *from_base64(const char *text, size_t length, int *size)
 {
@@ -433,9 +442,8 @@ static void enroll(struct asked *asked, struct lab_answer *answer)
 static void cacerts(struct asked *asked, struct lab_answer *answer)
 {
 	print_received(asked, NULL, 0);
-	answer->status = 200;
-	answer->type = "application/pkcs7-mime";
-	answer->body = certs_only(asked->ca, asked->ca->ca, asked->ca->root);
+	answer_base64(answer, "application/pkcs7-mime",
+	              certs_only(asked->ca, asked->ca->ca, asked->ca->root));
 }
 
 /* The file csrattrs; with -b the challengePassword alone. */
@@ -449,12 +457,12 @@ static void csrattrs(struct asked *asked, struct lab_answer *answer)
 
 	print_received(asked, NULL, 0);
 	BIO_free(file);
-	answer->status = length > 0 || asked->ca->binding ? 200 : 204;
-	answer->type = "application/csrattrs";
+	answer->status = 204;
 	if (length > 0)
-		answer->body = to_base64(asked->ca, der, length);
+		answer_base64(answer, "application/csrattrs", to_base64(asked->ca, der, length));
 	else if (asked->ca->binding)
-		answer->body = to_base64(asked->ca, challenge, sizeof challenge);
+		answer_base64(answer, "application/csrattrs",
+		              to_base64(asked->ca, challenge, sizeof challenge));
 }
 
 /* The answer that a test wrote; false where there is none. */
