@@ -53,24 +53,34 @@ static int check(const struct record *settings, struct error *err)
 
 /* --- talking --- */
 
-/* What the server's status means for the request. */
+/* What to do about a refusal with STATUS. */
+static const char *remedy(const struct record *settings, long status)
+{
+	bool user = record_find(settings, "est-user") != NULL;
+	bool shown =
+		record_find(settings, "certificate") || record_find(settings, "auth-certificate");
+
+	if (status == 403)
+		return "; it knows who asks and does not allow it";
+	if (status == 404)
+		return "; is the enrollment-url right?";
+	if (status != 401)
+		return "";
+	if (user)
+		return "; it does not take est-user with est-password";
+	return shown ? "; it wants more than a certificate: set est-user and est-password"
+	             : "; set est-user and est-password, or auth-certificate-id";
+}
+
+/* What the server's status means for the request: R, or -EACCES where it is a refusal. */
 static int judge_status(const struct job *job, long status, int r, struct error *err)
 {
-	bool user = record_find(job->settings, "est-user") != NULL;
-	const char *remedy = "";
 	struct error said = *err;
 
 	if (r != -EREMOTEIO || status / 100 != 4 || status == 408 || status == 425 || status == 429)
 		return r;
-	if (status == 401)
-		remedy = user ? "; est-user and est-password, or the certificate shown, are not "
-		                "what it wants"
-		              : "; set est-user and est-password, or auth-certificate-id";
-	else if (status == 403)
-		remedy = "; it knows who asks and does not allow it";
-	else if (status == 404)
-		remedy = "; is the enrollment-url right?";
-	return error_set(err, -EACCES, "the CA refuses the request: %s%s", said.text, remedy);
+	return error_set(err, -EACCES, "the CA refuses the request: %s%s", said.text,
+	                 remedy(job->settings, status));
 }
 
 /* One operation of the server. The caller clears *ANSWER. As http_do, and -EACCES where it

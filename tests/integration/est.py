@@ -2,6 +2,7 @@
 
 import os
 
+from harness import run
 from scep import Ca, Scep
 
 PROFILE = "protocol = est\ntls-ca = tls\nenrollment-retry-interval = 0\n"
@@ -57,3 +58,16 @@ class Est(Scep):
         m = self.mount()
         self.est_profile(m, server, more=more, url=url)
         return m
+
+    def device(self, m, server):
+        """A certificate id with what its maker gave it."""
+        os.mkdir(m.point / "local/device")
+        folder = server.folder
+        for command in (["genpkey", "-quiet", "-algorithm", "RSA", "-out", "d.key"],
+                        ["req", "-new", "-key", "d.key", "-subj", "/CN=device 7", "-out", "d.csr"],
+                        ["x509", "-req", "-in", "d.csr", "-CA", "device.pem", "-CAkey",
+                         "device.key", "-out", "d.pem"]):
+            done = run("openssl", *command, cwd=folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        m.write("local/device/key.pem", (folder / "d.key").read_text())
+        m.write("local/device/cert.pem", (folder / "d.pem").read_text())

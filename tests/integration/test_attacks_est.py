@@ -197,6 +197,16 @@ class Servers(Attacked):
                             "profile tls (tls-ca) is not trusted yet")
         self.assertEqual(self.server.said("received"), [])
 
+    def test_attack_30_a_server_with_the_certificate_of_another(self):
+        server = EstServer(self, NAME="DNS:other.example")
+        m = self.mount()
+        self.tls_profile(m, server)
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/config", f"enrollment-url = {server.url}\n{PROFILE}")
+        m.write("ca/corp/request", "enroll\n")
+        self.assertIn("no alternative certificate subject name matches", m.wait("ca/corp"))
+        self.assertEqual(server.said("received"), [])
+
     @unittest.skipUnless(os.geteuid() == 0, "only root can change what the system trusts")
     def test_attack_30_the_systems_store_does_not_help_where_tls_ca_is_set(self):
         other = EstServer(self)

@@ -124,18 +124,15 @@ class Enrollment(Est):
             self.assertEqual(m.request(f"local/{kind}", "enroll"), "ok")
             self.assertTrue(assert_valid(self, m, kind)["key"].startswith(kind))
 
-    def device(self, m, server):
-        """A certificate id with what its maker gave it."""
-        os.mkdir(m.point / "local/device")
-        folder = server.folder
-        for command in (["genpkey", "-quiet", "-algorithm", "RSA", "-out", "d.key"],
-                        ["req", "-new", "-key", "d.key", "-subj", "/CN=device 7", "-out", "d.csr"],
-                        ["x509", "-req", "-in", "d.csr", "-CA", "device.pem", "-CAkey",
-                         "device.key", "-out", "d.pem"]):
-            done = run("openssl", *command, cwd=folder)
-            self.assertEqual(done.returncode, 0, done.stderr)
-        m.write("local/device/key.pem", (folder / "d.key").read_text())
-        m.write("local/device/cert.pem", (folder / "d.pem").read_text())
+    def test_a_certificate_that_the_server_does_not_know(self):
+        for version in ((), ("-2",)):
+            server = EstServer(self, "-C", *version, user=None)
+            m = self.mount_with(server)
+            self.device(m, EstServer(self))
+            self.est_id(m, user=None, more="auth-certificate-id = device\n")
+            self.assertIn("does not take the certificate that it was shown: ",
+                          m.request("local/www", "enroll"))
+            self.assertEqual(server.asked("simpleenroll"), [])
 
     def test_by_the_certificate_of_another_certificate_id(self):
         for version in ((), ("-2",)):
@@ -260,9 +257,10 @@ class Answers(Est):
     """What the server says no with stands in `status`."""
 
     def test_who_is_not_let_in_learns_what_to_set(self):
-        m = self.mount_with(EstServer(self))
+        server = EstServer(self)
+        m = self.mount_with(server)
         for name, user, words in (("none", None, "; set est-user and est-password"),
-                                  ("wrong", "eve", "; est-user and est-password, or")):
+                                  ("wrong", "eve", "; it does not take est-user")):
             self.est_id(m, name, user=user)
             result = m.request(f"local/{name}", "enroll")
             self.assertTrue(result.startswith("failed: the CA refuses the request: "), result)
@@ -270,6 +268,9 @@ class Answers(Est):
             self.assertIn(words, result)
             status = m.status(f"local/{name}")
             self.assertEqual((status["request"], status["state"]), ("failed", "key"))
+        self.device(m, server)
+        self.est_id(m, "shown", user=None, more="auth-certificate-id = device\n")
+        self.assertIn("; it wants more than a certificate", m.request("local/shown", "enroll"))
         self.assertEqual(m.request("local/wrong", "action = enroll\nest-user = est\n"
                                                   "est-password = secret"), "ok")
 
