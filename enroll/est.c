@@ -112,11 +112,14 @@ static int talk_as_us(struct job *job, const char *operation, struct http_reques
 	return talk(job, operation, request, answer, err);
 }
 
-static int add_certificates(struct job *job, const struct http_answer *answer, struct error *err)
+typedef int certificates_reader(const char *text, size_t length, STACK_OF(X509) * *certificates,
+                                struct error *err);
+
+static int add_certificates(struct job *job, const struct http_answer *answer,
+                            certificates_reader *read, struct error *err)
 {
 	STACK_OF(X509) *certificates = NULL;
-	int r = est_certificates_read((const char *)answer->body, answer->length, &certificates,
-	                              err);
+	int r = read((const char *)answer->body, answer->length, &certificates, err);
 
 	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++) {
 		unsigned char *der = NULL;
@@ -144,7 +147,7 @@ static int ca_certificate(struct job *job, struct error *err)
 	if (r == 0)
 		r = talk(job, "cacerts", &request, &answer, err);
 	if (r == 0)
-		r = add_certificates(job, &answer, err);
+		r = add_certificates(job, &answer, est_ca_certificates_read, err);
 	http_answer_clear(&answer);
 	return r;
 }
@@ -319,7 +322,7 @@ static int send_request(struct enrollment *e, const unsigned char *der, size_t l
 static int take_answer(struct enrollment *e, const struct http_answer *answer, struct error *err)
 {
 	if (answer->status == 200)
-		return add_certificates(e->job, answer, err);
+		return add_certificates(e->job, answer, est_certificates_read, err);
 	if (answer->status != 202)
 		return error_set(err, -EBADMSG, "the server answers with HTTP status %ld",
 		                 answer->status);

@@ -1,5 +1,6 @@
 """EST servers that a test starts, stops and looks into, and profiles that speak with them."""
 
+import base64
 import os
 
 from harness import run
@@ -45,6 +46,14 @@ class Est(Scep):
         self.assertEqual(mount.request(f"ca/{name}", "enroll"), "ok")
         mount.write(f"ca/{name}/confirm", "yes\n")
         self.assertEqual(mount.status(f"ca/{name}")["state"], "trusted")
+
+    def bundle(self, *certificates):
+        """A certs-only message of PEM files, in base64."""
+        out = self.folder / "bundle"
+        done = run("openssl", "crl2pkcs7", "-nocrl", "-outform", "DER", "-out", out,
+                   *[word for file in certificates for word in ("-certfile", file)])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return base64.b64encode(out.read_bytes())
 
     def est_id(self, mount, name="www", profile="corp", more="", user="est"):
         os.mkdir(mount.point / "local" / name)

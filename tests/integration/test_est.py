@@ -46,6 +46,27 @@ class Trust(Est):
         self.assertEqual(m.read("local/www/fullchain.pem").count("BEGIN"), 2)
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
 
+    def test_a_ca_whose_key_rolls_over_shows_its_new_root(self):
+        folder, name = self.server.folder, "/O=Lab/CN=Lab EST CA"
+        for command in (
+                ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                 "-keyout", "new.key", "-out", "new.pem", "-subj", name, "-days", "9000"],
+                ["x509", "-in", "ca.pem", "-CA", "new.pem", "-CAkey", "new.key", "-out",
+                 "old-by-new.pem", "-set_serial", "7"],
+                ["x509", "-in", "new.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-out",
+                 "new-by-old.pem", "-set_serial", "8"]):
+            done = run("openssl", *command, cwd=folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.m.request("ca/corp", "enroll"), "ok")
+        self.m.write("ca/corp/confirm", "yes\n")
+        self.server.answers("cacerts", 200, "application/pkcs7-mime", body=self.bundle(
+            *[folder / file for file in ("ca.pem", "new-by-old.pem", "old-by-new.pem", "new.pem")]))
+        self.assertEqual(self.m.request("ca/corp", "enroll"), "ok")
+        self.assertEqual(self.m.read("ca/corp/pending.pem").split(),
+                         (folder / "new.pem").read_text().split())
+        self.assertEqual(self.m.read("ca/corp/cert.pem").split(),
+                         (folder / "ca.pem").read_text().split())
+
     def test_a_typo_in_the_path_is_told_at_once(self):
         self.m.write("ca/corp/config",
                      f"enrollment-url = {self.server.url}/.well-known/ets\n{PROFILE}")
@@ -233,11 +254,14 @@ class Waiting(Est):
         m.write("local/www/request", "cancel\n")
         self.assertEqual(m.wait("local/www"), "failed: cancelled")
 
-    def test_a_lost_answer_is_asked_for_again(self):
+    def test_a_lost_answer_is_asked_for_again_also_by_a_daemon_that_was_killed(self):
         server = EstServer(self, "-k", 2)
         m = self.mount_with(server)
         self.est_id(m)
         m.write("local/www/request", "enroll\n")
+        self.assertTrue(until(lambda: server.asked("simpleenroll")))
+        m.kill_all()
+        m.start()
         self.ends_valid(m)
         self.assertEqual(len(server.asked("simpleenroll")), 3)
         self.assertEqual(len({digest for digest, _ in server.asked("simpleenroll")}), 1)
