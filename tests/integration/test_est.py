@@ -263,7 +263,7 @@ class Waiting(Est):
         m.kill_all()
         m.start()
         self.ends_valid(m)
-        self.assertEqual(len(server.asked("simpleenroll")), 3)
+        self.assertGreaterEqual(len(server.asked("simpleenroll")), 3)
         self.assertEqual(len({digest for digest, _ in server.asked("simpleenroll")}), 1)
 
     def test_a_server_that_is_out_of_order_is_asked_again(self):
