@@ -53,24 +53,34 @@ static int check(const struct record *settings, struct error *err)
 
 /* --- talking --- */
 
-/* What the server's status means for the request. */
+/* What to do about a refusal with STATUS. */
+static const char *remedy(const struct record *settings, long status)
+{
+	bool user = record_find(settings, "est-user") != NULL;
+	bool shown =
+		record_find(settings, "certificate") || record_find(settings, "auth-certificate");
+
+	if (status == 403)
+		return "; it knows who asks and does not allow it";
+	if (status == 404)
+		return "; is the enrollment-url right?";
+	if (status != 401)
+		return "";
+	if (user)
+		return "; it does not take est-user with est-password";
+	return shown ? "; it wants more than a certificate: set est-user and est-password"
+	             : "; set est-user and est-password, or auth-certificate-id";
+}
+
+/* What the server's status means for the request: R, or -EACCES where it is a refusal. */
 static int judge_status(const struct job *job, long status, int r, struct error *err)
 {
-	bool user = record_find(job->settings, "est-user") != NULL;
-	const char *remedy = "";
 	struct error said = *err;
 
 	if (r != -EREMOTEIO || status / 100 != 4 || status == 408 || status == 425 || status == 429)
 		return r;
-	if (status == 401)
-		remedy = user ? "; est-user and est-password, or the certificate shown, are not "
-		                "what it wants"
-		              : "; set est-user and est-password, or auth-certificate-id";
-	else if (status == 403)
-		remedy = "; it knows who asks and does not allow it";
-	else if (status == 404)
-		remedy = "; is the enrollment-url right?";
-	return error_set(err, -EACCES, "the CA refuses the request: %s%s", said.text, remedy);
+	return error_set(err, -EACCES, "the CA refuses the request: %s%s", said.text,
+	                 remedy(job->settings, status));
 }
 
 /* One operation of the server. The caller clears *ANSWER. As http_do, and -EACCES where it
@@ -102,11 +112,14 @@ static int talk_as_us(struct job *job, const char *operation, struct http_reques
 	return talk(job, operation, request, answer, err);
 }
 
-static int add_certificates(struct job *job, const struct http_answer *answer, struct error *err)
+typedef int certificates_reader(const char *text, size_t length, STACK_OF(X509) * *certificates,
+                                struct error *err);
+
+static int add_certificates(struct job *job, const struct http_answer *answer,
+                            certificates_reader *read, struct error *err)
 {
 	STACK_OF(X509) *certificates = NULL;
-	int r = est_certificates_read((const char *)answer->body, answer->length, &certificates,
-	                              err);
+	int r = read((const char *)answer->body, answer->length, &certificates, err);
 
 	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++) {
 		unsigned char *der = NULL;
@@ -134,7 +147,7 @@ static int ca_certificate(struct job *job, struct error *err)
 	if (r == 0)
 		r = talk(job, "cacerts", &request, &answer, err);
 	if (r == 0)
-		r = add_certificates(job, &answer, err);
+		r = add_certificates(job, &answer, est_ca_certificates_read, err);
 	http_answer_clear(&answer);
 	return r;
 }
@@ -309,7 +322,7 @@ static int send_request(struct enrollment *e, const unsigned char *der, size_t l
 static int take_answer(struct enrollment *e, const struct http_answer *answer, struct error *err)
 {
 	if (answer->status == 200)
-		return add_certificates(e->job, answer, err);
+		return add_certificates(e->job, answer, est_certificates_read, err);
 	if (answer->status != 202)
 		return error_set(err, -EBADMSG, "the server answers with HTTP status %ld",
 		                 answer->status);

@@ -77,3 +77,57 @@ int est_certificates_read(const char *text, size_t length, STACK_OF(X509) * *cer
 	ERR_clear_error();
 	return r;
 }
+
+static bool is_self_issued(const X509 *certificate)
+{
+	return X509_NAME_cmp(X509_get_subject_name(certificate),
+	                     X509_get_issuer_name(certificate)) == 0;
+}
+
+static bool ends_before(const X509 *one, const X509 *other)
+{
+	return ASN1_TIME_compare(X509_get0_notAfter(one), X509_get0_notAfter(other)) < 0;
+}
+
+/* Whether CERTIFICATE is a root of old, or ties two roots, beside a newer root of its name. */
+static bool is_superseded(X509 *certificate, STACK_OF(X509) * all)
+{
+	bool root = X509_self_signed(certificate, 1) == 1, superseded = false;
+
+	for (int i = 0; !superseded && i < sk_X509_num(all); i++) {
+		X509 *other = sk_X509_value(all, i);
+
+		superseded = other != certificate &&
+		             X509_NAME_cmp(X509_get_subject_name(other),
+		                           X509_get_subject_name(certificate)) == 0 &&
+		             X509_self_signed(other, 1) == 1 &&
+		             (!root || ends_before(certificate, other));
+	}
+	return superseded;
+}
+
+int est_ca_certificates_read(const char *text, size_t length, STACK_OF(X509) * *certificates,
+                             struct error *err)
+{
+	STACK_OF(X509) *all = NULL;
+	bool whole;
+	int r = est_certificates_read(text, length, &all, err);
+
+	if (r < 0)
+		return r;
+	*certificates = sk_X509_new_null();
+	whole = *certificates != NULL;
+	for (int i = 0; whole && i < sk_X509_num(all); i++) {
+		X509 *certificate = sk_X509_value(all, i);
+
+		if (!is_self_issued(certificate) || !is_superseded(certificate, all))
+			whole = X509_add_cert(*certificates, certificate, X509_ADD_FLAG_UP_REF);
+	}
+	sk_X509_pop_free(all, X509_free);
+	ERR_clear_error();
+	if (whole)
+		return 0;
+	sk_X509_pop_free(*certificates, X509_free);
+	*certificates = NULL;
+	return error_set(err, -ENOMEM, "no memory");
+}

@@ -25,6 +25,13 @@ char *est_base64(const unsigned char *bytes, size_t length);
 int est_certificates_read(const char *text, size_t length, STACK_OF(X509) * *certificates,
                           struct error *err);
 
+/*
+ * The same for cacerts. A CA whose key rolls over also sends its old root, and each root signed by
+ * the other (RFC 7030 §4.1.3, RFC 4210 §4.4.1): of those *CERTIFICATES has the newest root alone.
+ */
+int est_ca_certificates_read(const char *text, size_t length, STACK_OF(X509) * *certificates,
+                             struct error *err);
+
 #define EST_KINDS_MAX 16
 #define EST_OTHER_MAX 160
 

@@ -376,6 +376,27 @@ static int explain_other(CURLcode code, long system, const char *details, const 
 	return error_set(err, -EIO, "the transfer from %s failed: %s", url, words);
 }
 
+/* The server's own word for why it ends TLS, at the end of libcurl's DETAILS; NULL: it said none.
+ */
+static const char *alert_in(const char *details)
+{
+	const char *alert = strstr(details, " alert ");
+
+	return alert ? alert + strlen(" alert ") : NULL;
+}
+
+static int explain_alert(const struct http *http, const char *alert, const char *url,
+                         struct error *err)
+{
+	int length = (int)strcspn(alert, ",\r\n");
+
+	if (http->identity.certificate)
+		return error_set(err, -EIO,
+		                 "%s does not take the certificate that it was shown: %.*s", url,
+		                 length, alert);
+	return error_set(err, -EIO, "%s ends TLS: %.*s", url, length, alert);
+}
+
 /* Why nobody could be spoken to. */
 static int explain_connection(CURLcode code, long system, const char *url, struct error *err)
 {
@@ -422,6 +443,8 @@ static int explain(const struct http *http, const struct transfer *transfer, CUR
 		r = explain_connection(code, system, text, err);
 	else if (cause && transfer->answer->sent)
 		r = error_set(err, -EIO, "%s %s", text, cause);
+	else if (alert_in(details))
+		r = explain_alert(http, alert_in(details), text, err);
 	else
 		r = explain_other(code, system, details, text, err);
 	free(text);

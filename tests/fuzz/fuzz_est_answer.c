@@ -57,6 +57,10 @@ static void read_certificates(const char *text, size_t length)
 	if (est_certificates_read(text, length, &certificates, NULL) == 0)
 		must(sk_X509_num(certificates) > 0);
 	sk_X509_pop_free(certificates, X509_free);
+	certificates = NULL;
+	if (est_ca_certificates_read(text, length, &certificates, NULL) == 0)
+		must(sk_X509_num(certificates) > 0);
+	sk_X509_pop_free(certificates, X509_free);
 }
 
 /* What is encoded is read back; what is read has the size that it says. */

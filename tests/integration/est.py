@@ -1,7 +1,9 @@
 """EST servers that a test starts, stops and looks into, and profiles that speak with them."""
 
+import base64
 import os
 
+from harness import run
 from scep import Ca, Scep
 
 PROFILE = "protocol = est\ntls-ca = tls\nenrollment-retry-interval = 0\n"
@@ -45,6 +47,14 @@ class Est(Scep):
         mount.write(f"ca/{name}/confirm", "yes\n")
         self.assertEqual(mount.status(f"ca/{name}")["state"], "trusted")
 
+    def bundle(self, *certificates):
+        """A certs-only message of PEM files, in base64."""
+        out = self.folder / "bundle"
+        done = run("openssl", "crl2pkcs7", "-nocrl", "-outform", "DER", "-out", out,
+                   *[word for file in certificates for word in ("-certfile", file)])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return base64.b64encode(out.read_bytes())
+
     def est_id(self, mount, name="www", profile="corp", more="", user="est"):
         os.mkdir(mount.point / "local" / name)
         who = f"est-user = {user}\nest-password = secret\n" if user else ""
@@ -57,3 +67,16 @@ class Est(Scep):
         m = self.mount()
         self.est_profile(m, server, more=more, url=url)
         return m
+
+    def device(self, m, server):
+        """A certificate id with what its maker gave it."""
+        os.mkdir(m.point / "local/device")
+        folder = server.folder
+        for command in (["genpkey", "-quiet", "-algorithm", "RSA", "-out", "d.key"],
+                        ["req", "-new", "-key", "d.key", "-subj", "/CN=device 7", "-out", "d.csr"],
+                        ["x509", "-req", "-in", "d.csr", "-CA", "device.pem", "-CAkey",
+                         "device.key", "-out", "d.pem"]):
+            done = run("openssl", *command, cwd=folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        m.write("local/device/key.pem", (folder / "d.key").read_text())
+        m.write("local/device/cert.pem", (folder / "d.pem").read_text())

@@ -45,18 +45,10 @@ class Attacked(Est):
         self.assertFalse((m.point / "local" / name / "cert.pem").exists(), name)
         return request
 
-    def bundle(self, *certificates):
-        """A certs-only message of PEM files, in DER."""
-        out = self.folder / "bundle"
-        done = run("openssl", "crl2pkcs7", "-nocrl", "-outform", "DER", "-out", out,
-                   *[word for file in certificates for word in ("-certfile", file)])
-        self.assertEqual(done.returncode, 0, done.stderr)
-        return out.read_bytes()
-
 
 class Bodies(Attacked):
     def test_attack_26_what_is_no_certificate(self):
-        good = self.bundle(self.server.folder / "ca.pem")
+        good = base64.b64decode(self.bundle(self.server.folder / "ca.pem"))
         many = self.folder / "many"
         many.write_text((self.server.folder / "ca.pem").read_text() * 1000)
         key = (self.server.folder / "ca.key").read_bytes()
@@ -67,8 +59,8 @@ class Bodies(Attacked):
             "garbage": ((200, kind, b"\0\1\2" * 100), "is no base64"),
             "half": ((200, kind, base64.b64encode(good)[:-2]), "is no base64"),
             "trailing": ((200, kind, base64.b64encode(good + b"\0")), "no certs-only message"),
-            "none": ((200, kind, base64.b64encode(self.bundle("/dev/null"))), "no certificate"),
-            "many": ((200, kind, base64.encodebytes(self.bundle(many))),
+            "none": ((200, kind, self.bundle("/dev/null")), "no certificate"),
+            "many": ((200, kind, self.bundle(many)),
                      "1000 certificates, more than 100"),
             "key": ((200, "application/pkcs8", key), "is no base64"),
             "huge": ((200, kind, b"MIIB" * (1 << 18) + b"MIIB"), "more than 1048576 bytes"),
@@ -118,7 +110,7 @@ class Bodies(Attacked):
         before = m.read("ca/corp/cert.pem")
         other = EstServer(self)
         self.server.answers("cacerts", 200, "application/pkcs7-mime",
-                            body=base64.b64encode(self.bundle(other.folder / "ca.pem")))
+                            body=self.bundle(other.folder / "ca.pem"))
         self.assertEqual(m.request("ca/corp", "enroll"), "ok")
         self.assertEqual(m.read("ca/corp/cert.pem"), before)
         self.assertEqual(m.read("ca/corp/pending.pem").split(),
@@ -196,6 +188,16 @@ class Servers(Attacked):
         self.refuses_to_ask(m, "corp", f"enrollment-url = {self.server.url}\ntls-ca = tls\n",
                             "profile tls (tls-ca) is not trusted yet")
         self.assertEqual(self.server.said("received"), [])
+
+    def test_attack_30_a_server_with_the_certificate_of_another(self):
+        server = EstServer(self, NAME="DNS:other.example")
+        m = self.mount()
+        self.tls_profile(m, server)
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/config", f"enrollment-url = {server.url}\n{PROFILE}")
+        m.write("ca/corp/request", "enroll\n")
+        self.assertIn("no alternative certificate subject name matches", m.wait("ca/corp"))
+        self.assertEqual(server.said("received"), [])
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can change what the system trusts")
     def test_attack_30_the_systems_store_does_not_help_where_tls_ca_is_set(self):

@@ -46,6 +46,27 @@ class Trust(Est):
         self.assertEqual(m.read("local/www/fullchain.pem").count("BEGIN"), 3)  # with the root
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
 
+    def test_a_ca_whose_key_rolls_over_shows_its_new_root(self):
+        folder, name = self.server.folder, "/O=Lab/CN=Lab EST CA"
+        for command in (
+                ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                 "-keyout", "new.key", "-out", "new.pem", "-subj", name, "-days", "9000"],
+                ["x509", "-in", "ca.pem", "-CA", "new.pem", "-CAkey", "new.key", "-out",
+                 "old-by-new.pem", "-set_serial", "7"],
+                ["x509", "-in", "new.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-out",
+                 "new-by-old.pem", "-set_serial", "8"]):
+            done = run("openssl", *command, cwd=folder)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.m.request("ca/corp", "enroll"), "ok")
+        self.m.write("ca/corp/confirm", "yes\n")
+        self.server.answers("cacerts", 200, "application/pkcs7-mime", body=self.bundle(
+            *[folder / file for file in ("ca.pem", "new-by-old.pem", "old-by-new.pem", "new.pem")]))
+        self.assertEqual(self.m.request("ca/corp", "enroll"), "ok")
+        self.assertEqual(self.m.read("ca/corp/pending.pem").split(),
+                         (folder / "new.pem").read_text().split())
+        self.assertEqual(self.m.read("ca/corp/cert.pem").split(),
+                         (folder / "ca.pem").read_text().split())
+
     def test_a_typo_in_the_path_is_told_at_once(self):
         self.m.write("ca/corp/config",
                      f"enrollment-url = {self.server.url}/.well-known/ets\n{PROFILE}")
@@ -124,18 +145,15 @@ class Enrollment(Est):
             self.assertEqual(m.request(f"local/{kind}", "enroll"), "ok")
             self.assertTrue(assert_valid(self, m, kind)["key"].startswith(kind))
 
-    def device(self, m, server):
-        """A certificate id with what its maker gave it."""
-        os.mkdir(m.point / "local/device")
-        folder = server.folder
-        for command in (["genpkey", "-quiet", "-algorithm", "RSA", "-out", "d.key"],
-                        ["req", "-new", "-key", "d.key", "-subj", "/CN=device 7", "-out", "d.csr"],
-                        ["x509", "-req", "-in", "d.csr", "-CA", "device.pem", "-CAkey",
-                         "device.key", "-out", "d.pem"]):
-            done = run("openssl", *command, cwd=folder)
-            self.assertEqual(done.returncode, 0, done.stderr)
-        m.write("local/device/key.pem", (folder / "d.key").read_text())
-        m.write("local/device/cert.pem", (folder / "d.pem").read_text())
+    def test_a_certificate_that_the_server_does_not_know(self):
+        for version in ((), ("-2",)):
+            server = EstServer(self, "-C", *version, user=None)
+            m = self.mount_with(server)
+            self.device(m, EstServer(self))
+            self.est_id(m, user=None, more="auth-certificate-id = device\n")
+            self.assertIn("does not take the certificate that it was shown: ",
+                          m.request("local/www", "enroll"))
+            self.assertEqual(server.asked("simpleenroll"), [])
 
     def test_by_the_certificate_of_another_certificate_id(self):
         for version in ((), ("-2",)):
@@ -236,13 +254,16 @@ class Waiting(Est):
         m.write("local/www/request", "cancel\n")
         self.assertEqual(m.wait("local/www"), "failed: cancelled")
 
-    def test_a_lost_answer_is_asked_for_again(self):
+    def test_a_lost_answer_is_asked_for_again_also_by_a_daemon_that_was_killed(self):
         server = EstServer(self, "-k", 2)
         m = self.mount_with(server)
         self.est_id(m)
         m.write("local/www/request", "enroll\n")
+        self.assertTrue(until(lambda: server.asked("simpleenroll")))
+        m.kill_all()
+        m.start()
         self.ends_valid(m)
-        self.assertEqual(len(server.asked("simpleenroll")), 3)
+        self.assertGreaterEqual(len(server.asked("simpleenroll")), 3)
         self.assertEqual(len({digest for digest, _ in server.asked("simpleenroll")}), 1)
 
     def test_a_server_that_is_out_of_order_is_asked_again(self):
@@ -260,9 +281,10 @@ class Answers(Est):
     """What the server says no with stands in `status`."""
 
     def test_who_is_not_let_in_learns_what_to_set(self):
-        m = self.mount_with(EstServer(self))
+        server = EstServer(self)
+        m = self.mount_with(server)
         for name, user, words in (("none", None, "; set est-user and est-password"),
-                                  ("wrong", "eve", "; est-user and est-password, or")):
+                                  ("wrong", "eve", "; it does not take est-user")):
             self.est_id(m, name, user=user)
             result = m.request(f"local/{name}", "enroll")
             self.assertTrue(result.startswith("failed: the CA refuses the request: "), result)
@@ -270,6 +292,9 @@ class Answers(Est):
             self.assertIn(words, result)
             status = m.status(f"local/{name}")
             self.assertEqual((status["request"], status["state"]), ("failed", "key"))
+        self.device(m, server)
+        self.est_id(m, "shown", user=None, more="auth-certificate-id = device\n")
+        self.assertIn("; it wants more than a certificate", m.request("local/shown", "enroll"))
         self.assertEqual(m.request("local/wrong", "action = enroll\nest-user = est\n"
                                                   "est-password = secret"), "ok")
 
@@ -282,7 +307,9 @@ class Answers(Est):
         self.assertIn("HTTP status 403: not without an order xxx", result)
         self.assertIn("; it knows who asks and does not allow it", result)
         self.assertLess(len(result), 500)
-        self.assertEqual(m.status("local/www")["last-error"], result.removeprefix("failed: "))
+        status = m.status("local/www")
+        self.assertEqual((status["request"], status["last-error"]),
+                         ("failed", result.removeprefix("failed: ")))
         self.assertEqual(len(server.asked("simpleenroll")), 1)
 
     def test_a_refused_renewal_leaves_the_certificate(self):

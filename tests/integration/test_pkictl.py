@@ -94,7 +94,7 @@ class Completion(Test):
         self.assertEqual(self.offers("pkictl enroll www --key-size 2"), ["2048", "256"])
         self.assertEqual(self.offers("pkictl enroll www --re-generate-keypair "), ["no", "yes"])
         self.assertEqual(self.offers("pkictl ca add new --enrollment-url http://ca/ --protocol "),
-                         ["scep"])
+                         ["est", "scep"])
         self.assertEqual(self.offers("pkictl enroll www --challenge-password "), ["-"])
 
     def test_options_are_those_of_the_command(self):

@@ -8,6 +8,7 @@
  * authenticate a client as ca.pem's may; csrattrs (DER, may be missing). A file answer-OPERATION
  * is sent instead of the answer: a line `STATUS TYPE`, lines of headers, an empty one, the body.
  */
+#include "tests/lab/lab-auth.h"
 #include "tests/lab/lab-http.h"
 #include "tests/lab/lab-x509.h"
 
@@ -28,12 +29,12 @@ struct est_ca {
 	const char *folder;
 	X509 *ca, *root;
 	EVP_PKEY *key;
-	const char *user, *password; /* NULL: no HTTP authentication */
-	bool digest;                 /* Digest, not Basic */
-	bool client_certificate;     /* simpleenroll wants one */
-	bool binding;                /* the challengePassword binds to the connection */
-	const char *label;           /* NULL: none */
-	const char *line_end;        /* of base64; "": one long line */
+	struct lab_user known;   /* NULL in it: no HTTP authentication */
+	bool digest;             /* Digest, not Basic */
+	bool client_certificate; /* simpleenroll wants one */
+	bool binding;            /* the challengePassword binds to the connection */
+	const char *label;       /* NULL: none */
+	const char *line_end;    /* of base64; "": one long line */
 	const char *attack;
 	const char *refuse_text;
 	int refuse; /* HTTP status, 0: none */
@@ -41,7 +42,6 @@ struct est_ca {
 	int retry_after;
 	int drop; /* answers to lose */
 	int days;
-	char nonce[33];
 };
 
 /* One request: who asks, and for what. */
@@ -82,20 +82,13 @@ static BIO *to_base64(const struct est_ca *ca, const unsigned char *der, int len
 	return out;
 }
 
-/* Decodes TEXT with or without line ends. The caller frees it (free). */
-static unsigned char *from_base64(const char *text, size_t length, int *size)
+/* An answer in base64 (RFC 7030 §4.1.3; RFC 8951 does without the header). */
+static void answer_base64(struct lab_answer *answer, const char *type, BIO *body)
 {
-	unsigned char *out = malloc(length + 4);
-	EVP_ENCODE_CTX *decoder = EVP_ENCODE_CTX_new();
-	int rest = 0;
-
-	EVP_DecodeInit(decoder);
-	if (EVP_DecodeUpdate(decoder, out, size, (const unsigned char *)text, (int)length) < 0 ||
-	    EVP_DecodeFinal(decoder, out + *size, &rest) < 0)
-		*size = rest = 0;
-	*size += rest;
-	EVP_ENCODE_CTX_free(decoder);
-	return out;
+	answer->status = 200;
+	answer->type = type;
+	answer->header = "Content-Transfer-Encoding: base64\r\n";
+	answer->body = body;
 }
 
 static BIO *certs_only(const struct est_ca *ca, X509 *one, X509 *other)
@@ -120,76 +113,15 @@ static BIO *certs_only(const struct est_ca *ca, X509 *one, X509 *other)
 
 /* --- who asks --- */
 
-static void hash(const char *algorithm, const char *words, char *hex)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned length = 0;
-
-	EVP_Digest(words, strlen(words), digest, &length, EVP_get_digestbyname(algorithm), NULL);
-	for (unsigned i = 0; i < length; i++)
-		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-}
-
-/* The value of NAME in the parameters of Digest; "" where it is not there. */
-static const char *parameter(const char *header, const char *name, char *value, size_t size)
-{
-	char pattern[32];
-	const char *at;
-
-	snprintf(pattern, sizeof pattern, " %s=", name);
-	at = strstr(header, pattern);
-	*value = '\0';
-	if (at) {
-		at += strlen(pattern);
-		at += *at == '"';
-		snprintf(value, size, "%.*s", (int)strcspn(at, "\","), at);
-	}
-	return value;
-}
-
-/* RFC 7616, MD5 with qop=auth. */
-static bool digest_right(const struct asked *asked, const char *header)
-{
-	char value[5][200], words[1000], one[65], two[65], wanted[65], given[100];
-
-	snprintf(words, sizeof words, "%s:est:%s", asked->ca->user, asked->ca->password);
-	hash("MD5", words, one);
-	snprintf(words, sizeof words, "%s:%s", asked->request->post ? "POST" : "GET",
-	         parameter(header, "uri", value[0], sizeof value[0]));
-	hash("MD5", words, two);
-	snprintf(words, sizeof words, "%s:%s:%s:%s:%s:%s", one,
-	         parameter(header, "nonce", value[1], sizeof value[1]),
-	         parameter(header, "nc", value[2], sizeof value[2]),
-	         parameter(header, "cnonce", value[3], sizeof value[3]),
-	         parameter(header, "qop", value[4], sizeof value[4]), two);
-	hash("MD5", words, wanted);
-	return strcmp(value[1], asked->ca->nonce) == 0 &&
-	       strcmp(value[0], asked->request->target) == 0 &&
-	       strcmp(parameter(header, "response", given, sizeof given), wanted) == 0;
-}
-
-static bool basic_right(const struct asked *asked, const char *header)
-{
-	unsigned char *given;
-	char wanted[300];
-	bool right;
-	int length;
-
-	if (strncmp(header, "Basic ", 6) != 0)
-		return false;
-	snprintf(wanted, sizeof wanted, "%s:%s", asked->ca->user, asked->ca->password);
-	given = from_base64(header + 6, strlen(header + 6), &length);
-	right = (size_t)length == strlen(wanted) && memcmp(given, wanted, (size_t)length) == 0;
-	free(given);
-	return right;
-}
-
 static bool http_right(const struct asked *asked)
 {
 	char *header = lab_header(asked->request->head, "Authorization");
-	bool right = header && asked->ca->user &&
-	             (asked->ca->digest ? digest_right(asked, header) : basic_right(asked, header));
+	bool right = false;
 
+	if (header && asked->ca->known.name)
+		right = asked->ca->digest
+		                ? lab_digest_right(header, asked->request, &asked->ca->known)
+		                : lab_basic_right(header, &asked->ca->known);
 	free(header);
 	return right;
 }
@@ -198,7 +130,7 @@ static void identify(struct asked *asked)
 {
 	asked->peer = SSL_get1_peer_certificate(asked->request->tls);
 	if (http_right(asked))
-		snprintf(asked->who, sizeof asked->who, "user %s", asked->ca->user);
+		snprintf(asked->who, sizeof asked->who, "user %s", asked->ca->known.name);
 	else
 		snprintf(asked->who, sizeof asked->who, "nobody");
 	if (asked->peer) {
@@ -214,7 +146,7 @@ static bool may_enroll(const struct asked *asked)
 {
 	bool by_certificate = asked->peer && (asked->ca->client_certificate ||
 	                                      strcmp(asked->operation, "simplereenroll") == 0);
-	bool free_for_all = !asked->ca->user && !asked->ca->client_certificate;
+	bool free_for_all = !asked->ca->known.name && !asked->ca->client_certificate;
 
 	return by_certificate || strncmp(asked->who, "user", 4) == 0 ||
 	       (free_for_all && strcmp(asked->operation, "simpleenroll") == 0);
@@ -229,7 +161,7 @@ static void ask_who(const struct asked *asked, struct lab_answer *answer)
 	if (asked->ca->digest)
 		snprintf(header, sizeof header,
 		         "WWW-Authenticate: Digest realm=\"est\", qop=\"auth\", nonce=\"%s\"\r\n",
-		         asked->ca->nonce);
+		         asked->ca->known.nonce);
 	else
 		snprintf(header, sizeof header, "WWW-Authenticate: Basic realm=\"est\"\r\n");
 	answer->header = header;
@@ -411,7 +343,7 @@ static void enroll(struct asked *asked, struct lab_answer *answer)
 {
 	const struct lab_request *request = asked->request;
 	int length = 0;
-	unsigned char *der = from_base64((const char *)request->body, request->length, &length);
+	unsigned char *der = lab_base64_read((const char *)request->body, request->length, &length);
 	const unsigned char *at = der;
 	X509_REQ *csr = d2i_X509_REQ(NULL, &at, length);
 
@@ -433,9 +365,8 @@ static void enroll(struct asked *asked, struct lab_answer *answer)
 static void cacerts(struct asked *asked, struct lab_answer *answer)
 {
 	print_received(asked, NULL, 0);
-	answer->status = 200;
-	answer->type = "application/pkcs7-mime";
-	answer->body = certs_only(asked->ca, asked->ca->ca, asked->ca->root);
+	answer_base64(answer, "application/pkcs7-mime",
+	              certs_only(asked->ca, asked->ca->ca, asked->ca->root));
 }
 
 /* The file csrattrs; with -b the challengePassword alone. */
@@ -449,12 +380,12 @@ static void csrattrs(struct asked *asked, struct lab_answer *answer)
 
 	print_received(asked, NULL, 0);
 	BIO_free(file);
-	answer->status = length > 0 || asked->ca->binding ? 200 : 204;
-	answer->type = "application/csrattrs";
+	answer->status = 204;
 	if (length > 0)
-		answer->body = to_base64(asked->ca, der, length);
+		answer_base64(answer, "application/csrattrs", to_base64(asked->ca, der, length));
 	else if (asked->ca->binding)
-		answer->body = to_base64(asked->ca, challenge, sizeof challenge);
+		answer_base64(answer, "application/csrattrs",
+		              to_base64(asked->ca, challenge, sizeof challenge));
 }
 
 /* The answer that a test wrote; false where there is none. */
@@ -566,8 +497,8 @@ static void set_user(struct est_ca *ca, char *both)
 	if (!colon)
 		usage();
 	*colon = '\0';
-	ca->user = both;
-	ca->password = colon + 1;
+	ca->known.name = both;
+	ca->known.password = colon + 1;
 }
 
 static const char *line_end(const char *name)
@@ -615,7 +546,7 @@ int main(int argc, char **argv)
 		usage();
 	RAND_bytes(random, sizeof random);
 	for (size_t i = 0; i < sizeof random; i++)
-		snprintf(ca.nonce + 2 * i, 3, "%02x", random[i]);
+		snprintf(ca.known.nonce + 2 * i, 3, "%02x", random[i]);
 	ca.ca = load_certificate(ca.folder, "ca.pem");
 	ca.key = load_key(ca.folder, "ca.key");
 	ca.root = load_certificate(ca.folder, "root.pem");
