@@ -4,6 +4,7 @@
 #include "pkifs/declare.h"
 #include "pkifs/keycheck.h"
 #include "pkifs/object.h"
+#include "pkifs/rollover.h"
 #include "pkifs/workers.h"
 
 #include <errno.h>
@@ -174,9 +175,13 @@ static int plan(struct store *store, int64_t id, int64_t failures)
 	int64_t now = store_now(store);
 	int r = db_object_get(store->db, id, &object);
 
-	if (r < 0)
-		return r;
-	r = understand(store, &object, &renewal);
+	if (r == 0 && object.kind == KIND_CA) {
+		action.failures = failures;
+		r = rollover_plan(store, &object, &action);
+		return r < 0 ? r : db_action_set(store->db, id, &action);
+	}
+	if (r == 0)
+		r = understand(store, &object, &renewal);
 	if (r < 0)
 		return r;
 	if (renewal.action && !*renewal.obstacle) {
@@ -289,6 +294,8 @@ static int go(struct store *store, int64_t id)
 	struct object object;
 	int r = db_object_get(store->db, id, &object);
 
+	if (r == 0 && object.kind == KIND_CA)
+		return rollover_tell(store, &object);
 	if (r == 0)
 		r = db_action_get(store->db, id, &action);
 	if (r == 0)

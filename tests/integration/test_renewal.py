@@ -324,6 +324,25 @@ class Weather(Renewal):
         self.becomes(m, version=2, request="done")
 
 
+class Rollover(Renewal):
+    """A CA whose own time comes."""
+
+    def test_a_ca_that_nears_its_end_is_told_once_and_shown_till_there_is_another(self):
+        m = self.mount()
+        self.trusted_profile(m, self.ca().url)
+        end = seconds(m.status("ca/corp")["not-after"])
+        self.assertNotIn("warning", m.status("ca/corp"))
+        self.step(m, end - 90 * DAY, synchronised=True)  # the lab's CAs last for ten years
+        self.assertTrue(until(lambda: self.events(m, "ca-ends")))
+        self.assertIn("nears its end", m.status("ca/corp")["warning"])
+        m.stop()
+        m.start()
+        self.step(m, end - 10 * DAY, synchronised=True)
+        self.certificate_id(m)
+        self.assertEqual(m.request("local/www", "generate-csr"), "ok")  # it has looked
+        self.assertEqual([event["name"] for event in self.events(m, "ca-ends")], ["corp"])
+
+
 class Many(Renewal):
     """Certificate ids that fall due together."""
 
