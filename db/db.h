@@ -151,7 +151,7 @@ int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object);
 #define ACTION_PLAN 1 /* it is to be found out when */
 struct next_action {
 	int64_t at, profile; /* the one that is asked, or 0 */
-	int64_t failures;    /* since the certificate is in force; of a profile: 1 when it has told */
+	int64_t failures; /* since the certificate is in force; of a profile: 1 when it has told */
 };
 int db_action_set(struct db *db, int64_t object, const struct next_action *action);
 int db_action_get(struct db *db, int64_t object, struct next_action *action);

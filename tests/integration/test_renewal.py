@@ -3,7 +3,11 @@
 import datetime
 import json
 import os
+import pathlib
+import shutil
 import signal
+import tempfile
+import types
 
 from harness import BIN, PATIENCE, RSA_KEY, Clock, main, many, run, shell, until
 from scep import Ca, Scep, assert_valid
@@ -18,14 +22,30 @@ def seconds(text):
 
 
 class Renewal(Scep):
-    """A CA and a daemon with the same clock."""
+    """A CA and a daemon with the same clock. Their keys are made once for all tests."""
+
+    made = tempfile.TemporaryDirectory(prefix="pkifs-test-")
 
     def setUp(self):
         super().setUp()
         self.clock = Clock(self)
+        for key in pathlib.Path(self.made.name).glob("key-*"):
+            shutil.copy(key, self.folder)
 
-    def ca(self, *options, **environment):
-        return Ca(self, *options, SCEP_CA=str(self.clock.programs / "scep-ca"), **environment)
+    def ca(self, *options):
+        """A CA; all of them have the same key."""
+        kept = pathlib.Path(self.made.name) / "ca"
+        known = types.SimpleNamespace(folder=kept) if kept.exists() else None
+        ca = Ca(self, *options, like=known, SCEP_CA=str(self.clock.programs / "scep-ca"))
+        if not known:
+            shutil.copytree(ca.folder, kept, ignore=shutil.ignore_patterns("pid", "log"))
+        return ca
+
+    def certificate_id(self, mount, name="www", profile="corp", more=""):
+        super().certificate_id(mount, name, profile, more)
+        self.ready_key(mount, name, *RSA_KEY)
+        for key in self.folder.glob("key-*"):
+            shutil.copy(key, self.made.name)
 
     def mount(self, *options, start=True):
         mount = super().mount(*options, start=False)
@@ -138,7 +158,6 @@ class Alone(Renewal):
         m = self.mount()
         self.trusted_profile(m, ca.url)
         self.certificate_id(m, more=AUTO)
-        self.ready_key(m, "www", *RSA_KEY)
         (self.folder / "names").write_text("subjectAltName=DNS:www.example.net\n"
                                            "keyUsage=digitalSignature,keyEncipherment\n")
         done = shell(f"cd {self.folder} && openssl req -new -key key-*"
@@ -354,7 +373,6 @@ class Many(Renewal):
         self.names = [f"id{i}" for i in range(count)]
         for name in self.names:
             self.certificate_id(m, name, more=AUTO)
-            self.ready_key(m, name, *RSA_KEY)
             m.write(f"local/{name}/request", "enroll\n")
         for name in self.names:
             self.assertEqual(m.wait(f"local/{name}"), "ok")
@@ -400,7 +418,7 @@ class Many(Renewal):
 
     def test_a_ca_that_is_away_is_not_asked_by_all(self):
         away, here = self.ca(), self.ca()
-        m = self.due_together(away, 10)
+        m = self.due_together(away, 5)
         self.trusted_profile(m, here.url, "here")
         self.certificate_id(m, "lucky", "here", AUTO)
         self.assertEqual(m.request("local/lucky", "enroll"), "ok")
