@@ -438,7 +438,7 @@ class Many(Renewal):
         times = [seconds(status["next-action-at"]) for status in self.all_local(mount)
                  if status["version"] != str(version) and "next-action-at" in status]
         if times:
-            self.step(mount, max(self.clock.now(), min(times)))
+            self.step(mount, max(self.clock.now() + 2, min(times)))
         return all(status["version"] == str(version) for status in self.all_local(mount))
 
 
