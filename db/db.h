@@ -144,23 +144,24 @@ int db_auto_enroll_all(struct db *db);
 int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object);
 
 /*
- * What a certificate id is to do by itself next: renew. AT is when, or one of these.
+ * What an object is to do by itself next: a certificate id renews, a profile tells that its CA
+ * nears its end. AT is when, or one of these.
  */
 #define ACTION_NONE 0
 #define ACTION_PLAN 1 /* it is to be found out when */
 struct next_action {
 	int64_t at, profile; /* the one that is asked, or 0 */
-	int64_t failures;    /* renewals that failed since the certificate is in force */
+	int64_t failures; /* since the certificate is in force; of a profile: 1 when it has told */
 };
 int db_action_set(struct db *db, int64_t object, const struct next_action *action);
 int db_action_get(struct db *db, int64_t object, struct next_action *action);
 /* When the first of all is due (ACTION_PLAN before all others), or -ENOENT. */
 int db_action_first(struct db *db, int64_t *at);
-/* The first certificate id above AFTER that is to be planned, or -ENOENT. */
+/* The first object above AFTER that is to be planned, or -ENOENT. */
 int db_action_to_plan(struct db *db, int64_t after, int64_t *object);
-/* The first profile above AFTER (-1: of all) that a certificate id is to ask, or -ENOENT. */
+/* The first profile above AFTER (-1: of all) that something is to be asked of, or -ENOENT. */
 int db_action_profile(struct db *db, int64_t after, int64_t *profile);
-/* The certificate id that is to ask PROFILE first, and not after NOW; -ENOENT. */
+/* The object that is to ask PROFILE first, and not after NOW; -ENOENT. */
 int db_action_due(struct db *db, int64_t profile, int64_t now, int64_t *object);
 /* Plans again: all certificate ids; those that name PROFILE; of these, those that failed. */
 int db_action_plan_all(struct db *db);

@@ -72,11 +72,11 @@ static const char *const steps[] = {
 	"ALTER TABLE object ADD COLUMN auto_enroll INTEGER NOT NULL DEFAULT 0;"
 	"UPDATE object SET auto_enroll=2 WHERE kind=2;"
 	"CREATE INDEX object_to_enroll ON object (id) WHERE auto_enroll=2;",
-	/* 5: when a certificate id does something by itself (1: to be planned) */
+	/* 5: when an object does something by itself (1: to be planned) */
 	"ALTER TABLE object ADD COLUMN next_action INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE object ADD COLUMN next_profile INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE object ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;"
-	"UPDATE object SET next_action=1 WHERE kind=2;"
+	"UPDATE object SET next_action=1;"
 	"CREATE INDEX object_next_action ON object (next_action, id) WHERE next_action>0;"
 	"CREATE INDEX object_next_of_profile ON object (next_profile, next_action, id)"
 	"  WHERE next_action>1;",

@@ -88,6 +88,8 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = auto_enroll_trusted(store, object->id);
 		if (r == 0)
 			r = renewal_trusted(store, object->id);
+		if (r == 0)
+			r = renewal_plan(store, object->id);
 	}
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version)
 		r = renewal_plan(store, object->id);

@@ -4,6 +4,7 @@
 #include "pkifs/declare.h"
 #include "pkifs/keycheck.h"
 #include "pkifs/object.h"
+#include "pkifs/rollover.h"
 #include "pkifs/workers.h"
 
 #include <errno.h>
@@ -174,9 +175,13 @@ static int plan(struct store *store, int64_t id, int64_t failures)
 	int64_t now = store_now(store);
 	int r = db_object_get(store->db, id, &object);
 
-	if (r < 0)
-		return r;
-	r = understand(store, &object, &renewal);
+	if (r == 0 && object.kind == KIND_CA) {
+		action.failures = failures;
+		r = rollover_plan(store, &object, &action);
+		return r < 0 ? r : db_action_set(store->db, id, &action);
+	}
+	if (r == 0)
+		r = understand(store, &object, &renewal);
 	if (r < 0)
 		return r;
 	if (renewal.action && !*renewal.obstacle) {
@@ -246,23 +251,28 @@ static struct pause *pause_of(int64_t profile)
 	return pause;
 }
 
+static bool is_paused(const struct pause *pause, int64_t now)
+{
+	return pause->failures && now < pause->until && now >= pause->until - PAUSE_MAX;
+}
+
 void renewal_asked(const struct store *store, int64_t profile, bool answered)
 {
 	struct pause *pause = pause_of(profile);
+	int64_t now = store_now(store);
 
+	if (!answered && is_paused(pause, now))
+		return; /* the tries of those that wait must not hold up the others for ever */
 	pause->failures = answered ? 0 : pause->failures + 1;
-	pause->until = answered ? 0
-	                        : store_now(store) +
-	                                  less((int64_t)1 << less(pause->failures, 10), PAUSE_MAX);
+	pause->until = answered ? 0 : now + less(5 * pause->failures, PAUSE_MAX);
 }
 
 /* Whether one more may ask PROFILE: a part of the workers at once, none where it is silent. */
 static bool may_ask(struct store *store, int64_t profile)
 {
-	int64_t limit = ((int64_t)workers_limit(store) + 1) / 2, count, now = store_now(store);
-	const struct pause *pause = pause_of(profile);
+	int64_t limit = ((int64_t)workers_limit(store) + 1) / 2, count;
 
-	if (pause->failures && now < pause->until && now >= pause->until - PAUSE_MAX)
+	if (is_paused(pause_of(profile), store_now(store)))
 		return false;
 	return db_request_count(store->db, profile, limit, &count) == 0 && count < limit;
 }
@@ -290,6 +300,8 @@ static int go(struct store *store, int64_t id)
 	struct object object;
 	int r = db_object_get(store->db, id, &object);
 
+	if (r == 0 && object.kind == KIND_CA)
+		return rollover_tell(store, &object);
 	if (r == 0)
 		r = db_action_get(store->db, id, &action);
 	if (r == 0)

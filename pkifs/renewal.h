@@ -14,7 +14,7 @@
 
 #include "pkifs/store.h"
 
-/* OBJECT has another certificate or another config: it is planned afresh. */
+/* OBJECT, a profile as well, has another certificate or another config: it is planned afresh. */
 int renewal_plan(struct store *store, int64_t object);
 /* PROFILE has another config: those that name it may renew in another way, or not. */
 int renewal_reconfigured(struct store *store, int64_t profile);

@@ -5,7 +5,7 @@ import json
 import random
 import signal
 
-from harness import RSA_KEY, SHARE, main, until
+from harness import SHARE, main, until
 from test_renewal import AUTO, DAY, Renewal, seconds
 
 HOUR = 3600
@@ -30,8 +30,6 @@ class Year(Renewal):
             keys = "yes" if name == "gate" else "no"
             self.certificate_id(self.m, name, more=f"{AUTO}re-enroll-time = {BEFORE}d\n"
                                                    f"re-generate-keypair = {keys}\n")
-            if keys == "no":
-                self.ready_key(self.m, name, *RSA_KEY)
             self.assertEqual(self.m.request(f"local/{name}", "enroll"), "ok")
 
     def faults(self, begin, end):

@@ -194,7 +194,9 @@ static void an_older_store_is_brought_forward(void **state)
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
 	assert_int_equal(db_auto_enroll_next(f->db, 0, &object), 0); /* its config may say so */
 	assert_true(object == gate && gate > profile);
-	assert_int_equal(db_action_to_plan(f->db, 0, &object), 0); /* it may renew by itself */
+	assert_int_equal(db_action_to_plan(f->db, 0, &object), 0); /* all may do something */
+	assert_true(object == profile);
+	assert_int_equal(db_action_to_plan(f->db, profile, &object), 0);
 	assert_true(object == gate);
 	assert_int_equal(db_action_to_plan(f->db, gate, &object), -ENOENT);
 }
