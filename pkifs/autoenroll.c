@@ -64,12 +64,34 @@ int auto_enroll_ended(struct store *store, int64_t object, bool cancelled)
 	                           cancelled ? AUTO_ENROLL_TRIED : AUTO_ENROLL_DUE);
 }
 
-/* Whether the profile is trusted; a negative errno. */
-static int is_trusted_profile(struct store *store, const struct object *profile)
+/* With CMPv2 and a secret the CA certificate comes with the first certificate. */
+static int brings_trust(struct store *store, const struct object *profile,
+                        const struct record *settings)
+{
+	struct record *asked = NULL;
+	const char *own = record_get(settings, "protocol");
+	int r;
+
+	if (!record_get(settings, "ca-secret"))
+		return 0;
+	r = store_settings(store, profile, &asked);
+	if (r == 0)
+		r = own && *own ? record_is(settings, "protocol", "cmpv2")
+		                : record_is(asked, "protocol", "cmpv2");
+	record_free(asked);
+	return r;
+}
+
+/* Whether a certificate can be asked for: the profile is trusted; a negative errno. */
+static int is_ready(struct store *store, const struct object *profile,
+                    const struct record *settings)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, profile->edition, &edition);
+	int r = brings_trust(store, profile, settings);
 
+	if (r != 0)
+		return r;
+	r = db_edition_get(store->db, profile->edition, &edition);
 	if (r < 0)
 		return r;
 	r = edition.certificate.length != 0;
@@ -87,7 +109,7 @@ bool auto_enroll_waits(struct store *store, const struct object *object,
 		return false;
 	waits = is_wanted(store, object, settings) &&
 	        object_profile(store, settings, profile) == 0 &&
-	        is_trusted_profile(store, profile) == 0;
+	        is_ready(store, profile, settings) == 0;
 	record_free(settings);
 	return waits;
 }
@@ -141,7 +163,7 @@ static int look_at_local(struct store *store, const struct object *object,
 	if (!is_wanted(store, object, settings)) {
 		state = AUTO_ENROLL_OFF;
 	} else if (!edition->version && object_profile(store, settings, &profile) == 0) {
-		r = is_trusted_profile(store, &profile);
+		r = is_ready(store, &profile, settings);
 		if (r == 1)
 			return ask(store, object);
 		if (r == 0)

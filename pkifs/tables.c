@@ -105,7 +105,7 @@ static const struct key local_keys[] = {
 	{ "ca-secret", KEY_SECRET, NULL, TEXT(255), "CMPv2: the shared secret" },
 	{ "est-user", KEY_LATER, NULL, TEXT(255), "EST: user of HTTP authentication" },
 	{ "est-password", KEY_SECRET | KEY_LATER, NULL, TEXT(255), "EST: password of est-user" },
-	{ "auth-certificate-id", KEY_LOCAL | KEY_LATER, NULL, PLAIN(check_object),
+	{ "auth-certificate-id", KEY_LOCAL, NULL, PLAIN(check_object),
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
 	{ "acme-challenge", KEY_LATER, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
 	  NULL, 0, "ACME: how to prove that the names are ours" },
@@ -179,7 +179,6 @@ static const struct {
 	const char *key, *values;
 } later[] = {
 	{ "action", "account-register account-delete" },
-	{ "action", "revoke" },
 	{ "protocol", "acme est" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },

@@ -40,24 +40,67 @@ static int add_public(struct store *store, struct record *record, int64_t row)
 	return 0;
 }
 
+bool key_is(struct store *store, int64_t row, const char *type)
+{
+	struct key_pair key;
+	bool is;
+
+	if (!row || db_key_get(store->db, row, &key) < 0)
+		return false;
+	is = strncmp(key.type, type, strlen(type)) == 0;
+	key_pair_clear(&key);
+	return is;
+}
+
 /* A renewal is signed by the certificate in force, where that is still valid. */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
+	bool revokes = strcmp(standing->request.action, "revoke") == 0;
 	struct version version;
 	int r;
 
-	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
+	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
+	    !standing->edition.version)
 		return 0;
 	r = db_version_get(store->db, standing->edition.version, &version);
 	if (r < 0)
 		return r;
-	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+	if (revokes || version.not_after > store_now(store) || !store_clock_trusted(store)) {
 		r = work_add_der(work->record, "certificate", &version.certificate);
 		work->grants[1] = (struct grant){ "current", version.key_pair };
 	}
 	version_clear(&version);
 	return r;
+}
+
+/*
+ * With CMPv2 another certificate id may prove us: the first time, or where the key of the
+ * certificate in force signs no messages.
+ */
+static int add_prover(struct store *store, const struct standing *standing, struct worker_job *work)
+{
+	const char *name = record_get(standing->config, "auth-certificate-id");
+	struct edition edition = { 0 };
+	struct version version = { 0 };
+	struct object prover;
+	int r;
+
+	if (!name || !record_is(work->record, "protocol", "cmpv2") ||
+	    (work->grants[1].key && !key_is(store, work->grants[1].key, "ed25519")))
+		return 0;
+	r = db_object_find(store->db, KIND_LOCAL, name, &prover);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
+	if (r == 0 && edition.version)
+		r = db_version_get(store->db, edition.version, &version);
+	if (r == 0 && version.key_pair) {
+		r = work_add_der(work->record, "auth-certificate", &version.certificate);
+		work->grants[1] = (struct grant){ "current", version.key_pair };
+	}
+	version_clear(&version);
+	edition_clear(&edition);
+	return r == -ENOENT ? 0 : r;
 }
 
 /* What an action needs of a certificate id's config, and of its profile's: nothing else goes out.
@@ -104,6 +147,8 @@ const char *work_action(const struct standing *standing)
 		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
 	if (strcmp(action, "generate-csr") == 0)
 		return "csr";
+	if (strcmp(action, "revoke") == 0)
+		return action;
 	return strcmp(action, "generate-self-signed") == 0 ? "self-signed" : "enroll";
 }
 
@@ -187,6 +232,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_public(store, record, key);
 	if (r == 0)
 		r = add_renewal(store, standing, work);
+	if (r == 0)
+		r = add_prover(store, standing, work);
 	record_append(record, standing->resume);
 	record_remove(record, "key"); /* the row is for us */
 	return r;
@@ -305,6 +352,24 @@ int work_judge(struct store *store, const struct standing *standing, int64_t key
 	return r < 0 && !rejected->code ? r : 0;
 }
 
+/* The CA has revoked it: its next CRL says so, and is asked for at once. */
+static int revoked(struct store *store, const struct standing *standing)
+{
+	static const char text[] = "refresh-crl\n";
+	struct error ignored = { 0 };
+	int r = store_event(store, &standing->object, "revoked", NULL);
+
+	if (r == 0)
+		r = db_savepoint(store->db);
+	if (r < 0)
+		return r;
+	if (request_accept(store, &standing->profile, text, sizeof text - 1, 0, false, &ignored) ==
+	    0)
+		return db_release(store->db);
+	db_undo(store->db); /* there is no way to a CRL, or one is fetched already */
+	return 0;
+}
+
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err)
 {
@@ -315,6 +380,8 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		                   source ? source : "SCEP GetCRL", err);
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
+	if (strcmp(standing->request.action, "revoke") == 0)
+		return revoked(store, standing);
 	if (strcmp(standing->request.action, "generate-csr") == 0)
 		return publish_csr(store, standing, key, result, err);
 	return take_certificates(store, standing, key, result, false, err);

@@ -16,6 +16,9 @@ const char *work_action(const struct standing *standing);
 int work_compose(struct store *store, const struct standing *standing, int64_t key,
                  struct worker_job *work);
 
+/* Whether the key in row ROW is of TYPE, as config spells it. */
+bool key_is(struct store *store, int64_t row, const char *type);
+
 /* Adds the DER of each certificate in PEM as KEY. */
 int work_add_der(struct record *record, const char *key, const struct blob *pem);
 
