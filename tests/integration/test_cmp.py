@@ -3,7 +3,7 @@
 import os
 
 from cmp import (CERT_CONF, CR, IR, KUR, P10CR, POLL_REQ, RR, Cmp, CmpCa, certificate, events)
-from harness import main, run, until
+from harness import main, run, shell, until
 from scep import assert_valid
 
 DISABLED = "revocation-check = disable\nallow-legacy = yes\n"
@@ -146,6 +146,26 @@ class Storing(Cmp):
         """A root in extraCerts is not proven by an intermediate CA that lies there too."""
         ca = CmpCa(self, "-E", "chain.pem", CHAIN="three")
         m = self.enroll(ca, expect="no certificate of its own that is proven")
+        self.assertEqual(self.profiles(m), ["corp"])
+        self.assertEqual(m.status("ca/corp")["state"], "empty")
+
+    def test_attack_19b_a_cross_certificate_and_its_root(self):
+        """The CA's name and key, certified by a root of somebody's making: both lie in extraCerts,
+        outside the MAC, and prove nothing."""
+        ca = CmpCa(self, start=False)
+        ca.folder.mkdir()
+        done = shell("""set -e
+            newkey="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+            usage="-days 9 -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+            openssl req -x509 $newkey -keyout ca.key -out ca.pem -subj "/O=Lab/CN=Lab CMP CA" $usage
+            openssl req -x509 $newkey -keyout evil.key -out evil.pem -subj "/CN=Evil root" $usage
+            openssl req -x509 -key ca.key -CA evil.pem -CAkey evil.key -out cross.pem \\
+                -subj "/O=Lab/CN=Lab CMP CA" $usage
+            cat cross.pem evil.pem >evil-all.pem""", cwd=ca.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        ca.start("-E", "evil-all.pem")
+        m = self.enroll(ca, expect="no certificate of its own that is proven")
+        self.assertEqual(m.status("local/www")["request"], "rejected")
         self.assertEqual(self.profiles(m), ["corp"])
         self.assertEqual(m.status("ca/corp")["state"], "empty")
 
