@@ -29,7 +29,7 @@
 #define ISSUERS_MAX 20 /* certificates that are passed on with the one asked for */
 
 /* Types of messages that OpenSSL has no public names for (RFC 4210 §5.1.2). */
-enum { CERT_CONF = 24, POLL_REQ = 25, POLL_REP = 26 };
+enum { RR = 11, CERT_CONF = 24, POLL_REQ = 25, POLL_REP = 26 };
 #define NO_MESSAGE (-1)
 
 struct message {
@@ -90,7 +90,7 @@ static struct record *resume_write(const struct transaction *t)
 /* The transaction as the job's result leaves it. */
 static void leave(struct transaction *t)
 {
-	struct record *resume = resume_write(t);
+	struct record *resume = t->sent == RR ? NULL : resume_write(t);
 
 	if (resume)
 		record_append(t->job->result, resume);
@@ -334,7 +334,7 @@ static int refused(struct transaction *t, struct error *err)
 		                 "begins anew",
 		                 words);
 	}
-	if (cmp_refusal_passes(t->client.context)) {
+	if (cmp_refusal_is(t->client.context, CMP_PASSES)) {
 		t->open = NO_MESSAGE;
 		leave(t);
 		return error_set(err, -EREMOTEIO, "the CA cannot decide now: %s", words);
@@ -390,7 +390,7 @@ static int choose_type(const struct cmp_client *client)
 	EVP_PKEY_free(key);
 	if (own_hands)
 		return OSSL_CMP_P10CR;
-	if (client->current && client->signer)
+	if (client->current && client->signer == client->current)
 		return OSSL_CMP_KUR;
 	return record_is(client->job->settings, "renewal", "yes") ? OSSL_CMP_CR : OSSL_CMP_IR;
 }
@@ -452,6 +452,34 @@ static int enroll(struct job *job, struct error *err)
 	return r;
 }
 
+/* --- revoking --- */
+
+static OSSL_CMP_MSG *transfer_once(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message)
+{
+	return exchange(OSSL_CMP_CTX_get_transfer_cb_arg(context), message, RR);
+}
+
+/* A certificate that is revoked already is what was wanted: the first answer may have got lost. */
+static int revoke(struct job *job, struct error *err)
+{
+	struct transaction t = { .job = job, .open = NO_MESSAGE, .repeated = NO_MESSAGE };
+	OSSL_CMP_CTX *context;
+	int r = cmp_client_open(&t.client, job, err);
+
+	context = t.client.context;
+	if (r == 0 && !t.client.current)
+		r = error_set(err, -EINVAL, "there is no certificate to revoke");
+	if (r == 0 && (!OSSL_CMP_CTX_set_transfer_cb(context, transfer_once) ||
+	               !OSSL_CMP_CTX_set_transfer_cb_arg(context, &t) ||
+	               !OSSL_CMP_CTX_set1_oldCert(context, t.client.current)))
+		r = error_openssl(err, -ENOMEM, "out of memory");
+	if (r == 0 && OSSL_CMP_exec_RR_ses(context) != 1 && !cmp_refusal_is(context, CMP_REVOKED))
+		r = failed(&t, err);
+	ERR_clear_error();
+	transaction_clear(&t);
+	return r;
+}
+
 static int check(const struct record *settings, struct error *err)
 {
 	(void)settings;
@@ -463,4 +491,5 @@ const struct protocol cmp_protocol = {
 	.name = "cmpv2",
 	.check = check,
 	.enroll = enroll,
+	.revoke = revoke,
 };

@@ -107,13 +107,11 @@ void cmp_refusal(const OSSL_CMP_CTX *context, char words[CMP_WORDS_MAX])
 		add_words(words, "no reason given", strlen("no reason given"));
 }
 
-bool cmp_refusal_passes(const OSSL_CMP_CTX *context)
+bool cmp_refusal_is(const OSSL_CMP_CTX *context, int bits)
 {
-	const int passing = 1 << OSSL_CMP_PKIFAILUREINFO_systemUnavail |
-	                    1 << OSSL_CMP_PKIFAILUREINFO_systemFailure;
-	int bits = OSSL_CMP_CTX_get_failInfoCode(context);
+	int has = OSSL_CMP_CTX_get_failInfoCode(context);
 
-	return bits > 0 && (bits & passing);
+	return has > 0 && (has & bits);
 }
 
 /* --- answers that prove nothing --- */
@@ -149,6 +147,7 @@ static OSSL_CMP_CTX *credulous(struct unproven *unproven, X509 *old)
 		if (OSSL_CMP_CTX_set_log_verbosity(context, 0) &&
 		    OSSL_CMP_CTX_set_transfer_cb(context, give) &&
 		    OSSL_CMP_CTX_set_transfer_cb_arg(context, unproven) &&
+		    OSSL_CMP_CTX_set1_referenceValue(context, (const unsigned char *)"?", 1) &&
 		    OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_UNPROTECTED_SEND, 1) &&
 		    OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_UNPROTECTED_ERRORS, 1) &&
 		    OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_POPO_METHOD,

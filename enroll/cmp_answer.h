@@ -22,8 +22,11 @@ bool cmp_proven_by_secret(const OSSL_CMP_MSG *message, const struct field *secre
 #define CMP_WORDS_MAX 400
 void cmp_refusal(const OSSL_CMP_CTX *context, char words[CMP_WORDS_MAX]);
 
-/* Whether that refusal is one of the moment: the CA will do it later. */
-bool cmp_refusal_passes(const OSSL_CMP_CTX *context);
+/* Whether it has one of these BITS: what passes with the moment, what is revoked already. */
+#define CMP_PASSES                                                                                 \
+	(1 << OSSL_CMP_PKIFAILUREINFO_systemUnavail | 1 << OSSL_CMP_PKIFAILUREINFO_systemFailure)
+#define CMP_REVOKED (1 << OSSL_CMP_PKIFAILUREINFO_certRevoked)
+bool cmp_refusal_is(const OSSL_CMP_CTX *context, int bits);
 
 /*
  * -EBADMSG, with what an answer says that is unprotected, or whose protection is not good. OLD is

@@ -1,4 +1,4 @@
-/* The methods of RSA and EC_KEY are deprecated, but providers have no way to put one operation
+/* The methods of RSA, DSA and EC_KEY are deprecated, but providers have no way to put one operation
  * of a key elsewhere without being one. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 
@@ -8,6 +8,7 @@
 #include "common/x509.h"
 
 #include <errno.h>
+#include <openssl/dsa.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
@@ -28,12 +29,13 @@ struct signer {
 	struct grant grants[COUNT(grant_names)];
 	RSA_METHOD *rsa;
 	EC_KEY_METHOD *ec;
+	DSA_METHOD *dsa;
 	bool lost;        /* the keys process is gone, or does not speak our language */
 	struct error err; /* of the last operation */
 };
 
 /* Where OpenSSL's objects keep their grant. */
-static int rsa_index = -1, ec_index = -1, key_index = -1;
+static int rsa_index = -1, ec_index = -1, dsa_index = -1, key_index = -1;
 
 /*
  * Has QUESTION (freed here) answered: *ANSWER is the caller's, and its data in *DATA. 0, or a
@@ -163,27 +165,46 @@ static ECDSA_SIG *ec_sign_sig(const unsigned char *digest, int length, const BIG
 	return d2i_ECDSA_SIG(NULL, &at, (long)size);
 }
 
+static DSA_SIG *dsa_sign(const unsigned char *digest, int length, DSA *dsa)
+{
+	const struct grant *grant = DSA_get_ex_data(dsa, dsa_index);
+	unsigned char signature[256];
+	const unsigned char *at = signature;
+	int size;
+
+	if (!grant || length < 0)
+		return NULL;
+	size = ask_into(grant->signer, question(grant, "dsa-sign", digest, (size_t)length),
+	                signature, sizeof signature);
+	return size > 0 ? d2i_DSA_SIG(NULL, &at, size) : NULL;
+}
+
 static bool make_methods(struct signer *signer)
 {
 	if (rsa_index < 0) {
 		rsa_index = RSA_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 		ec_index = EC_KEY_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+		dsa_index = DSA_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 		key_index = EVP_PKEY_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	}
 	signer->rsa = RSA_meth_dup(RSA_PKCS1_OpenSSL());
 	signer->ec = EC_KEY_METHOD_new(EC_KEY_OpenSSL());
-	if (rsa_index < 0 || ec_index < 0 || key_index < 0 || !signer->rsa || !signer->ec)
+	signer->dsa = DSA_meth_dup(DSA_OpenSSL());
+	if (rsa_index < 0 || ec_index < 0 || dsa_index < 0 || key_index < 0 || !signer->rsa ||
+	    !signer->ec || !signer->dsa)
 		return false;
 	RSA_meth_set_priv_enc(signer->rsa, rsa_encrypt);
 	RSA_meth_set_priv_dec(signer->rsa, rsa_decrypt);
 	RSA_meth_set_flags(signer->rsa, RSA_METHOD_FLAG_NO_CHECK | RSA_FLAG_EXT_PKEY);
 	EC_KEY_METHOD_set_sign(signer->ec, ec_sign, NULL, ec_sign_sig);
+	DSA_meth_set_sign(signer->dsa, dsa_sign);
 	return true;
 }
 
 static void signer_free(struct signer *signer)
 {
 	RSA_meth_free(signer->rsa);
+	DSA_meth_free(signer->dsa);
 	if (signer->ec)
 		EC_KEY_METHOD_free(signer->ec);
 	free(signer);
@@ -250,6 +271,33 @@ static EVP_PKEY *remote_ec(struct grant *grant, const EVP_PKEY *public)
 	return NULL;
 }
 
+static EVP_PKEY *remote_dsa(struct grant *grant, const EVP_PKEY *public)
+{
+	const DSA *from = EVP_PKEY_get0_DSA(public);
+	EVP_PKEY *key = EVP_PKEY_new();
+	BIGNUM *p = from ? BN_dup(DSA_get0_p(from)) : NULL;
+	BIGNUM *q = from ? BN_dup(DSA_get0_q(from)) : NULL;
+	BIGNUM *g = from ? BN_dup(DSA_get0_g(from)) : NULL;
+	BIGNUM *y = from ? BN_dup(DSA_get0_pub_key(from)) : NULL;
+	DSA *dsa = DSA_new();
+
+	if (dsa && DSA_set0_pqg(dsa, p, q, g))
+		p = q = g = NULL;
+	if (dsa && !p && y && DSA_set0_key(dsa, y, NULL)) {
+		y = NULL;
+		if (key && DSA_set_method(dsa, grant->signer->dsa) &&
+		    DSA_set_ex_data(dsa, dsa_index, grant) && EVP_PKEY_assign_DSA(key, dsa))
+			return key;
+	}
+	BN_free(p);
+	BN_free(q);
+	BN_free(g);
+	BN_free(y);
+	DSA_free(dsa);
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
 static struct grant *grant_find(struct signer *signer, const char *name)
 {
 	for (size_t i = 0; i < COUNT(grant_names); i++)
@@ -275,6 +323,8 @@ EVP_PKEY *signer_key(struct signer *signer, const char *name, const void *spki, 
 		key = remote_rsa(grant, public);
 	} else if (EVP_PKEY_get_base_id(public) == EVP_PKEY_EC) {
 		key = remote_ec(grant, public);
+	} else if (EVP_PKEY_get_base_id(public) == EVP_PKEY_DSA) {
+		key = remote_dsa(grant, public);
 	} else if (EVP_PKEY_get_base_id(public) == EVP_PKEY_ED25519 &&
 	           EVP_PKEY_set_ex_data(public, key_index, grant)) {
 		key = public;

@@ -64,22 +64,40 @@ int auto_enroll_ended(struct store *store, int64_t object, bool cancelled)
 	                           cancelled ? AUTO_ENROLL_TRIED : AUTO_ENROLL_DUE);
 }
 
-/* Whether the profile is trusted, or brings its CA with the certificates; a negative errno. */
-static int is_trusted_profile(struct store *store, const struct object *profile)
+/*
+ * With CMPv2 and a secret the CA certificate comes with the first certificate; an ACME CA is
+ * anchored by the system's store.
+ */
+static int brings_trust(struct store *store, const struct object *profile,
+                        const struct record *settings)
 {
-	struct record *config = NULL;
-	struct edition edition;
-	int r = db_edition_get(store->db, profile->edition, &edition);
+	const char *protocol = record_get(settings, "protocol");
+	struct record *asked = NULL;
+	int r = store_settings(store, profile, &asked);
 
-	if (r == 0) {
-		r = edition.certificate.length != 0;
-		edition_clear(&edition);
-	}
+	if (r == 0 && (!protocol || !*protocol))
+		protocol = record_get(asked, "protocol");
 	if (r == 0)
-		r = store_config(store, profile, &config);
-	if (r == 0)
-		r = record_is(config, "protocol", "acme");
-	record_free(config);
+		r = strcmp(protocol, "acme") == 0 ||
+		    (strcmp(protocol, "cmpv2") == 0 && record_get(settings, "ca-secret"));
+	record_free(asked);
+	return r;
+}
+
+/* Whether a certificate can be asked for: the profile is trusted; a negative errno. */
+static int is_ready(struct store *store, const struct object *profile,
+                    const struct record *settings)
+{
+	struct edition edition;
+	int r = brings_trust(store, profile, settings);
+
+	if (r != 0)
+		return r;
+	r = db_edition_get(store->db, profile->edition, &edition);
+	if (r < 0)
+		return r;
+	r = edition.certificate.length != 0;
+	edition_clear(&edition);
 	return r;
 }
 
@@ -93,7 +111,7 @@ bool auto_enroll_waits(struct store *store, const struct object *object,
 		return false;
 	waits = is_wanted(store, object, settings) &&
 	        object_profile(store, settings, profile) == 0 &&
-	        is_trusted_profile(store, profile) == 0;
+	        is_ready(store, profile, settings) == 0;
 	record_free(settings);
 	return waits;
 }
@@ -136,7 +154,7 @@ static int look_at_local(struct store *store, const struct object *object,
 	if (!is_wanted(store, object, settings)) {
 		state = AUTO_ENROLL_OFF;
 	} else if (!edition->version && object_profile(store, settings, &profile) == 0) {
-		r = is_trusted_profile(store, &profile);
+		r = is_ready(store, &profile, settings);
 		if (r == 1)
 			return ask(store, object);
 		if (r == 0)

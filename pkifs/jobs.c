@@ -335,6 +335,8 @@ static int64_t choose_key(const struct standing *standing)
 
 	if (resumed)
 		return resumed;
+	if (strcmp(standing->request.action, "revoke") == 0)
+		return standing->edition.key_pair;
 	if (standing->edition.next_key)
 		return standing->edition.next_key;
 	return anew ? 0 : standing->edition.key_pair;

@@ -88,6 +88,8 @@ static int use_key(EVP_PKEY *key, const struct record *operation, unsigned char 
 		return WRONG;
 	if (record_is(operation, "frame", "ecdsa-sign"))
 		return private_key_ecdsa(key, bytes, data->length, out, length, err);
+	if (record_is(operation, "frame", "dsa-sign"))
+		return private_key_dsa(key, bytes, data->length, out, length, err);
 	if (record_is(operation, "frame", "sign"))
 		return private_key_ed25519(key, bytes, data->length, out, length, err);
 	if (!record_is(operation, "frame", "rsa-private") ||

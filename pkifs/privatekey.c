@@ -522,14 +522,15 @@ int private_key_rsa(EVP_PKEY *key, bool decrypt, int padding, const unsigned cha
 	                 decrypt ? "decrypting" : "signing");
 }
 
-int private_key_ecdsa(EVP_PKEY *key, const unsigned char *digest, size_t length,
-                      unsigned char **out, size_t *out_length, struct error *err)
+/* A signature of DIGEST by KEY, which must be of TYPE (NAME in sentences). */
+static int sign_digest(EVP_PKEY *key, int type, const char *name, const unsigned char *digest,
+                       size_t length, unsigned char **out, size_t *out_length, struct error *err)
 {
 	EVP_PKEY_CTX *context;
 	bool good;
 
-	if (EVP_PKEY_get_base_id(key) != EVP_PKEY_EC)
-		return error_set(err, -EINVAL, "the key is no ECDSA key");
+	if (EVP_PKEY_get_base_id(key) != type)
+		return error_set(err, -EINVAL, "the key is no %s key", name);
 	if (length < 1 || length > EVP_MAX_MD_SIZE)
 		return error_set(err, -EINVAL, "%zu bytes are no digest", length);
 	*out = room_for(key, out_length);
@@ -541,7 +542,19 @@ int private_key_ecdsa(EVP_PKEY *key, const unsigned char *digest, size_t length,
 		return 0;
 	OPENSSL_free(*out);
 	*out = NULL;
-	return error_openssl(err, -EINVAL, "signing with the ECDSA key failed");
+	return error_openssl(err, -EINVAL, "signing with the %s key failed", name);
+}
+
+int private_key_ecdsa(EVP_PKEY *key, const unsigned char *digest, size_t length,
+                      unsigned char **out, size_t *out_length, struct error *err)
+{
+	return sign_digest(key, EVP_PKEY_EC, "ECDSA", digest, length, out, out_length, err);
+}
+
+int private_key_dsa(EVP_PKEY *key, const unsigned char *digest, size_t length, unsigned char **out,
+                    size_t *out_length, struct error *err)
+{
+	return sign_digest(key, EVP_PKEY_DSA, "DSA", digest, length, out, out_length, err);
 }
 
 int private_key_ed25519(EVP_PKEY *key, const unsigned char *data, size_t length,

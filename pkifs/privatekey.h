@@ -41,6 +41,8 @@ int private_key_rsa(EVP_PKEY *key, bool decrypt, int padding, const unsigned cha
                     size_t length, unsigned char **out, size_t *out_length, struct error *err);
 int private_key_ecdsa(EVP_PKEY *key, const unsigned char *digest, size_t length,
                       unsigned char **out, size_t *out_length, struct error *err);
+int private_key_dsa(EVP_PKEY *key, const unsigned char *digest, size_t length, unsigned char **out,
+                    size_t *out_length, struct error *err);
 int private_key_ed25519(EVP_PKEY *key, const unsigned char *data, size_t length,
                         unsigned char **out, size_t *out_length, struct error *err);
 

@@ -189,14 +189,68 @@ static int check_est(struct asked *asked, struct error *err)
 	return r < 0 ? r : check_prover(asked, err);
 }
 
+static bool has_secret(const struct asked *asked)
+{
+	return record_get(asked->config, "ca-reference") && record_get(asked->config, "ca-secret");
+}
+
+/* Whether the certificate in force of EDITION can sign CMP messages: OpenSSL 3.0 has them signed
+ * by no Ed25519 key. */
+static bool can_sign(struct store *store, const struct edition *edition)
+{
+	struct version version;
+	bool can;
+
+	if (!edition->version || db_version_get(store->db, edition->version, &version) < 0)
+		return false;
+	can = version.key_pair && !key_is(store, version.key_pair, "ed25519") &&
+	      (version.not_after > store_now(store) || !store_clock_trusted(store));
+	version_clear(&version);
+	return can;
+}
+
+/* Whether the certificate in force signs what is asked: a renewal, a revocation. */
+static bool signs_itself(const struct asked *asked)
+{
+	return strcmp(asked->action, "enroll") != 0 && can_sign(asked->store, &asked->edition);
+}
+
+static bool can_be_proven(const struct asked *asked)
+{
+	const char *name = record_get(asked->config, "auth-certificate-id");
+	struct edition edition = { 0 };
+	struct object prover;
+	bool can;
+
+	if (!name || db_object_find(asked->store->db, KIND_LOCAL, name, &prover) < 0 ||
+	    db_edition_get(asked->store->db, prover.edition, &edition) < 0)
+		return false;
+	can = can_sign(asked->store, &edition);
+	edition_clear(&edition);
+	return can;
+}
+
 static int check_cmpv2(struct asked *asked, struct error *err)
 {
+	const char *prover = record_get(asked->config, "auth-certificate-id");
+
 	if (!record_get(asked->config, "subject") && !record_get(asked->config, "domain-name"))
 		return error_set(err, -EINVAL, "CMPv2 needs a subject or a domain-name");
-	if (!record_get(asked->config, "ca-secret") || !record_get(asked->config, "ca-reference"))
+	if (signs_itself(asked) || can_be_proven(asked) || has_secret(asked))
+		return 0;
+	if (prover)
 		return error_set(err, -EINVAL,
-		                 "CMPv2 needs ca-reference and ca-secret to ask with");
-	return 0;
+		                 "certificate id %s (auth-certificate-id) has no valid certificate "
+		                 "whose key signs CMP messages (RSA, ECDSA, DSA)",
+		                 prover);
+	if (asked->edition.version && strcmp(asked->action, "enroll") != 0)
+		return error_set(
+			err, -EINVAL,
+			"the certificate in force signs no CMP messages (Ed25519, or at its "
+			"end): set ca-reference and ca-secret, or auth-certificate-id");
+	return error_set(err, -EINVAL,
+	                 "CMPv2 needs ca-reference and ca-secret, or auth-certificate-id, to be "
+	                 "known by");
 }
 
 static int check_acme(struct asked *asked, struct error *err)
@@ -290,7 +344,27 @@ static int check_server(struct asked *asked, const struct protocol *protocol,
 static bool brings_trust(const struct asked *asked, const struct protocol *protocol)
 {
 	return protocol->check == check_acme ||
-	       (protocol->check == check_cmpv2 && record_get(asked->config, "ca-secret"));
+	       (protocol->check == check_cmpv2 && has_secret(asked) && !signs_itself(asked) &&
+	        !can_be_proven(asked));
+}
+
+/* A CA certificate that has ended proves no answer. */
+static int check_ca_valid(const struct asked *asked, const struct edition *trusted,
+                          struct error *err)
+{
+	STACK_OF(X509) *certificates = NULL;
+	struct error why = { 0 };
+	int r = certificates_read(trusted->certificate.data, trusted->certificate.length, 1,
+	                          &certificates, err);
+
+	if (r == 0 && validate_ca(sk_X509_value(certificates, 0), store_now(asked->store),
+	                          store_clock_trusted(asked->store),
+	                          record_is(asked->settings, "allow-legacy", "yes"), &why) < 0)
+		r = error_set(err, -EINVAL,
+		              "the CA certificate of profile %s cannot prove an answer: %s",
+		              asked->profile.name, why.text);
+	sk_X509_pop_free(certificates, X509_free);
+	return r;
 }
 
 static int check_trusted(const struct asked *asked, struct error *err)
@@ -303,6 +377,8 @@ static int check_trusted(const struct asked *asked, struct error *err)
 		              "profile %s is not trusted yet: enroll and confirm it, or load its "
 		              "CA certificate into ca/%s/cert.pem",
 		              asked->profile.name, asked->profile.name);
+	if (r == 0 && strcasecmp(protocol_of(asked), "cmpv2") == 0)
+		r = check_ca_valid(asked, &trusted, err);
 	edition_clear(&trusted);
 	return r;
 }
@@ -389,14 +465,18 @@ static int check_account_delete(struct asked *asked, struct error *err)
 	return r;
 }
 
-static int refuse_revoke(struct asked *asked, struct error *err)
+static int check_revoke(struct asked *asked, struct error *err)
 {
 	const struct protocol *protocol = find_protocol(asked, err);
 
-	return protocol ? error_set(err, -EINVAL,
-	                            "%s has no way to revoke a certificate: ask the CA",
-	                            protocol->title)
-	                : -EINVAL;
+	if (!protocol)
+		return -EINVAL;
+	if (protocol->check != check_cmpv2)
+		return error_set(err, -EINVAL, "%s has no way to revoke a certificate: ask the CA",
+		                 protocol->title);
+	if (!asked->edition.version)
+		return error_set(err, -EINVAL, "there is no certificate to revoke");
+	return check_enroll(asked, err);
 }
 
 static int unenroll_now(struct asked *asked, struct error *err)
@@ -497,7 +577,7 @@ static const struct action actions[] = {
 	{ "enroll", KIND_LOCAL, check_enroll, NULL },
 	{ "re-enroll", KIND_LOCAL, check_re_enroll, NULL },
 	{ "verify", KIND_LOCAL, NULL, verify_now },
-	{ "revoke", KIND_LOCAL, refuse_revoke, NULL },
+	{ "revoke", KIND_LOCAL, check_revoke, NULL },
 	{ "clear-key-pair", KIND_LOCAL, NULL, clear_key_pair_now },
 	{ "clear-certificate", KIND_LOCAL, NULL, clear_certificate_now },
 };

@@ -177,7 +177,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "action", "revoke" },
 	{ "acme-challenge", "dns-01 tls-alpn-01" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },

@@ -54,10 +54,10 @@ bool key_is(struct store *store, int64_t row, const char *type)
 }
 
 /*
- * The certificate of version ROW as FIELD with its chain, where it is still valid; and its key,
- * which goes on with what was begun with it.
+ * The certificate of version ROW as FIELD with its chain, where it is still valid or ENDED is no
+ * matter; and its key, which goes on with what was begun with it.
  */
-static int add_identity(struct store *store, int64_t row, const char *field,
+static int add_identity(struct store *store, int64_t row, const char *field, bool ended,
                         struct worker_job *work)
 {
 	struct version version;
@@ -65,7 +65,7 @@ static int add_identity(struct store *store, int64_t row, const char *field,
 
 	if (r < 0)
 		return r;
-	if (version.not_after > store_now(store) || !store_clock_trusted(store)) {
+	if (ended || version.not_after > store_now(store) || !store_clock_trusted(store)) {
 		record_remove(work->record, "chain");
 		r = work_add_der(work->record, field, &version.certificate);
 		if (r == 0)
@@ -80,24 +80,28 @@ static int add_identity(struct store *store, int64_t row, const char *field,
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
-	if (strcmp(standing->request.action, "re-enroll") != 0 || !standing->edition.version)
+	bool revokes = strcmp(standing->request.action, "revoke") == 0;
+
+	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
+	    !standing->edition.version)
 		return 0;
-	return add_identity(store, standing->edition.version, "certificate", work);
+	return add_identity(store, standing->edition.version, "certificate", revokes, work);
 }
 
 /*
- * With EST another certificate id may prove us: the first time, or where the key of the
- * certificate in force cannot sign for TLS.
+ * With CMPv2 and EST another certificate id may prove us: the first time, or where the key of the
+ * certificate in force cannot sign for the protocol.
  */
 static int add_prover(struct store *store, const struct standing *standing, struct worker_job *work)
 {
 	const char *name = record_get(standing->config, "auth-certificate-id");
+	bool est = record_is(work->record, "protocol", "est") &&
+	           record_is(work->record, "action", "enroll");
 	struct edition edition = { 0 };
 	struct object prover;
 	int r;
 
-	if (!name || !record_is(work->record, "protocol", "est") ||
-	    !record_is(work->record, "action", "enroll") ||
+	if (!name || !(est || record_is(work->record, "protocol", "cmpv2")) ||
 	    (record_find(work->record, "certificate") &&
 	     !key_is(store, work->grants[1].key, "ed25519")))
 		return 0;
@@ -105,7 +109,7 @@ static int add_prover(struct store *store, const struct standing *standing, stru
 	if (r == 0)
 		r = db_edition_get(store->db, prover.edition, &edition);
 	if (r == 0 && edition.version)
-		r = add_identity(store, edition.version, "auth-certificate", work);
+		r = add_identity(store, edition.version, "auth-certificate", false, work);
 	edition_clear(&edition);
 	return r == -ENOENT ? 0 : r;
 }
@@ -162,6 +166,8 @@ const char *work_action(const struct standing *standing)
 		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
 	if (strcmp(action, "generate-csr") == 0)
 		return "csr";
+	if (strcmp(action, "revoke") == 0)
+		return action;
 	return strcmp(action, "generate-self-signed") == 0 ? "self-signed" : "enroll";
 }
 
@@ -369,6 +375,24 @@ int work_judge(struct store *store, const struct standing *standing, int64_t key
 	return r < 0 && !rejected->code ? r : 0;
 }
 
+/* The CA has revoked it: its next CRL says so, and is asked for at once. */
+static int revoked(struct store *store, const struct standing *standing)
+{
+	static const char text[] = "refresh-crl\n";
+	struct error ignored = { 0 };
+	int r = store_event(store, &standing->object, "revoked", NULL);
+
+	if (r == 0)
+		r = db_savepoint(store->db);
+	if (r < 0)
+		return r;
+	if (request_accept(store, &standing->profile, text, sizeof text - 1, 0, false, &ignored) ==
+	    0)
+		return db_release(store->db);
+	db_undo(store->db); /* there is no way to a CRL, or one is fetched already */
+	return 0;
+}
+
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err)
 {
@@ -383,6 +407,8 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		return account_end(store, &standing->object);
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
+	if (strcmp(standing->request.action, "revoke") == 0)
+		return revoked(store, standing);
 	if (strcmp(standing->request.action, "generate-csr") == 0)
 		return publish_csr(store, standing, key, result, err);
 	return take_certificates(store, standing, key, result, false, err);

@@ -2,8 +2,8 @@
 
 import os
 
-from cmp import CERT_CONF, IR, POLL_REQ, Cmp, CmpCa, certificate, events
-from harness import main, run, until
+from cmp import (CERT_CONF, CR, IR, KUR, P10CR, POLL_REQ, RR, Cmp, CmpCa, certificate, events)
+from harness import main, run, shell, until
 from scep import assert_valid
 
 DISABLED = "revocation-check = disable\nallow-legacy = yes\n"
@@ -149,6 +149,26 @@ class Storing(Cmp):
         self.assertEqual(self.profiles(m), ["corp"])
         self.assertEqual(m.status("ca/corp")["state"], "empty")
 
+    def test_attack_19b_a_cross_certificate_and_its_root(self):
+        """The CA's name and key, certified by a root of somebody's making: both lie in extraCerts,
+        outside the MAC, and prove nothing."""
+        ca = CmpCa(self, start=False)
+        ca.folder.mkdir()
+        done = shell("""set -e
+            newkey="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+            usage="-days 9 -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature"
+            openssl req -x509 $newkey -keyout ca.key -out ca.pem -subj "/O=Lab/CN=Lab CMP CA" $usage
+            openssl req -x509 $newkey -keyout evil.key -out evil.pem -subj "/CN=Evil root" $usage
+            openssl req -x509 -key ca.key -CA evil.pem -CAkey evil.key -out cross.pem \\
+                -subj "/O=Lab/CN=Lab CMP CA" $usage
+            cat cross.pem evil.pem >evil-all.pem""", cwd=ca.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        ca.start("-E", "evil-all.pem")
+        m = self.enroll(ca, expect="no certificate of its own that is proven")
+        self.assertEqual(m.status("local/www")["request"], "rejected")
+        self.assertEqual(self.profiles(m), ["corp"])
+        self.assertEqual(m.status("ca/corp")["state"], "empty")
+
     def test_a_chain_under_a_root_that_is_known(self):
         """The profile keeps what it has."""
         ca = CmpCa(self, "-E", "chain.pem", CHAIN="three")
@@ -220,6 +240,139 @@ class Restarts(Cmp):
         assert_valid(self, m, "www")
         self.assertEqual(len(set(ca.got(IR))), 2)
         self.assertTrue(any("begins anew" in event.get("reason", "") for event in events(m)))
+
+
+class Renewing(Cmp):
+    """With the certificate in force, another one, or the secret again."""
+
+    def enrolled(self, ca, *keys, more=""):
+        """A mount with a certificate id per key, named by its type."""
+        m = self.mount()
+        self.profile(m, ca)
+        for key in keys:
+            name = "-".join(key.split())
+            type, _, size = key.partition(" ")
+            self.cmp_id(m, name, key=f"key-type = {type}\n" + (f"key-size = {size}\n" * bool(size)),
+                        more=more)
+            m.write(f"local/{name}/request", "enroll\n")
+        for key in keys:
+            name = "-".join(key.split())
+            self.assertEqual(m.wait(f"local/{name}"), "ok", key)
+            assert_valid(self, m, name, version=1)
+            self.assertEqual(m.status(f"local/{name}")["key"].split()[0], key.split()[0])
+        return m
+
+    def without_secret(self, mount, name):
+        text = mount.read(f"local/{name}/config")
+        mount.write(f"local/{name}/config",
+                    "".join(line for line in text.splitlines(True) if "ca-" not in line[:3]
+                            or "profile" in line))
+
+    def test_every_type_of_key(self):
+        ca = CmpCa(self, "-P", "ca.pem")
+        keys = ("rsa 2048", "ecdsa 384", "dsa 2048", "dsa 3072", "ed25519")
+        m = self.enrolled(ca, *keys)
+        self.assertEqual((len(ca.got(IR)), len(ca.got(P10CR))), (4, 1))
+        for name in ("rsa-2048", "ecdsa-384", "dsa-2048"):
+            self.without_secret(m, name)
+            before = m.read(f"local/{name}/public.pem")
+            self.assertEqual(m.request(f"local/{name}", "re-enroll"), "ok", name)
+            assert_valid(self, m, name, version=2)
+            self.assertEqual(m.read(f"local/{name}/public.pem"), before)
+        self.assertEqual(len(ca.got(KUR)), 3)
+        self.assertEqual(m.request("local/ecdsa-384", "action = re-enroll\n"
+                                                      "re-generate-keypair = yes\n"), "ok")
+        self.assertNotEqual(m.read("local/ecdsa-384/versions/2/key.pem"),
+                            m.read("local/ecdsa-384/key.pem"))
+        # an Ed25519 key signs no messages: its renewal is known by the secret, or by another id
+        self.assertEqual(m.request("local/ed25519", "re-enroll"), "ok")
+        self.without_secret(m, "ed25519")
+        self.refused(m, "local/ed25519/request", "re-enroll", "signs no CMP messages")
+        self.assertEqual(m.request("local/ed25519", "action = re-enroll\n"
+                                                    "auth-certificate-id = rsa-2048\n"), "ok")
+        assert_valid(self, m, "ed25519", version=3)
+        self.assertEqual((len(ca.got(P10CR)), len(ca.got(CR))), (3, 0))
+
+    def test_another_certificate_proves_us_the_first_time(self):
+        ca = CmpCa(self, "-P", "ca.pem")
+        m = self.enrolled(ca, "ecdsa")
+        self.cmp_id(m, "mail")
+        self.without_secret(m, "mail")
+        self.refused(m, "local/mail/request", "enroll", "auth-certificate-id, to be known by")
+        self.assertEqual(m.request("local/mail", "action = enroll\n"
+                                                 "auth-certificate-id = ecdsa\n"), "ok")
+        assert_valid(self, m, "mail", version=1)
+        self.assertEqual(len(ca.got(IR)), 2)
+        with self.assertRaises(OSError):
+            os.rmdir(m.point / "local/ecdsa")
+
+    def test_a_renewal_needs_the_ca_certificate(self):
+        ca = CmpCa(self, "-P", "ca.pem")
+        m = self.enrolled(ca, "ecdsa")
+        m.write("ca/corp/request", "unenroll\n")
+        self.refused(m, "local/ecdsa/request", "re-enroll", "profile corp is not trusted yet")
+
+    def test_revoke(self):
+        ca = CmpCa(self, "-P", "ca.pem")
+        m = self.enrolled(ca, "ecdsa")
+        text = m.read("ca/corp/config")
+        m.write("ca/corp/config", text + f"crl-url = http://127.0.0.1:{ca.port}/crl\n")
+        self.assertEqual(m.request("local/ecdsa", "revoke"), "ok")
+        self.assertEqual((len(ca.got(RR)), ca.said("revoked")), (1, ["revoked certificate"]))
+        self.assertTrue(until(lambda: m.status("local/ecdsa")["state"] == "revoked"))
+        self.assertEqual(m.request("local/ecdsa", "revoke"), "ok")  # it is what was wanted
+
+
+class Refusals(Cmp):
+    """Who says no, and whether it is believed."""
+
+    def ask(self, ca, more="", secret="secret"):
+        m = self.mount()
+        self.profile(m, ca, more=more)
+        self.cmp_id(m, secret=secret)
+        m.write("local/www/request", "enroll\n")
+        return m
+
+    def test_a_refusal_that_is_proven_is_final(self):
+        ca = CmpCa(self, "-R", 19, "-T", "no such name here")
+        m = self.ask(ca)
+        self.assertEqual(m.wait("local/www"),
+                         "failed: the CA refuses the request: badCertTemplate: the certificate "
+                         "asked for is not valid or complete, no such name here")
+        self.assertEqual(m.status("local/www")["request"], "failed")
+        self.assertEqual(len(ca.got(IR)), 1)
+
+    def test_a_refusal_of_the_moment_is_tried_again(self):
+        ca = CmpCa(self, "-R", 24, "-P", "ca.pem")
+        m = self.ask(ca)
+        self.assertTrue(until(lambda: "cannot decide now: systemUnavail"
+                              in m.status("local/www")["last-error"]))
+        ca.restart("-P", "ca.pem")
+        self.assertTrue(m.ends("local/www"))
+        assert_valid(self, m, "www")
+
+    def test_attack_14_an_unproven_refusal_is_never_final(self):
+        """Unprotected, or under another secret: its words are shown, and it is asked again."""
+        for attack in ("unprotected", "other-secret"):
+            ca = CmpCa(self, "-R", 23, "-T", "go away", "-a", attack)
+            m = self.ask(ca)
+            self.assertTrue(until(lambda: m.status("local/www")["last-error"]))
+            self.assertEqual(m.status("local/www")["last-error"],
+                             "unproven answer: notAuthorized: not authorised to ask for this, "
+                             "go away")
+            self.assertTrue(until(lambda: len(ca.got(IR)) > 1))
+            self.assertEqual(m.status("local/www")["request"] in ("waiting", "running"), True)
+            ca.restart("-P", "ca.pem")
+            self.assertTrue(m.ends("local/www"))
+            assert_valid(self, m, "www")
+
+    def test_attack_14_our_secret_is_another_one(self):
+        """The CA can prove its refusal only by what it has itself."""
+        ca = CmpCa(self, "-P", "ca.pem")
+        m = self.ask(ca, more="enrollment-retry = 1\n", secret="wrong")
+        self.assertTrue(m.ends("local/www"))
+        self.assertIn("unproven answer: badRequest", m.status("local/www")["last-error"])
+        self.assertEqual(m.status("ca/corp")["state"], "empty")
 
 
 if __name__ == "__main__":
