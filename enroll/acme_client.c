@@ -10,11 +10,6 @@
 #define URL_LIMIT   2000
 #define NONCE_TRIES 5
 
-const char *acme_text(const json_t *object, const char *key)
-{
-	return json_string_value(json_object_get(object, key));
-}
-
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err)
 {
 	if (!url || !*url)

@@ -58,14 +58,13 @@ int acme_ask(struct acme *acme, const char *what, const char *url, const char *p
              struct acme_answer *answer, struct error *err);
 void acme_answer_clear(struct acme_answer *answer);
 
-/* The string KEY of OBJECT, or NULL. */
-const char *acme_text(const json_t *object, const char *key);
-/* The same that is a URL of the CA's server; NULL with ERR filled. */
+/* The string KEY of OBJECT that is a URL of the CA's server; NULL with ERR filled. */
 const char *acme_url(const struct acme *acme, const json_t *object, const char *key,
                      struct error *err);
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);
 
-/* acme_problem.c. JSON may be whatever came. */
+/* acme_problem.c. The string KEY of OBJECT, or NULL; JSON may be whatever came. */
+const char *acme_text(const json_t *object, const char *key);
 void acme_problem_read(const json_t *json, struct acme_problem *problem);
 /* Whether what PROBLEM tells of may be gone by itself. */
 bool acme_problem_passes(const struct acme_problem *problem);

@@ -54,6 +54,11 @@ bool acme_problem_passes(const struct acme_problem *problem)
 	return false;
 }
 
+const char *acme_text(const json_t *object, const char *key)
+{
+	return json_string_value(json_object_get(object, key));
+}
+
 /* What stands behind the URN; empty where it is another one. */
 static const char *type_of(const json_t *json)
 {

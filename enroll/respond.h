@@ -11,8 +11,9 @@
 int respond_job(struct job *job, struct error *err);
 
 /*
- * The answer to the LENGTH bytes REQUEST (with their blank line, or the end of what came): HTTP for
- * TEXT, of SIZE bytes; its length. ANSWERS holds the `challenge` fields in force.
+ * The answer to the LENGTH bytes REQUEST (a NUL behind them; with their blank line, or the end of
+ * what came): HTTP for TEXT, of SIZE bytes; its length. ANSWERS holds the `challenge` fields in
+ * force.
  */
 size_t respond_http(const char *request, size_t length, const struct record *answers, char *text,
                     size_t size);

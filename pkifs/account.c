@@ -178,14 +178,17 @@ int account_compose(struct store *store, const struct standing *standing, struct
 
 int account_take(struct store *store, const struct standing *standing, const struct record *result)
 {
-	const char *directory = record_get(standing->settings, "enrollment-url");
+	const char *directory;
 	struct record *account;
 	unsigned char *bytes = NULL;
 	char name[64];
 	size_t length;
 	int r;
 
-	if (!record_get(result, "account-url") || !directory || !account_is_used(standing))
+	if (!record_get(result, "account-url") || !account_is_used(standing))
+		return 0;
+	directory = record_get(standing->settings, "enrollment-url");
+	if (!directory)
 		return 0;
 	account = record_new();
 	if (!account)

@@ -25,8 +25,9 @@ bool challenges_received(struct store *store, const struct record *record, int *
 void challenges_tick(struct store *store);
 
 /*
- * The tokens of http-01 as the tree shows them, each with a number that no other ever has. Next: the
- * first above AFTER, TOKEN with room for CHALLENGE_TOKEN_MAX + 1; find: that of TOKEN. 0 or -ENOENT.
+ * The tokens of http-01 as the tree shows them, each with a number that no other ever has. Next:
+ * the first above AFTER, TOKEN with room for CHALLENGE_TOKEN_MAX + 1; find: that of TOKEN. 0 or
+ * -ENOENT.
  */
 #define CHALLENGE_TOKEN_MAX 128
 int challenge_next(int64_t after, int64_t *number, char *token);

@@ -94,14 +94,14 @@ class Completion(Test):
         self.assertEqual(self.offers("pkictl enroll www --key-size 2"), ["2048", "256"])
         self.assertEqual(self.offers("pkictl enroll www --re-generate-keypair "), ["no", "yes"])
         self.assertEqual(self.offers("pkictl ca add new --enrollment-url http://ca/ --protocol "),
-                         ["est", "scep"])
+                         ["acme", "cmpv2", "est", "scep"])
         self.assertEqual(self.offers("pkictl enroll www --challenge-password "), ["-"])
 
     def test_options_are_those_of_the_command(self):
         self.assertEqual(self.offers("pkictl show --"), ["--help", "--json"])
         offered = self.offers("pkictl enroll www --")
         self.assertTrue({"--domain-name", "--timeout", "--no-wait"} <= set(offered), offered)
-        self.assertFalse({"--action", "--acme-challenge", "--json"} & set(offered), offered)
+        self.assertFalse({"--action", "--acme-profile", "--json"} & set(offered), offered)
 
     def test_files_are_left_to_the_shell(self):
         self.assertEqual(self.offers("pkictl load www --cert "), ["files"])

@@ -17,7 +17,8 @@ class Tree(Test):
     def test_every_file_is_there_with_its_mode(self):
         m = self.mount()
         self.assertEqual(sorted(os.listdir(m.point)),
-                         ["README", "ca", "events", "local", "status", "status.json", "watch"])
+                         ["README", "acme-challenge", "ca", "events", "local", "status", "status.json",
+                          "watch"])
         os.mkdir(m.point / "ca/corp")
         os.mkdir(m.point / "local/www")
         modes = {"config": 0o640, "request": 0o640, "status": 0o644, "wait": 0o644}

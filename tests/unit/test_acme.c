@@ -1,0 +1,115 @@
+#include "enroll/acme_client.h"
+#include "enroll/respond.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct acme_problem problem_of(const char *text)
+{
+	json_t *json = json_loads(text, 0, NULL);
+	struct acme_problem problem;
+
+	acme_problem_read(json, &problem);
+	json_decref(json);
+	return problem;
+}
+
+static void a_problem_is_told_in_words(void **state)
+{
+	struct acme_problem problem;
+
+	(void)state;
+	problem = problem_of(
+		"{\"type\":\"urn:ietf:params:acme:error:rateLimited\",\"detail\":\"later\"}");
+	assert_string_equal(problem.type, "rateLimited");
+	assert_string_equal(problem.text, "too many requests: later");
+	assert_true(acme_problem_passes(&problem));
+	problem = problem_of("{\"type\":\"urn:ietf:params:acme:error:caa\",\"detail\":7}");
+	assert_string_equal(problem.text, "the name's CAA records forbid it");
+	assert_false(acme_problem_passes(&problem));
+}
+
+static void what_is_no_problem_document_has_no_type(void **state)
+{
+	static const char *const texts[] = { "[]", "{}", "{\"type\":\"about:blank\"}", "x" };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		struct acme_problem problem = problem_of(texts[i]);
+
+		assert_string_equal(problem.type, "");
+		assert_string_equal(problem.text, "no reason");
+		assert_false(acme_problem_passes(&problem));
+	}
+}
+
+static void a_long_problem_is_cut(void **state)
+{
+	char text[2000];
+	struct acme_problem problem;
+
+	(void)state;
+	snprintf(text, sizeof text, "{\"detail\":\"%01500d\"}", 7);
+	problem = problem_of(text);
+	assert_int_equal(strlen(problem.text), sizeof problem.text - 1);
+}
+
+static void base64url_has_no_padding(void **state)
+{
+	char *text = base64url("\xfb\xff\xfe?", 4);
+
+	(void)state;
+	assert_string_equal(text, "-__-Pw");
+	assert_true(is_base64url(text, 6));
+	assert_false(is_base64url(text, 5));
+	free(text);
+	assert_false(is_base64url("", 9));
+	assert_false(is_base64url("a=", 9));
+	assert_false(is_base64url("../a", 9));
+}
+
+static void only_tokens_in_force_are_answered(void **state)
+{
+	static const struct {
+		const char *request, *answer;
+	} rows[] = {
+		{ "GET /.well-known/acme-challenge/tok HTTP/1.1\r\n\r\n", "200" },
+		{ "GET /.well-known/acme-challenge/other HTTP/1.1\r\n\r\n", "404" },
+		{ "GET /.well-known/acme-challenge/to HTTP/1.1\r\n\r\n", "404" },
+		{ "GET /.well-known/acme-challenge/ HTTP/1.1\r\n\r\n", "404" },
+		{ "GET / HTTP/1.0\r\n\r\n", "404" },
+		{ "GET /.well-known/acme-challenge/tok\r\n\r\n", "400" },
+		{ "HEAD /.well-known/acme-challenge/tok HTTP/1.1\r\n\r\n", "400" },
+		{ "GET /.well-known/acme-challenge/tok HTTP/1.1", "400" },
+		{ "", "400" },
+	};
+	struct record *answers = record_new();
+	char text[1024];
+
+	(void)state;
+	record_add(answers, "challenge", "http-01 www.example.net tok tok.print");
+	record_add(answers, "challenge", "tls-alpn-01 www.example.net other other.print");
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		respond_http(rows[i].request, strlen(rows[i].request), answers, text, sizeof text);
+		assert_memory_equal(text + strlen("HTTP/1.1 "), rows[i].answer, 3);
+		assert_int_equal(strstr(text, "tok.print") != NULL, i == 0);
+	}
+	record_free(answers);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_problem_is_told_in_words),
+		cmocka_unit_test(what_is_no_problem_document_has_no_type),
+		cmocka_unit_test(a_long_problem_is_cut),
+		cmocka_unit_test(base64url_has_no_padding),
+		cmocka_unit_test(only_tokens_in_force_are_answered),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
