@@ -339,7 +339,7 @@ class Examples(Test):
         world.must(READY)
         world.must("pkictl ca load corp --crl corp.crl && pkictl request csr www >csr")
         page = (PAGES / "pkifs.7").read_text()
-        named = set(re.findall(r"^\.It Pa ([\w.]+)", page, re.M))
+        named = set(re.findall(r"^\.It Pa ([\w.-]+)", page, re.M))
         tree = world.folder / "pki"
         there = {path.name for path in tree.rglob("*")} - {"ca", "local", "corp", "www", "1"}
         self.assertEqual(there - named, set())

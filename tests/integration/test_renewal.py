@@ -312,7 +312,7 @@ class Weather(Renewal):
         status = m.status("local/www")
         self.assertEqual((status["state"], status["version"]), ("valid", "1"))
         self.assertIn("not today", status["last-error"])
-        self.assertTrue(until(lambda: self.due(m) > first + 60))
+        self.assertTrue(until(lambda: self.due(m) >= first + 60))
         ca.restart()
         self.renews(m, 2)
         self.assertNotIn("attempts", m.status("local/www"))

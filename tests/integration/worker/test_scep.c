@@ -569,10 +569,10 @@ static void other_protocols_and_actions_are_refused_in_words(void **state)
 	struct record *job = new_job("enroll", "http://127.0.0.1:1/"), *result;
 
 	(void)state;
-	record_set(job, "protocol", "acme");
+	record_set(job, "protocol", "ocsp");
 	result = bench_job(bench, job, NULL, 0);
 	assert_outcome(result, "refused");
-	assert_reason(result, "protocol acme");
+	assert_reason(result, "protocol ocsp");
 	record_free(result);
 	result = bench_job(bench, new_job("dance", "http://127.0.0.1:1/"), NULL, 0);
 	assert_outcome(result, "refused");
