@@ -61,6 +61,11 @@ int store_config(struct store *store, const struct object *object, struct record
 /* What CONFIG of a certificate id leaves to its protocol, which is its own, else its profile's. */
 static int add_defaults(struct store *store, const struct record *config, struct record *to)
 {
+	static const struct {
+		const char *key, *value;
+	} acme[] = { { "auto-re-enrollment", "enable" },
+		     { "re-enroll-trigger-time-percentage", "33" },
+		     { "re-generate-keypair", "yes" } };
 	const char *protocol = record_get(config, "protocol");
 	struct record *settings = NULL;
 	const struct record *defaults;
@@ -71,9 +76,6 @@ static int add_defaults(struct store *store, const struct record *config, struct
 		r = store_config(store, &profile, &settings);
 		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;
 	}
-	if (protocol && strcmp(protocol, "acme") == 0 &&
-	    !key_stands(&local_config_keys, config, "re-generate-keypair"))
-		record_add(to, "re-generate-keypair", "yes");
 	defaults = protocol ? declared_defaults(protocol) : NULL;
 	for (size_t i = 0; defaults && i < record_count(defaults); i++) {
 		const struct field *field = record_field(defaults, i);
@@ -81,6 +83,10 @@ static int add_defaults(struct store *store, const struct record *config, struct
 		if (!key_stands(&local_config_keys, config, field->key))
 			record_add_bytes(to, field->key, field->value, field->length);
 	}
+	for (size_t i = 0; protocol && strcmp(protocol, "acme") == 0 && i < COUNT(acme); i++)
+		if (!key_stands(&local_config_keys, config, acme[i].key) &&
+		    !record_find(to, acme[i].key))
+			record_add(to, acme[i].key, acme[i].value);
 	record_free(settings);
 	return r;
 }

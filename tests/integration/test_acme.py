@@ -32,6 +32,13 @@ class Enroll(AcmeTest):
         self.assertTrue(until(lambda: not answers(ca.http)), "the port is given back")
         self.assertEqual(list((mount.point / "acme-challenge").iterdir()), [])
 
+        # it renews by itself, unless that is not wanted
+        self.assertTrue(until(lambda: mount.status("local/www")["next-action"] == "re-enroll"))
+        config = mount.read("local/www/config")
+        mount.write("local/www/config", config + "auto-re-enrollment = disable\n")
+        self.assertTrue(until(lambda: mount.status("local/www")["next-action"] == "expire"))
+        mount.write("local/www/config", config)
+
         # the next one has another key and the same account
         key = mount.read("local/www/public.pem")
         self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
