@@ -370,6 +370,8 @@ static int explain_other(CURLcode code, long system, const char *details, const 
 
 	if (code == CURLE_RECV_ERROR && system == ECONNRESET)
 		return error_set(err, -EIO, "%s resets the connection", url);
+	if (system == ENOTCONN || strstr(details, "getpeername")) /* in the midst of it */
+		return error_set(err, -EIO, "%s closes the connection as it begins", url);
 	if (code == CURLE_RECV_ERROR)
 		return error_set(err, -EIO, "%s sends an answer that cannot be read: %s", url,
 		                 words);

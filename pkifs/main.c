@@ -139,7 +139,7 @@ static int go_background(struct supervision *given)
 
 static int run_daemon(int argc, char **argv)
 {
-	struct supervision given = { .ready_fd = -1 };
+	static struct supervision given = { .ready_fd = -1 }; /* libuv holds on to what is in it */
 	struct error err = { 0 };
 	int r;
 

@@ -28,6 +28,7 @@ UNKNOWN_CALL = ("WARNING: unhandled", "You may be able to write", "Read the file
 @unittest.skipUnless(shutil.which("valgrind"), "valgrind is not installed")
 @unittest.skipIf(SANITIZED, "the sanitizers watch already")
 class Valgrind(Test):
+    maxDiff = None  # all that it says
     def setUp(self):
         super().setUp()
         self.logs = self.folder / "valgrind"
@@ -67,8 +68,9 @@ class Valgrind(Test):
             # one that has just begun is not to be asked yet, and one may end meanwhile
             self.assertTrue(until(lambda pid=pid: self.is_whole(pid) or
                                   not os.path.exists(f"/proc/{pid}")), pid)
-        self.assertEqual(mount.stop(), 0)
+        code = mount.stop()
         self.assert_silent()
+        self.assertEqual(code, 0)
 
     def is_whole(self, pid):
         """Whether process PID could be asked, and has lost nothing."""
