@@ -1,17 +1,16 @@
 """10,000 and 100,000 certificate ids: start, listings, status, one file, memory."""
 
 import concurrent.futures
-import contextlib
 import os
 import pathlib
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 import time
 
 from bench import (CACHE, TESTS, Bench, Mount, Row, family, in_turns, limit_row, memory, rate, run,
                    scaled, seconds_of, write_file)
+from storefile import changing
 
 WHOLE = scaled(10_000, 20)  # ids with config, key and certificate
 MORE = scaled(90_000, 20)  # beside them in the larger store: with a config alone
@@ -51,7 +50,7 @@ def fill(m, ids):
 
 def multiply(folder, first, last):
     """Ids FIRST to LAST as the store's rows: each is what mkdir and a config leave behind."""
-    with contextlib.closing(sqlite3.connect(f"{folder}/store.db")) as db, db:
+    with changing(f"{folder}/store.db") as db:
         kind, created = db.execute("SELECT kind, created FROM object WHERE name='host0'").fetchone()
         profile, = db.execute("SELECT id FROM object WHERE name='lab'").fetchone()
         for number in range(first, last):

@@ -17,12 +17,19 @@ def summed(page, number):
     return page[:-8] + struct.pack("<Q", checksum)
 
 
-def sql(path, *statements):
-    """The rows of the last one."""
+@contextlib.contextmanager
+def changing(path):
+    """A connection to the store; what was changed with it has its checksums afterwards."""
     with contextlib.closing(sqlite3.connect(path)) as store, store:
-        for statement in statements:
-            rows = store.execute(statement).fetchall()
+        yield store
     pages = pathlib.Path(path).read_bytes()
     pathlib.Path(path).write_bytes(b"".join(
         summed(pages[at:at + PAGE], at // PAGE + 1) for at in range(0, len(pages), PAGE)))
+
+
+def sql(path, *statements):
+    """The rows of the last one."""
+    with changing(path) as store:
+        for statement in statements:
+            rows = store.execute(statement).fetchall()
     return rows
