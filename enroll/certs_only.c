@@ -5,10 +5,10 @@
 
 PKCS7_SIGNED *certs_only_open(PKCS7 **bundle, const void *der, size_t length)
 {
-	const unsigned char *at = der, *end = at + length;
+	const unsigned char *at = der;
 
 	*bundle = d2i_PKCS7(NULL, &at, (long)length);
-	if (!*bundle || at != end || !PKCS7_type_is_signed(*bundle))
+	if (!*bundle || at != (const unsigned char *)der + length || !PKCS7_type_is_signed(*bundle))
 		return NULL;
 	return (*bundle)->d.sign;
 }
