@@ -9,10 +9,10 @@
 #include "tests/lab/cmp-ca.h"
 
 #include "tests/lab/lab-http.h"
+#include "tests/lab/lab-x509.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/rand.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,35 +40,6 @@ static struct transaction *transactions;
 
 /* --- what the CA issues --- */
 
-static void add_extension(const struct lab_ca *ca, X509 *certificate, int nid, const char *value)
-{
-	X509_EXTENSION *extension;
-	X509V3_CTX context;
-
-	X509V3_set_ctx(&context, ca->ca, certificate, NULL, NULL, 0);
-	extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-	if (extension)
-		X509_add_ext(certificate, extension, -1);
-	X509_EXTENSION_free(extension);
-}
-
-static void set_serial(X509 *certificate)
-{
-	unsigned char bytes[8];
-	BIGNUM *number;
-
-	RAND_bytes(bytes, sizeof bytes);
-	bytes[0] = (unsigned char)((bytes[0] & 0x3f) | 0x40);
-	number = BN_bin2bn(bytes, sizeof bytes, NULL);
-	BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate));
-	BN_free(number);
-}
-
-static const EVP_MD *signing_digest(EVP_PKEY *key)
-{
-	return EVP_PKEY_is_a(key, "ED25519") ? NULL : EVP_sha256();
-}
-
 static X509 *issue(const struct lab_ca *ca, EVP_PKEY *key, const X509_NAME *subject,
                    const X509_EXTENSIONS *wanted)
 {
@@ -83,14 +54,15 @@ static X509 *issue(const struct lab_ca *ca, EVP_PKEY *key, const X509_NAME *subj
 	attack_certificate(ca, certificate);
 	X509_gmtime_adj(X509_getm_notBefore(certificate), -60);
 	X509_gmtime_adj(X509_getm_notAfter(certificate), ca->days * 86400L);
-	add_extension(ca, certificate, NID_basic_constraints,
+	add_extension(ca->ca, certificate, NID_basic_constraints,
 	              ca->attack == ATTACK_CA_TRUE ? "critical,CA:TRUE" : "CA:FALSE");
-	add_extension(ca, certificate, NID_key_usage, "critical,digitalSignature");
-	add_extension(ca, certificate, NID_ext_key_usage, "serverAuth,clientAuth");
-	add_extension(ca, certificate, NID_subject_key_identifier, "hash");
-	add_extension(ca, certificate, NID_authority_key_identifier, "keyid");
+	add_extension(ca->ca, certificate, NID_key_usage, "critical,digitalSignature");
+	add_extension(ca->ca, certificate, NID_ext_key_usage, "serverAuth,clientAuth");
+	add_extension(ca->ca, certificate, NID_subject_key_identifier, "hash");
+	add_extension(ca->ca, certificate, NID_authority_key_identifier, "keyid");
 	if (ca->attack == ATTACK_OTHER_NAME)
-		add_extension(ca, certificate, NID_subject_alt_name, "DNS:somebody.else.example");
+		add_extension(ca->ca, certificate, NID_subject_alt_name,
+		              "DNS:somebody.else.example");
 	else if (names >= 0)
 		X509_add_ext(certificate, X509v3_get_ext(wanted, names), -1);
 	X509_sign(certificate, ca->ca_key, signing_digest(ca->ca_key));
@@ -424,12 +396,11 @@ static STACK_OF(X509) * load_all(const char *name)
 	return found;
 }
 
-static EVP_PKEY *load_key(const char *name)
+/* The key in NAME, without which there is nothing to do. */
+static EVP_PKEY *need_key(const char *name)
 {
-	BIO *file = BIO_new_file(name, "r");
-	EVP_PKEY *key = file ? PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
+	EVP_PKEY *key = load_key(".", name);
 
-	BIO_free(file);
 	if (!key) {
 		fprintf(stderr, "cmp-ca: there is no key in %s\n", name);
 		exit(1);
@@ -440,9 +411,9 @@ static EVP_PKEY *load_key(const char *name)
 static void load(struct lab_ca *ca)
 {
 	ca->ca = sk_X509_value(load_all("ca.pem"), 0);
-	ca->ca_key = load_key("ca.key");
+	ca->ca_key = need_key("ca.key");
 	ca->server = sk_X509_value(load_all("server.pem"), 0);
-	ca->server_key = load_key("server.key");
+	ca->server_key = need_key("server.key");
 	ca->crl = X509_CRL_new();
 	X509_CRL_set_version(ca->crl, X509_CRL_VERSION_2);
 	X509_CRL_set_issuer_name(ca->crl, X509_get_subject_name(ca->ca));
