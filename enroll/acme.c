@@ -234,9 +234,8 @@ static int pause_for(struct order *order, long *pause, time_t end)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (now.tv_sec + after > end)
 		return JOB_WAITING;
-	span = (struct timespec){ after, after ? 0 : *pause * 1000000 };
-	if (!after)
-		span = (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
+	span = after ? (struct timespec){ .tv_sec = after }
+	             : (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
 	nanosleep(&span, NULL);
 	*pause = *pause * 2 < PAUSE_LAST ? *pause * 2 : PAUSE_LAST;
 	return 0;
