@@ -6,7 +6,8 @@ import os
 from harness import run
 from scep import Ca, Scep
 
-PROFILE = "protocol = est\ntls-ca = tls\nenrollment-retry-interval = 0\n"
+BY_EST = "protocol = est\ntls-ca = tls\n"
+PROFILE = BY_EST + "enrollment-retry-interval = 0\n"
 
 
 class EstServer(Ca):
@@ -40,12 +41,7 @@ class Est(Scep):
         """A profile that trusts the server's CA."""
         if not (mount.point / "ca/tls").exists():
             self.tls_profile(mount, server)
-        os.mkdir(mount.point / "ca" / name)
-        mount.write(f"ca/{name}/config",
-                    f"enrollment-url = {url or server.url}\n{PROFILE}{more}")
-        self.assertEqual(mount.request(f"ca/{name}", "enroll"), "ok")
-        mount.write(f"ca/{name}/confirm", "yes\n")
-        self.assertEqual(mount.status(f"ca/{name}")["state"], "trusted")
+        self.trusted_profile(mount, url or server.url, name, BY_EST + more)
 
     def bundle(self, *certificates):
         """A certs-only message of PEM files, in base64."""
