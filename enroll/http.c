@@ -422,6 +422,27 @@ static int explain_own(const struct transfer *transfer, const char *url, struct 
 	return error_set(err, -EFBIG, "%s sends more than %zu bytes", url, transfer->limit);
 }
 
+/*
+ * It was shown a certificate and ended without a word: with TLS 1.3 it looks at it after the
+ * handshake, and its alert may be lost.
+ */
+static bool is_silent(const struct http *http, const struct transfer *transfer, const char *details)
+{
+	return http->identity.certificate && !transfer->headers && transfer->code == 0 &&
+	       !alert_in(details);
+}
+
+static int doubt_certificate(int code, struct error *err)
+{
+	struct error cause;
+
+	if (!err || code != -EIO)
+		return code;
+	cause = *err;
+	return error_set(err, code, "%s: it may not take the certificate that it was shown",
+	                 cause.text);
+}
+
 /* Why the transfer failed, in words. */
 static int explain(const struct http *http, const struct transfer *transfer, CURLcode code,
                    const char *details, const char *url, struct error *err)
@@ -450,7 +471,7 @@ static int explain(const struct http *http, const struct transfer *transfer, CUR
 	else
 		r = explain_other(code, system, details, text, err);
 	free(text);
-	return r;
+	return is_silent(http, transfer, details) ? doubt_certificate(r, err) : r;
 }
 
 /* One transfer, no redirects: 0 when the server gave a whole answer, whatever its status. */

@@ -38,7 +38,6 @@ struct job {
 };
 
 static struct jobs {
-	struct store *store;
 	struct job *first;
 	size_t count;
 	uintptr_t last;
@@ -426,11 +425,12 @@ static int keep_key(struct job *job, const struct record *answer)
 static void key_made(void *user, const struct record *answer, const struct error *err)
 {
 	struct job *job = job_numbered(user);
-	struct store *store = jobs.store;
+	struct store *store;
 	int r = 0;
 
 	if (!job)
 		return;
+	store = job->store;
 	if (answer) {
 		r = store_begin(store);
 		if (r == 0)
@@ -561,12 +561,6 @@ void jobs_run(struct store *store)
 	}
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
-}
-
-void jobs_start(struct store *store)
-{
-	jobs.store = store;
-	jobs_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

@@ -10,8 +10,7 @@
 #include "pkifs/secrets.h"
 #include "pkifs/store.h"
 
-/* Takes up what was under way, and runs what is due; again at each commit and each second. */
-void jobs_start(struct store *store);
+/* Runs what is due, and takes up what was under way; again at each commit and each second. */
 void jobs_run(struct store *store);
 
 /* OBJECT's request ends here, inside a change: cancelled by its user. */

@@ -405,7 +405,7 @@ void store_serve(struct store *store)
 		older_check(store);
 	serve_requests(store);
 	declare_apply(store);
-	jobs_start(store);
+	jobs_run(store);
 	on_change_resume(store);
 	store_commit(store);
 	older_note(store);
