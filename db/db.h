@@ -151,7 +151,7 @@ int db_auto_enroll_next(struct db *db, int64_t after, int64_t *object);
 #define ACTION_PLAN 1 /* it is to be found out when */
 struct next_action {
 	int64_t at, profile; /* the one that is asked, or 0 */
-	int64_t failures; /* since the certificate is in force; of a profile: 1 when it has told */
+	int64_t failures; /* since the certificate is in force; of a profile: 0 until it has told */
 };
 int db_action_set(struct db *db, int64_t object, const struct next_action *action);
 int db_action_get(struct db *db, int64_t object, struct next_action *action);
@@ -198,6 +198,8 @@ struct version {
 int db_version_add(struct db *db, const struct version *version, int64_t *id);
 int db_version_get(struct db *db, int64_t id, struct version *version);
 int db_version_find(struct db *db, int64_t object, int64_t number, int64_t *id);
+/* How many versions in force have the certificate in PEM in their chain; at most 1 is told. */
+int db_version_chained(struct db *db, const struct blob *certificate, int64_t *count);
 /* The first version of OBJECT numbered above AFTER. */
 int db_version_next(struct db *db, int64_t object, int64_t after, int64_t *id, int64_t *number);
 void version_clear(struct version *version);
@@ -224,7 +226,10 @@ struct edition {
 	struct blob csr; /* PEM */
 	/* a CA profile; PEM texts */
 	struct blob certificate, chain, ra, pending;
+	struct blob next;   /* the CA certificate that follows, its RAs and issuers */
+	struct blob former; /* those that went before, which may still end chains */
 	char trusted_by[96];
+	char next_by[96]; /* who vouches for NEXT; empty: it waits for `confirm` */
 	char capabilities[256];
 	int64_t crl;
 };

@@ -80,6 +80,15 @@ int db_version_find(struct db *db, int64_t object, int64_t number, int64_t *id)
 	                  object, number);
 }
 
+int db_version_chained(struct db *db, const struct blob *certificate, int64_t *count)
+{
+	return sql_number(db, count,
+	                  "SELECT count(*) FROM (SELECT 1 FROM object JOIN edition"
+	                  " ON edition.id=object.edition JOIN version ON version.id=edition.version"
+	                  " WHERE object.kind=2 AND instr(version.chain,?) LIMIT 1)",
+	                  "b", certificate->data, certificate->length);
+}
+
 int db_version_next(struct db *db, int64_t object, int64_t after, int64_t *id, int64_t *number)
 {
 	int r = sql_number(db, number,
@@ -135,14 +144,15 @@ int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
 {
 	int r = sql_run(db,
 	                "INSERT INTO edition (object,created,key_pair,next_key,version,csr,"
-	                "certificate,chain,ra,pending,trusted_by,capabilities,crl)"
-	                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	                "iiiiibbbbbtti", edition->object, edition->created, edition->key_pair,
+	                "certificate,chain,ra,pending,trusted_by,capabilities,crl,next_ca,"
+	                "next_by,former) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	                "iiiiibbbbbttibtb", edition->object, edition->created, edition->key_pair,
 	                edition->next_key, edition->version, edition->csr.data, edition->csr.length,
 	                edition->certificate.data, edition->certificate.length, edition->chain.data,
 	                edition->chain.length, edition->ra.data, edition->ra.length,
 	                edition->pending.data, edition->pending.length, edition->trusted_by,
-	                edition->capabilities, edition->crl);
+	                edition->capabilities, edition->crl, edition->next.data, edition->next.length,
+	                edition->next_by, edition->former.data, edition->former.length);
 
 	if (r < 0)
 		return r;
@@ -158,14 +168,17 @@ int db_edition_get(struct db *db, int64_t id, struct edition *edition)
 	*edition = (struct edition){ .id = id };
 	r = sql_bind(db, &statement,
 	             "SELECT object,created,key_pair,next_key,version,csr,certificate,chain,ra,"
-	             "pending,trusted_by,capabilities,crl FROM edition WHERE id=?",
+	             "pending,trusted_by,capabilities,crl,next_ca,next_by,former"
+	             " FROM edition WHERE id=?",
 	             "i", id);
 	if (r == 0)
-		r = sql_take(statement, "iiiiibbbbbtti", &edition->object, &edition->created,
+		r = sql_take(statement, "iiiiibbbbbttibtb", &edition->object, &edition->created,
 		             &edition->key_pair, &edition->next_key, &edition->version,
 		             &edition->csr, &edition->certificate, &edition->chain, &edition->ra,
 		             &edition->pending, edition->trusted_by, sizeof edition->trusted_by,
-		             edition->capabilities, sizeof edition->capabilities, &edition->crl);
+		             edition->capabilities, sizeof edition->capabilities, &edition->crl,
+		             &edition->next, edition->next_by, sizeof edition->next_by,
+		             &edition->former);
 	if (r < 0)
 		edition_clear(edition);
 	return r;
@@ -178,6 +191,8 @@ void edition_clear(struct edition *edition)
 	blob_clear(&edition->chain);
 	blob_clear(&edition->ra);
 	blob_clear(&edition->pending);
+	blob_clear(&edition->next);
+	blob_clear(&edition->former);
 }
 
 struct prune {

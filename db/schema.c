@@ -80,6 +80,10 @@ static const char *const steps[] = {
 	"CREATE INDEX object_next_action ON object (next_action, id) WHERE next_action>0;"
 	"CREATE INDEX object_next_of_profile ON object (next_profile, next_action, id)"
 	"  WHERE next_action>1;",
+	/* 6: the CA certificate that follows, and those that went before */
+	"ALTER TABLE edition ADD COLUMN next_ca BLOB NOT NULL DEFAULT x'';"
+	"ALTER TABLE edition ADD COLUMN next_by TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE edition ADD COLUMN former BLOB NOT NULL DEFAULT x'';",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)

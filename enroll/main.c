@@ -50,6 +50,18 @@ static int act_ca_certificate(struct job *job, struct error *err)
 	return protocol->ca_certificate(job, err);
 }
 
+static int act_next_ca(struct job *job, struct error *err)
+{
+	const struct protocol *protocol = find_protocol(job->settings, err);
+
+	if (!protocol)
+		return -EINVAL;
+	if (!protocol->next_ca)
+		return error_set(err, -EINVAL, "%s has no question for the next CA certificate",
+		                 protocol->name);
+	return protocol->next_ca(job, err);
+}
+
 static int act_enroll(struct job *job, struct error *err)
 {
 	const struct protocol *protocol = find_protocol(job->settings, err);
@@ -147,6 +159,7 @@ static const struct action {
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
+	{ "next-ca", act_next_ca },
 	{ "revoke", act_revoke },
 	{ "respond", respond_job },
 	{ "self-signed", act_self_signed },

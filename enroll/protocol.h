@@ -42,6 +42,8 @@ struct protocol {
 	int (*check)(const struct record *settings, struct error *err);
 	int (*ca_certificate)(struct job *job, struct error *err);
 	int (*enroll)(struct job *job, struct error *err);
+	/* the CA certificate that follows (docs/architecture.md, `next-ca`); NULL: no way */
+	int (*next_ca)(struct job *job, struct error *err);
 	int (*crl)(struct job *job, struct error *err);    /* NULL: the protocol has no way */
 	int (*revoke)(struct job *job, struct error *err); /* NULL: the protocol has no way */
 	/* `account-register` and `account-delete`; NULL: there are no accounts */

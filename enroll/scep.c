@@ -544,6 +544,7 @@ const struct protocol scep_protocol = {
 	.name = "scep",
 	.check = check,
 	.ca_certificate = scep_ca_certificate,
+	.next_ca = scep_next_ca,
 	.enroll = enroll,
 	.crl = get_crl,
 };

@@ -211,6 +211,20 @@ static void add_capabilities(struct record *result, const struct http_answer *an
 	record_add(result, "capabilities", text);
 }
 
+static int add_ders(struct record *result, const char *key, STACK_OF(X509) * certificates)
+{
+	for (int i = 0; i < sk_X509_num(certificates); i++) {
+		unsigned char *der = NULL;
+		int size = i2d_X509(sk_X509_value(certificates, i), &der);
+
+		if (size <= 0)
+			return -ENOMEM;
+		record_add_bytes(result, key, der, (size_t)size);
+		OPENSSL_free(der);
+	}
+	return 0;
+}
+
 int scep_ca_certificate(struct job *job, struct error *err)
 {
 	struct http_answer answer = { 0 };
@@ -229,14 +243,8 @@ int scep_ca_certificate(struct job *job, struct error *err)
 	r = get(job, "GetCACert", &answer, err);
 	if (r == 0)
 		r = scep_ca_certificates(answer.body, answer.length, &certificates, err);
-	for (int i = 0; r == 0 && i < sk_X509_num(certificates); i++) {
-		unsigned char *der = NULL;
-		int size = i2d_X509(sk_X509_value(certificates, i), &der);
-
-		if (size > 0)
-			record_add_bytes(job->result, "certificate", der, (size_t)size);
-		OPENSSL_free(der);
-	}
+	if (r == 0)
+		r = add_ders(job->result, "certificate", certificates);
 	if (r == 0)
 		record_set(job->result, "answered", "yes");
 out:
@@ -245,7 +253,7 @@ out:
 	return r;
 }
 
-/* --- one message --- */
+/* --- GetNextCACert --- */
 
 /* A status of the server itself; others are for later, or of somebody between. */
 static bool is_server_error(long status)
@@ -253,6 +261,64 @@ static bool is_server_error(long status)
 	return status == 500 || status == 501 ||
 	       (status / 100 == 4 && status != 408 && status != 429);
 }
+
+static int ask_offers_next(struct job *job, struct error *err)
+{
+	struct http_answer answer = { 0 };
+	int r = get(job, "GetCACaps", &answer, err);
+
+	if (r == 0 &&
+	    !(scep_capabilities((const char *)answer.body, answer.length) & SCEP_NEXT_CA))
+		r = error_set(err, -EACCES,
+		              "the CA does not offer to tell its next certificate (GetNextCACert)");
+	http_answer_clear(&answer);
+	return r;
+}
+
+static int take_next(struct job *job, const struct http_answer *answer, struct error *err)
+{
+	const struct field *ca = record_find(job->settings, "ca");
+	X509 *signer = field_certificate(ca, "CA certificate", err);
+	STACK_OF(X509) *certificates = NULL;
+	unsigned char *content = NULL;
+	size_t length;
+	int r = -EINVAL;
+
+	if (signer)
+		r = scep_next_ca_open(answer->body, answer->length, signer,
+		                      record_is(job->settings, "allow-legacy", "yes"),
+		                      job->worker->legacy, &content, &length, err);
+	if (r == 0)
+		r = scep_content_read(content, length, &certificates, NULL, NULL, err);
+	if (r == 0)
+		r = add_ders(job->result, "next", certificates);
+	if (r == 0) {
+		record_add(job->result, "next-announced", "yes");
+		record_add_bytes(job->result, "next-signed-by", ca->value, ca->length);
+	}
+	X509_free(signer);
+	OPENSSL_free(content);
+	sk_X509_pop_free(certificates, X509_free);
+	return r == -EBADMSG ? -EACCES : r; /* it will say the same again */
+}
+
+int scep_next_ca(struct job *job, struct error *err)
+{
+	struct http_answer answer = { 0 };
+	int r = ask_offers_next(job, err);
+
+	if (r == 0)
+		r = get(job, "GetNextCACert", &answer, err);
+	if (r == -EREMOTEIO && is_server_error(answer.status))
+		r = error_set(err, -EACCES, "the CA has no next certificate yet (HTTP status %ld)",
+		              answer.status);
+	if (r == 0)
+		r = take_next(job, &answer, err);
+	http_answer_clear(&answer);
+	return r;
+}
+
+/* --- one message --- */
 
 enum reply scep_exchange(struct job *job, const struct authority *authority,
                          const struct scep_expectation *expectation, const unsigned char *message,

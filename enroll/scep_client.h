@@ -57,4 +57,7 @@ int scep_refused(const struct scep_answer *answer, const char *what, struct erro
 /* GetCACaps and GetCACert: the action `ca-certificate`. */
 int scep_ca_certificate(struct job *job, struct error *err);
 
+/* GetNextCACert (§4.7): the action `next-ca`. */
+int scep_next_ca(struct job *job, struct error *err);
+
 #endif

@@ -415,6 +415,43 @@ void scep_answer_clear(struct scep_answer *answer)
 	answer->length = 0;
 }
 
+int scep_next_ca_open(const void *der, size_t length, X509 *ca, bool legacy, OSSL_LIB_CTX *context,
+                      unsigned char **content, size_t *content_length, struct error *err)
+{
+	struct scep_expectation expectation = { .signers = sk_X509_new_null(), .context = context };
+	struct scep_answer answer = { .fail = -1 };
+	BIO *inner = BIO_new(BIO_s_mem());
+	CMS_ContentInfo *cms = NULL;
+	CMS_SignerInfo *signer;
+	int r = -ENOMEM;
+
+	if (inner && expectation.signers && sk_X509_push(expectation.signers, ca)) {
+		cms = read_signed(der, length, &expectation, err);
+		r = cms ? 0 : -EBADMSG;
+	}
+	signer = cms ? sk_CMS_SignerInfo_value(CMS_get0_SignerInfos(cms), 0) : NULL;
+	if (r == 0)
+		r = check_digest(signer, &answer, err);
+	if (r == 0 && answer.digest == NID_sha1 && !legacy)
+		r = error_set(err, -EBADMSG,
+		              "the next CA certificate is signed with SHA-1; set allow-legacy = "
+		              "yes to accept it");
+	if (r == 0 && !signed_by_one_of(signer, expectation.signers))
+		r = error_set(err, -EBADMSG,
+		              "the next CA certificate is not signed by the CA certificate in force");
+	if (r == 0)
+		r = verify(cms, signer, &expectation, inner, err);
+	if (r == 0)
+		r = take_envelope(inner, &answer, err);
+	*content = answer.envelope;
+	*content_length = answer.length;
+	CMS_ContentInfo_free(cms);
+	sk_X509_free(expectation.signers);
+	BIO_free(inner);
+	ERR_clear_error();
+	return r;
+}
+
 const char *scep_fail_text(int fail)
 {
 	static const char *const texts[] = {

@@ -98,6 +98,13 @@ int scep_answer_read(const void *der, size_t length, const struct scep_expectati
                      struct scep_answer *answer, struct error *err);
 void scep_answer_clear(struct scep_answer *answer);
 
+/*
+ * Opens the answer to GetNextCACert (§4.7.1), which CA alone may sign; with SHA-1 only where
+ * LEGACY. *CONTENT (OPENSSL_free) is certs-only. -EBADMSG.
+ */
+int scep_next_ca_open(const void *der, size_t length, X509 *ca, bool legacy, OSSL_LIB_CTX *context,
+                      unsigned char **content, size_t *content_length, struct error *err);
+
 /* A failInfo in words. */
 const char *scep_fail_text(int fail);
 

@@ -60,6 +60,8 @@ static int add_anchors(struct store *store, const struct object *profile, STACK_
 	r = blob_certificates(&edition.certificate, anchors);
 	if (r == 0)
 		r = blob_certificates(&edition.chain, anchors);
+	if (r == 0)
+		r = blob_certificates(&edition.former, anchors);
 	edition_clear(&edition);
 	return r;
 }

@@ -1,6 +1,7 @@
 #include "pkifs/content.h"
 
 #include "common/x509.h"
+#include "pkifs/rollover.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
@@ -199,6 +200,19 @@ int fingerprints_text(const struct blob *pem, struct content *content)
 	return r;
 }
 
+int make_next(struct store *store, const struct node *node, struct content *content)
+{
+	struct edition edition;
+	int r = db_edition_get(store->db, node->number, &edition);
+
+	if (r < 0)
+		return r;
+	content->time = edition.created;
+	r = rollover_is_refused(&edition) ? -ENOENT : add_blob(content, &edition.next);
+	edition_clear(&edition);
+	return r;
+}
+
 /* Of the CA certificate in force and its RA certificates. */
 static int add_trusted_fingerprints(const struct edition *edition, struct content *content)
 {
@@ -225,6 +239,8 @@ int make_fingerprint(struct store *store, const struct node *node, struct conten
 	content->time = edition.created;
 	if (edition.pending.length)
 		r = fingerprints_text(&edition.pending, content);
+	else if (rollover_waits(&edition))
+		r = fingerprints_text(&edition.next, content);
 	else if (edition.certificate.length)
 		r = add_trusted_fingerprints(&edition, content);
 	else

@@ -35,6 +35,7 @@ const struct file_row file_rows[FILES] = {
 	[FILE_CA_CHAIN]     = { "chain.pem", FILE_CA, false, NUMBER_EDITION, 0, 0644, 0, make_ca_chain },
 	[FILE_FINGERPRINT]  = { "fingerprint", FILE_CA, false, NUMBER_EDITION, FILE_DIRECT | FILE_MADE, 0644, 0, make_fingerprint },
 	[FILE_PENDING]      = { "pending.pem", FILE_CA, false, NUMBER_EDITION, FILE_DIRECT | FILE_MADE, 0644, 0, make_pending },
+	[FILE_NEXT]         = { "next.pem", FILE_CA, false, NUMBER_EDITION, FILE_DIRECT | FILE_MADE, 0644, 0, make_next },
 	[FILE_CONFIRM]      = { "confirm", FILE_CA, false, NUMBER_OBJECT, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0200, 0, make_empty },
 	[FILE_CRL_PEM]      = { "crl.pem", FILE_CA, false, NUMBER_EDITION, FILE_WRITABLE | FILE_DIRECT | FILE_LARGE, 0644, 0, make_crl_pem },
 	[FILE_CRL_DER]      = { "crl.der", FILE_CA, false, NUMBER_EDITION, 0, 0644, 0, make_crl_der },

@@ -145,6 +145,8 @@ static int apply(struct job *job, const struct record *result)
 		r = 1;
 	if (r == 0)
 		r = account_take(job->store, &standing, result);
+	if (r == 0 && job->profile && standing.object.kind == KIND_LOCAL)
+		r = work_take_next(job->store, &standing, result);
 	if (r == 0 && done)
 		r = take_done(job, &standing, result);
 	else if (r == 0 && refused)

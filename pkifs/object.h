@@ -62,6 +62,13 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 int key_publish(struct store *store, const struct object *object, const struct record *answer,
                 int64_t *key);
 
+/* PEM of CERTIFICATES (none: empty), or of CA, then RA and ISSUERS, into BLOB. */
+int certificates_blob(STACK_OF(X509) * certificates, struct blob *blob);
+int ca_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuers, struct blob *blob);
+
+/* 1: a `ca-fingerprint` of SETTINGS is CA's; 0: there is none; -EINVAL: another's. */
+int ca_is_expected(const struct record *settings, X509 *ca, struct error *err);
+
 /* What is judged and changed by an `enroll` of a CA profile. */
 int ca_fetched(struct store *store, const struct object *object, const struct record *result,
                struct error *err);

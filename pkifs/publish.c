@@ -6,6 +6,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
+#include "pkifs/rollover.h"
 #include "pkifs/validate.h"
 
 #include <errno.h>
@@ -168,8 +169,7 @@ out:
 	return r;
 }
 
-/* PEM of CERTIFICATES as a blob. */
-static int to_blob(STACK_OF(X509) * certificates, struct blob *blob)
+int certificates_blob(STACK_OF(X509) * certificates, struct blob *blob)
 {
 	blob_clear(blob);
 	if (!certificates || !sk_X509_num(certificates))
@@ -180,7 +180,7 @@ static int to_blob(STACK_OF(X509) * certificates, struct blob *blob)
 static int certificate_to_blob(X509 *certificate, struct blob *blob)
 {
 	STACK_OF(X509) *one = sk_X509_new_null();
-	int r = one && sk_X509_push(one, certificate) ? to_blob(one, blob) : -ENOMEM;
+	int r = one && sk_X509_push(one, certificate) ? certificates_blob(one, blob) : -ENOMEM;
 
 	sk_X509_free(one);
 	return r;
@@ -201,12 +201,15 @@ static int take_ca(struct store *store, STACK_OF(X509) * bundle, const char *tru
 	if (r == 0)
 		r = certificate_to_blob(ca, &edition->certificate);
 	if (r == 0)
-		r = to_blob(issuers, &edition->chain);
+		r = certificates_blob(issuers, &edition->chain);
 	if (r == 0)
-		r = to_blob(ra, &edition->ra);
+		r = certificates_blob(ra, &edition->ra);
 	if (r == 0)
 		r = store_clock_floor(store, asn1_time_seconds(X509_get0_notBefore(ca)));
 	blob_clear(&edition->pending);
+	blob_clear(&edition->next);
+	*edition->next_by = 0;
+	blob_clear(&edition->former);
 	snprintf(edition->trusted_by, sizeof edition->trusted_by, "%s", trusted_by);
 	X509_free(ca);
 	sk_X509_pop_free(ra, X509_free);
@@ -262,45 +265,84 @@ static bool has_fingerprint(STACK_OF(X509) * certificates, const char *expected)
 	return found;
 }
 
+/*
+ * Which of the CA certificates that wait WORD (`yes`, `no`, a fingerprint) means, in BUNDLE: 0 the
+ * one that was fetched, 1 the next one.
+ */
+static int which_waits(const struct edition *edition, const char *word, STACK_OF(X509) * *bundle,
+                       struct error *err)
+{
+	bool plain = strcmp(word, "yes") == 0 || strcmp(word, "no") == 0;
+	bool fetched = edition->pending.length, next = rollover_waits(edition);
+	int r = 0;
+
+	if (!fetched && !next)
+		return error_set(err, -EINVAL,
+		                 "no CA certificate waits for confirmation; write `enroll` to "
+		                 "request");
+	if (plain && fetched && next)
+		return error_set(err, -EINVAL,
+		                 "two CA certificates wait for confirmation (pending.pem, "
+		                 "next.pem): write the fingerprint of the one that is meant");
+	if (fetched)
+		r = certificates_read(edition->pending.data, edition->pending.length, 50, bundle,
+		                      err);
+	if (r < 0 || (fetched && (plain || has_fingerprint(*bundle, word))))
+		return r;
+	sk_X509_pop_free(*bundle, X509_free);
+	*bundle = NULL;
+	if (next)
+		r = certificates_read(edition->next.data, edition->next.length, 50, bundle, err);
+	if (r < 0 || (next && (plain || has_fingerprint(*bundle, word))))
+		return r < 0 ? r : 1;
+	return error_set(err, -EINVAL,
+	                 "\"%.100s\" is neither yes, no, nor a fingerprint of the CA certificate "
+	                 "that waits",
+	                 word);
+}
+
+/* The fetched one is the profile's from now on, or (NO) is dropped. */
+static int confirm_fetched(struct store *store, const struct object *object,
+                           struct edition *edition, STACK_OF(X509) * bundle, bool no, bool dry,
+                           struct error *err)
+{
+	struct record *settings = NULL;
+	int r = 0;
+
+	if (no)
+		blob_clear(&edition->pending);
+	else
+		r = store_config(store, object, &settings);
+	if (r == 0 && !no)
+		r = take_ca(store, bundle, "confirm", edition, settings, err);
+	if (r == 0 && !dry)
+		r = edition_publish(store, object, edition);
+	if (r == 0 && !dry)
+		r = store_event(store, object, no ? "refused" : "trusted", NULL);
+	record_free(settings);
+	return r;
+}
+
 int confirm_accept(struct store *store, const struct object *object, const char *text,
                    size_t length, bool dry, struct error *err)
 {
 	STACK_OF(X509) *bundle = NULL;
-	struct record *settings = NULL;
 	struct edition edition = { 0 };
 	char word[256];
-	bool yes, no;
+	bool no;
 	int r;
 
 	snprintf(word, sizeof word, "%.*s", (int)(length < 255 ? length : 255), text);
 	word[strcspn(word, "\r\n")] = 0;
-	yes = strcmp(word, "yes") == 0;
 	no = strcmp(word, "no") == 0;
 	r = db_edition_get(store->db, object->edition, &edition);
-	if (r == 0 && !edition.pending.length)
-		r = error_set(
-			err, -EINVAL,
-			"no CA certificate waits for confirmation; write `enroll` to request");
 	if (r == 0)
-		r = certificates_read(edition.pending.data, edition.pending.length, 50, &bundle,
-		                      err);
-	if (r == 0 && !yes && !no && !has_fingerprint(bundle, word))
-		r = error_set(err, -EINVAL,
-		              "\"%.100s\" is neither yes, no, nor a fingerprint of the CA "
-		              "certificate that waits",
-		              word);
-	if (r == 0 && no)
-		blob_clear(&edition.pending);
-	else if (r == 0)
-		r = store_config(store, object, &settings);
-	if (r == 0 && !no)
-		r = take_ca(store, bundle, "confirm", &edition, settings, err);
-	if (r == 0 && !dry)
-		r = edition_publish(store, object, &edition);
-	if (r == 0 && !dry)
-		r = store_event(store, object, no ? "refused" : "trusted", NULL);
+		r = which_waits(&edition, word, &bundle, err);
+	if (r == 0)
+		r = confirm_fetched(store, object, &edition, bundle, no, dry, err);
+	else if (r == 1)
+		r = dry ? 0 : rollover_confirm(store, object, no);
 	sk_X509_pop_free(bundle, X509_free);
-	record_free(settings);
 	edition_clear(&edition);
 	return r;
 }
@@ -330,8 +372,7 @@ static int result_certificates(const struct record *result, STACK_OF(X509) * *ce
 	return *certificates ? 0 : -ENOMEM;
 }
 
-/* 1: a `ca-fingerprint` is the CA's; 0: there is none in the config; -EINVAL: another's. */
-static int check_expected(const struct record *settings, X509 *ca, struct error *err)
+int ca_is_expected(const struct record *settings, X509 *ca, struct error *err)
 {
 	const struct field *field;
 	unsigned char *der = NULL;
@@ -359,15 +400,15 @@ int ca_expected(const struct record *settings, const struct edition *edition)
 	int r = certificates_read(edition->certificate.data, edition->certificate.length, 1,
 	                          &certificates, NULL);
 
-	if (r == 0)
-		r = check_expected(settings, sk_X509_value(certificates, 0), NULL);
+	if (r == 0 && strcmp(edition->trusted_by, ROLLOVER_BY_CA) == 0)
+		r = 1; /* one that was expected vouched for it */
+	else if (r == 0)
+		r = ca_is_expected(settings, sk_X509_value(certificates, 0), NULL);
 	sk_X509_pop_free(certificates, X509_free);
 	return r;
 }
 
-/* What waits for confirmation: the CA first, then its RA certificates and issuers. */
-static int pending_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuers,
-                          struct edition *edition)
+int ca_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuers, struct blob *blob)
 {
 	STACK_OF(X509) *all = sk_X509_new_null();
 	bool whole = all && sk_X509_push(all, ca);
@@ -377,7 +418,7 @@ static int pending_bundle(X509 *ca, STACK_OF(X509) * ra, STACK_OF(X509) * issuer
 		whole = sk_X509_push(all, sk_X509_value(ra, i));
 	for (int i = 0; whole && i < sk_X509_num(issuers); i++)
 		whole = sk_X509_push(all, sk_X509_value(issuers, i));
-	r = whole ? to_blob(all, &edition->pending) : -ENOMEM;
+	r = whole ? certificates_blob(all, blob) : -ENOMEM;
 	sk_X509_free(all);
 	return r;
 }
@@ -398,7 +439,7 @@ int ca_fetched(struct store *store, const struct object *object, const struct re
 		r = store_config(store, object, &settings);
 	if (r == 0)
 		r = db_edition_get(store->db, object->edition, &edition);
-	expected = r == 0 ? check_expected(settings, ca, err) : r;
+	expected = r == 0 ? ca_is_expected(settings, ca, err) : r;
 	if (expected >= 0)
 		r = validate_ca(ca, store_now(store), store_clock_trusted(store),
 		                record_is(settings, "allow-legacy", "yes"), err);
@@ -410,7 +451,7 @@ int ca_fetched(struct store *store, const struct object *object, const struct re
 	if (r == 0 && expected == 1)
 		r = take_ca(store, bundle, "ca-fingerprint", &edition, settings, err);
 	else if (r == 0)
-		r = pending_bundle(ca, ra, issuers, &edition);
+		r = ca_bundle(ca, ra, issuers, &edition.pending);
 	if (r == 0)
 		r = edition_publish(store, object, &edition);
 	if (r == 0)

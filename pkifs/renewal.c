@@ -301,7 +301,7 @@ static int go(struct store *store, int64_t id)
 	int r = db_object_get(store->db, id, &object);
 
 	if (r == 0 && object.kind == KIND_CA)
-		return rollover_tell(store, &object);
+		return rollover_go(store, &object);
 	if (r == 0)
 		r = db_action_get(store->db, id, &action);
 	if (r == 0)
@@ -327,7 +327,7 @@ static int change(struct store *store, int64_t object, int (*act)(struct store *
 	return r < 0 ? r : store_end(store, act(store, object));
 }
 
-static int plan_again(struct store *store, int64_t object)
+int renewal_plan_again(struct store *store, int64_t object)
 {
 	struct next_action action;
 	int r = db_action_get(store->db, object, &action);
@@ -342,7 +342,7 @@ static int plan_some(struct store *store, int *room)
 	int r = 0;
 
 	for (; *room > 0 && db_action_to_plan(store->db, object, &object) == 0; (*room)--)
-		r = (int)less(r, change(store, object, plan_again));
+		r = (int)less(r, change(store, object, renewal_plan_again));
 	return r;
 }
 

@@ -16,6 +16,8 @@
 
 /* OBJECT, a profile as well, has another certificate or another config: it is planned afresh. */
 int renewal_plan(struct store *store, int64_t object);
+/* OBJECT may have something else to do; what failed before still counts. */
+int renewal_plan_again(struct store *store, int64_t object);
 /* PROFILE has another config: those that name it may renew in another way, or not. */
 int renewal_reconfigured(struct store *store, int64_t profile);
 /* PROFILE is trusted anew: what failed may go now. */

@@ -4,6 +4,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
+#include "pkifs/rollover.h"
 #include "pkifs/validate.h"
 #include "pkifs/work.h"
 
@@ -431,6 +432,23 @@ static int check_ca_enroll(struct asked *asked, struct error *err)
 	return check_server(asked, protocol, asked->config, err);
 }
 
+static int check_next_ca(struct asked *asked, struct error *err)
+{
+	const struct protocol *protocol = find_protocol(asked, err);
+
+	if (!protocol)
+		return -EINVAL;
+	if (!asked->edition.certificate.length)
+		return error_set(err, -EINVAL, "profile %s is not trusted yet: request enroll",
+		                 asked->object->name);
+	if (!record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL, "enrollment-url is not set");
+	if (!protocol->fetches)
+		return error_set(err, -EINVAL, "%s has no question for the next CA certificate",
+		                 protocol->title);
+	return check_server(asked, protocol, asked->config, err);
+}
+
 static int check_refresh_crl(struct asked *asked, struct error *err)
 {
 	const char *url = record_get(asked->config, "crl-url");
@@ -565,6 +583,7 @@ static int verify_now(struct asked *asked, struct error *err)
 
 static const struct action actions[] = {
 	{ "enroll", KIND_CA, check_ca_enroll, NULL },
+	{ "next-ca", KIND_CA, check_next_ca, NULL },
 	{ "refresh-crl", KIND_CA, check_refresh_crl, NULL },
 	{ "unenroll", KIND_CA, NULL, unenroll_now },
 	{ "clear-crl", KIND_CA, NULL, clear_crl_now },
@@ -653,8 +672,9 @@ static int check_not_busy(const struct asked *asked, struct error *err)
 
 	if (db_request_get(asked->store->db, asked->object->id, &request) < 0)
 		return 0;
-	/* its own writer may go on with it, as long as it has not begun */
-	busy = request_active(&request) &&
+	/* what asks for the next CA certificate does so by itself, and will again; its own writer
+	 * may go on with a request, as long as it has not begun */
+	busy = request_active(&request) && strcmp(request.action, "next-ca") != 0 &&
 	       !(asked->store->writer && asked->store->writer->request == request.id &&
 	         request.state == REQUEST_QUEUED);
 	if (busy)

@@ -113,7 +113,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		summary->not_after = asn1_time_seconds(X509_get0_notAfter(ca));
 		record_add(status, "trusted-by", edition.trusted_by);
 		summary->state = state_now(store, summary->state, false, summary->not_after);
-		rollover_describe(store, ca, status);
+		rollover_describe(store, &edition, ca, status);
 	}
 	if (edition.pending.length)
 		record_add(status, "pending", "a CA certificate waits for `confirm`");

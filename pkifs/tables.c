@@ -14,8 +14,9 @@
 #define CA_REQUEST_ONLY 1
 static const struct key ca_keys[] = {
 	{ "action", 0, NULL, check_words, 0, 0,
-	  "enroll unenroll refresh-crl clear-crl verify account-register account-delete cancel",
-	  NULL, 0, "what to do; enroll fetches the CA certificate" },
+	  "enroll next-ca unenroll refresh-crl clear-crl verify account-register account-delete "
+	  "cancel",
+	  NULL, 0, "what to do; enroll fetches the CA certificate, next-ca the one that follows" },
 
 	{ "protocol", 0, "scep", PROTOCOL,
 	  "what the URL speaks; certificate ids take it from here" },

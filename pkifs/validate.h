@@ -56,4 +56,21 @@ int validate_ca(X509 *certificate, int64_t now, bool clock_trusted, bool allow_l
 int sort_ca_bundle(STACK_OF(X509) *bundle, X509 **ca, STACK_OF(X509) **ra,
                    STACK_OF(X509) **issuers, struct error *err);
 
+/*
+ * The same for a CA that follows the one that has the certificates KNOWN: what is new in BUNDLE.
+ * Cross certificates in it (RFC 4210 §4.4: NewWithOld, OldWithNew) are left out. A new root counts
+ * before all; where there is none, other CAs count only if they are ANNOUNCED as the next, since
+ * intermediates come and go. -ENOENT: nothing is new.
+ */
+int sort_next_ca(STACK_OF(X509) *bundle, STACK_OF(X509) *known, bool announced, X509 **ca,
+                 STACK_OF(X509) **ra, STACK_OF(X509) **issuers, struct error *err);
+
+/*
+ * Whether CURRENT vouches for NEXT, which has its name: with its key it signed NEXT, or one of
+ * BUNDLE for NEXT's key and name (NewWithOld). What CURRENT signed for another name may be any CA
+ * below it. One that has ended vouches for nobody.
+ */
+bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) *bundle, int64_t now,
+                 bool clock_trusted, bool allow_legacy);
+
 #endif

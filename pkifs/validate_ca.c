@@ -301,3 +301,108 @@ out:
 	sk_X509_pop_free(above, X509_free);
 	return r;
 }
+
+/* --- the CA that follows --- */
+
+static bool is_self_signed(X509 *certificate)
+{
+	bool self = X509_self_signed(certificate, 1) == 1;
+
+	ERR_clear_error();
+	return self;
+}
+
+static bool has_key_of(STACK_OF(X509) * stack, const X509 *certificate)
+{
+	for (int i = 0; i < sk_X509_num(stack); i++)
+		if (EVP_PKEY_eq(X509_get0_pubkey(sk_X509_value(stack, i)),
+		                X509_get0_pubkey(certificate)) == 1)
+			return true;
+	return false;
+}
+
+/* Adds to FOUND what they issued, until no more is found. */
+static bool add_all_below(STACK_OF(X509) * found, STACK_OF(X509) * candidates)
+{
+	for (int i = 0; i < sk_X509_num(found); i++)
+		for (int k = 0; k < sk_X509_num(candidates); k++)
+			if (issued(sk_X509_value(found, i), sk_X509_value(candidates, k)) &&
+			    !add(found, sk_X509_value(candidates, k)))
+				return false;
+	return true;
+}
+
+/* What of BUNDLE is new, without cross certificates: the new roots first, and what is below them. */
+static bool find_new(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool announced,
+                     STACK_OF(X509) * found)
+{
+	STACK_OF(X509) *others = sk_X509_new_null();
+	bool good = others;
+
+	for (int i = 0; good && i < sk_X509_num(bundle); i++) {
+		X509 *certificate = sk_X509_value(bundle, i);
+
+		if (!is_in(known, certificate) && is_ca(certificate) && is_self_signed(certificate))
+			good = add(found, certificate);
+	}
+	for (int i = 0; good && i < sk_X509_num(bundle); i++) {
+		X509 *certificate = sk_X509_value(bundle, i);
+
+		if (!is_in(known, certificate) && !is_in(found, certificate) &&
+		    !(is_ca(certificate) &&
+		      (has_key_of(found, certificate) || has_key_of(known, certificate))))
+			good = add(others, certificate);
+	}
+	if (good && sk_X509_num(found))
+		good = add_all_below(found, others);
+	else
+		for (int i = 0; good && announced && i < sk_X509_num(others); i++)
+			good = add(found, sk_X509_value(others, i));
+	sk_X509_pop_free(others, X509_free);
+	return good;
+}
+
+int sort_next_ca(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool announced, X509 **ca,
+                 STACK_OF(X509) * *ra, STACK_OF(X509) * *issuers, struct error *err)
+{
+	STACK_OF(X509) *found = sk_X509_new_null();
+	int r;
+
+	if (sk_X509_num(bundle) > BUNDLE_MAX)
+		r = error_set(err, -EINVAL, "the CA sent %d certificates, more than %d",
+		              sk_X509_num(bundle), BUNDLE_MAX);
+	else if (!found || !find_new(bundle, known, announced, found))
+		r = error_set(err, -ENOMEM, "out of memory");
+	else if (!sk_X509_num(found))
+		r = -ENOENT;
+	else
+		r = sort_ca_bundle(found, ca, ra, issuers, err);
+	sk_X509_pop_free(found, X509_free);
+	ERR_clear_error();
+	return r;
+}
+
+static bool is_same_ca(const X509 *one, const X509 *other)
+{
+	return X509_NAME_cmp(X509_get_subject_name(one), X509_get_subject_name(other)) == 0 &&
+	       EVP_PKEY_eq(X509_get0_pubkey(one), X509_get0_pubkey(other)) == 1;
+}
+
+bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) * bundle, int64_t now,
+                 bool clock_trusted, bool allow_legacy)
+{
+	bool vouched = false;
+
+	if (validate_ca(current, now, clock_trusted, allow_legacy, NULL) < 0 ||
+	    X509_NAME_cmp(X509_get_subject_name(current), X509_get_subject_name(next)) != 0)
+		return false;
+	for (int i = -1; !vouched && i < sk_X509_num(bundle); i++) {
+		X509 *link = i < 0 ? next : sk_X509_value(bundle, i);
+
+		vouched = is_same_ca(link, next) && issued(current, link) &&
+		          validate_ca(link, now, clock_trusted, allow_legacy, NULL) == 0 &&
+		          check_digest(link, allow_legacy, NULL) == 0;
+	}
+	ERR_clear_error();
+	return vouched;
+}

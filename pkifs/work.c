@@ -1,8 +1,10 @@
 #include "pkifs/work.h"
 
+#include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/account.h"
 #include "pkifs/issuers.h"
+#include "pkifs/rollover.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
@@ -163,7 +165,9 @@ const char *work_action(const struct standing *standing)
 	if (strncmp(action, "account-", 8) == 0)
 		return action;
 	if (standing->object.kind == KIND_CA)
-		return strcmp(action, "refresh-crl") == 0 ? "crl" : "ca-certificate";
+		return strcmp(action, "refresh-crl") == 0 ? "crl"
+		       : strcmp(action, "next-ca") == 0   ? "next-ca"
+		                                          : "ca-certificate";
 	if (strcmp(action, "generate-csr") == 0)
 		return "csr";
 	if (strcmp(action, "revoke") == 0)
@@ -202,6 +206,8 @@ static int add_profile(struct store *store, const struct standing *standing, str
 	r = work_add_der(record, "ca", &trusted.certificate);
 	if (r == 0)
 		r = work_add_der(record, "ra", &trusted.ra);
+	if (r == 0)
+		r = work_add_der(record, "former", &trusted.former);
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
@@ -393,6 +399,36 @@ static int revoked(struct store *store, const struct standing *standing)
 	return 0;
 }
 
+/* The answer to `next-ca`. */
+static int take_next(struct store *store, const struct standing *standing,
+                     const struct record *result, struct error *err)
+{
+	int r = rollover_take(store, &standing->object, result, err);
+
+	return r == -ENOENT ? error_set(err, -EINVAL, "the CA names no other CA certificate than "
+	                                              "those that are known here")
+	                    : r;
+}
+
+/* A next CA certificate that came with a certificate: what is wrong with it stops no renewal. */
+int work_take_next(struct store *store, struct standing *standing, const struct record *result)
+{
+	struct error err = { 0 };
+	int r = db_savepoint(store->db);
+
+	if (r < 0)
+		return r;
+	r = rollover_take(store, &standing->profile, result, &err);
+	if (r < 0) {
+		db_undo(store->db);
+		if (err.code)
+			log_info("profile %s: %s", standing->profile.name, err.text);
+		return r == -ENOENT || err.code ? 0 : r;
+	}
+	r = db_release(store->db);
+	return r < 0 ? r : db_object_get(store->db, standing->profile.id, &standing->profile);
+}
+
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err)
 {
@@ -405,6 +441,8 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		return 0;
 	if (strcmp(standing->request.action, "account-delete") == 0)
 		return account_end(store, &standing->object);
+	if (strcmp(standing->request.action, "next-ca") == 0)
+		return take_next(store, standing, result, err);
 	if (standing->object.kind == KIND_CA)
 		return ca_fetched(store, &standing->object, result, err);
 	if (strcmp(standing->request.action, "revoke") == 0)

@@ -33,6 +33,12 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err);
 
 /*
+ * What a result of whatever outcome says of the next CA certificate of the profile that was asked
+ * (rollover.h). STANDING's profile is then as it is now.
+ */
+int work_take_next(struct store *store, struct standing *standing, const struct record *result);
+
+/*
  * Whether that would be taken, for a worker that tells the CA: 0, also where RECORD has nothing to
  * be judged; REJECTED is filled where it would not. Nothing changes.
  */

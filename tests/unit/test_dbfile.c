@@ -189,6 +189,9 @@ static void an_older_store_is_brought_forward(void **state)
 	                 "ALTER TABLE object DROP COLUMN next_profile;"
 	                 "ALTER TABLE object DROP COLUMN failures;"
 	                 "DROP INDEX object_to_enroll; ALTER TABLE object DROP COLUMN auto_enroll;"
+	                 "ALTER TABLE edition DROP COLUMN next_ca;"
+	                 "ALTER TABLE edition DROP COLUMN next_by;"
+	                 "ALTER TABLE edition DROP COLUMN former;"
 	                 "DROP TABLE declared; PRAGMA user_version=3");
 	reopen(f);
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);
