@@ -15,6 +15,7 @@
 #include "enroll/acme_client.h"
 #include "enroll/csr.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -22,10 +23,11 @@
 #include <time.h>
 
 #define CERTIFICATES_LIMIT 50
+#define STEPS_MAX          8 /* of an order, which has three */
 #define NAMES_LIMIT        100
-#define PROOF_SECONDS      60 /* how long a job looks on while the CA examines challenges, */
-#define ISSUE_SECONDS      20 /* and while it issues; then it comes again */
-#define PAUSE_FIRST        50 /* milliseconds between two looks, at first and at most */
+#define PROOF_SECONDS      120 /* how long a job looks on while the CA examines challenges, */
+#define ISSUE_SECONDS      20  /* and while it issues; then it comes again */
+#define PAUSE_FIRST        50  /* milliseconds between two looks, at first and at most */
 #define PAUSE_LAST         3000
 
 /* What proves one name. */
@@ -58,15 +60,30 @@ static const char *bare(const char *name)
 	return strncmp(name, "*.", 2) == 0 ? name + 2 : name;
 }
 
-/* Whether IDENTIFIER is one that we want to prove. */
+/* NAME as it is compared: an address in the one form that RFC 8738 takes. */
+static const char *canonical(const char *name, char text[INET6_ADDRSTRLEN])
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	unsigned char address[sizeof(struct in6_addr)];
+
+	for (size_t i = 0; i < COUNT(families); i++)
+		if (inet_pton(families[i], name, address) == 1 &&
+		    inet_ntop(families[i], address, text, INET6_ADDRSTRLEN))
+			return text;
+	return name;
+}
+
+/* Whether the identifier NAME is one that we want to prove. */
 static bool is_asked(const struct record *settings, const char *type, const char *name)
 {
+	char ours[INET6_ADDRSTRLEN], theirs[INET6_ADDRSTRLEN];
 	const struct field *field;
 
 	for (size_t i = 0; i < COUNT(name_keys); i++)
 		for (size_t index = 0; strcmp(type, name_keys[i].type) == 0 &&
 		                       (field = record_next(settings, name_keys[i].key, &index));)
-			if (strcasecmp(bare(field->value), name) == 0)
+			if (strcasecmp(canonical(bare(field->value), ours),
+			               canonical(bare(name), theirs)) == 0)
 				return true;
 	return false;
 }
@@ -74,6 +91,7 @@ static bool is_asked(const struct record *settings, const char *type, const char
 static json_t *identifiers(const struct record *settings)
 {
 	json_t *list = json_array();
+	char text[INET6_ADDRSTRLEN];
 	const struct field *field;
 
 	for (size_t i = 0; i < COUNT(name_keys); i++)
@@ -81,7 +99,7 @@ static json_t *identifiers(const struct record *settings)
 		     list && (field = record_next(settings, name_keys[i].key, &index));)
 			json_array_append_new(list,
 			                      json_pack("{s:s, s:s}", "type", name_keys[i].type,
-			                                "value", field->value));
+			                                "value", canonical(field->value, text)));
 	return list;
 }
 
@@ -208,6 +226,8 @@ static int read_order(struct order *order, struct error *err)
 	struct acme_answer answer = { 0 };
 	int r = acme_ask(&order->acme, "question for the order", order->url, "", &answer, err);
 
+	if (r == -EREMOTEIO && (answer.http.status == 404 || answer.http.status == 410))
+		r = -EACCES; /* it has been cleared away: whatever words that is told in */
 	if (r == 0) {
 		json_decref(order->json);
 		order->json = json_incref(answer.json);
@@ -225,14 +245,19 @@ static bool has_status(const json_t *json, const char *status)
 
 /* --- waiting --- */
 
-/* Sleeps for what the last answer says, or PAUSE; 1 where that is later than END. */
-static int pause_for(struct order *order, long *pause, time_t end)
+/*
+ * Sleeps for what the last answer says, or PAUSE; JOB_WAITING where that is later than END. With
+ * STAY there is one more look at END: what is answered here is answered as long as we stay.
+ */
+static int pause_for(struct order *order, long *pause, time_t end, bool stay)
 {
 	long long after = record_number(order->job->result, "retry-after", 0);
 	struct timespec now, span;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (now.tv_sec + after > end)
+	if (stay && after > end - now.tv_sec)
+		after = end - now.tv_sec;
+	if (now.tv_sec >= end || now.tv_sec + after > end)
 		return JOB_WAITING;
 	span = after ? (struct timespec){ .tv_sec = after }
 	             : (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
@@ -242,8 +267,8 @@ static int pause_for(struct order *order, long *pause, time_t end)
 }
 
 /*
- * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON is the
- * caller's.
+ * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON, what was
+ * said last, is the caller's.
  */
 static int await(struct order *order, const char *what, const char *url, const char *not_yet,
                  long seconds, json_t **json, struct error *err)
@@ -261,11 +286,11 @@ static int await(struct order *order, const char *what, const char *url, const c
 		r = acme_ask(&order->acme, what, url, "", &answer, err);
 		if (r < 0 || !has_status(answer.json, not_yet))
 			break;
-		r = pause_for(order, &pause, end);
+		r = pause_for(order, &pause, end, seconds == PROOF_SECONDS);
 		if (r)
 			break;
 	}
-	if (r == 0) {
+	if (r >= 0) {
 		json_decref(*json);
 		*json = json_incref(answer.json);
 	}
@@ -395,6 +420,14 @@ static int await_proofs(struct order *order, struct error *err)
 		          PROOF_SECONDS, &authorization, err);
 		if (r == 0 && !has_status(authorization, "valid"))
 			r = unproved(order, proof, authorization, err);
+		else if (r == JOB_WAITING &&
+		         json_is_object(
+				 json_object_get(find_challenge(order, authorization), "error"))) {
+			unproved(order, proof, authorization, err); /* and it tries on */
+			r = -EREMOTEIO;
+		} else if (r == JOB_WAITING) { /* it may ask in between: back to our place */
+			record_set(order->job->result, "retry-after", "1");
+		}
 		json_decref(authorization);
 	}
 	return r;
@@ -518,17 +551,23 @@ static int pursue(struct order *order, struct error *err)
 {
 	int r = 0;
 
-	if (has_status(order->json, "pending")) {
-		r = prove(order, err);
+	for (int steps = 0; r == 0 && steps < STEPS_MAX; steps++) {
+		const char *now = "processing";
+
+		if (has_status(order->json, "ready")) {
+			r = finalize(order, err);
+			continue;
+		}
+		if (has_status(order->json, "pending")) {
+			r = prove(order, err);
+			now = "pending";
+		} else if (!has_status(order->json, now)) {
+			break;
+		}
 		if (r == 0)
-			r = await(order, "question for the order", order->url, "pending",
-			          ISSUE_SECONDS, &order->json, err);
+			r = await(order, "question for the order", order->url, now, ISSUE_SECONDS,
+			          &order->json, err);
 	}
-	if (r == 0 && has_status(order->json, "ready"))
-		r = finalize(order, err);
-	if (r == 0 && has_status(order->json, "processing"))
-		r = await(order, "question for the order", order->url, "processing", ISSUE_SECONDS,
-		          &order->json, err);
 	if (r)
 		return r;
 	return has_status(order->json, "valid") ? download(order, err) : failed_order(order, err);

@@ -14,10 +14,12 @@
 
 struct acme {
 	struct job *job;
-	const char *url; /* of the directory; all others must be of its server */
+	const char *url; /* of the directory; see http_may_name for all others */
 	struct jws_key key;
 	json_t *directory;
 	char *account; /* its URL; NULL: not known */
+	bool made;     /* just now */
+	bool ending;   /* it is to be no more: none is made in its place */
 	char *nonce;   /* for the next request; NULL: to be asked for */
 };
 
@@ -45,6 +47,9 @@ int acme_account(struct acme *acme, bool renew, struct error *err);
 int acme_account_update(struct acme *acme, struct error *err);
 int acme_account_delete(struct acme *acme, struct error *err);
 
+/* Asks for URL without a signature: a JSON object, or an error; the caller clears ANSWER. */
+int acme_get(struct acme *acme, const char *url, struct acme_answer *answer, struct error *err);
+
 /*
  * POSTs PAYLOAD to URL, or asks for what is there (PAYLOAD ""). A rejected nonce is replaced, and a
  * forgotten account made anew, for some tries. 0 when the CA accepts; else ERR says what of WHAT it
@@ -58,7 +63,7 @@ int acme_ask(struct acme *acme, const char *what, const char *url, const char *p
              struct acme_answer *answer, struct error *err);
 void acme_answer_clear(struct acme_answer *answer);
 
-/* The string KEY of OBJECT that is a URL of the CA's server; NULL with ERR filled. */
+/* The string KEY of OBJECT that is a URL which the CA may name; NULL with ERR filled. */
 const char *acme_url(const struct acme *acme, const json_t *object, const char *key,
                      struct error *err);
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);

@@ -27,10 +27,15 @@ class FakeAcme:
     """
 
     examines = True
+    head = False  # this is such a request
+    token = "token"  # what its tokens begin with
 
-    def __init__(self, test, **changes):
+    def __init__(self, test, host="127.0.0.1", port=None, **changes):
+        """All but the directory is said to be at HOST, another name of this machine; http-01 is at PORT."""
         self.http, self.tls = free_ports(2)
-        self.folder = test.folder / f"fake-{self.http}"
+        self.http = port or self.http
+        self.host = host
+        self.folder = test.folder / f"fake-{self.tls}"
         self.folder.mkdir()
         self.changes = {"/" + place: change for place, change in changes.items()}
         self.asked = []  # places, in order
@@ -43,8 +48,8 @@ class FakeAcme:
         context.load_cert_chain(self.folder / "tls.pem", self.folder / "tls.key")
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
                                                  do_handshake_on_connect=False)
-        self.base = f"https://127.0.0.1:{self.server.server_port}"
-        self.url = self.base + "/dir"
+        self.base = f"https://{self.host}:{self.server.server_port}"
+        self.url = f"https://127.0.0.1:{self.server.server_port}/dir"
         thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         thread.start()
         test.addCleanup(self.server.server_close)
@@ -61,7 +66,8 @@ class FakeAcme:
         openssl("req", "-x509", *key, "-keyout", "root.key", "-out", "root.pem", "-subj",
                 "/CN=Fake Root", "-days", "90")
         openssl("req", "-x509", *key, "-keyout", "tls.key", "-out", "tls.pem", "-subj", "/CN=fake",
-                "-days", "90", "-addext", "subjectAltName=IP:127.0.0.1", "-addext",
+                "-days", "90", "-addext", "subjectAltName=IP:127.0.0.1" +
+                ("" if self.host == "127.0.0.1" else f",DNS:{self.host}"), "-addext",
                 "extendedKeyUsage=serverAuth")
         (self.folder / "tls-ca.pem").write_text((self.folder / "tls.pem").read_text())
 
@@ -83,7 +89,10 @@ class FakeAcme:
             def do_GET(self):
                 self.say(b"")
 
-            do_HEAD = do_GET
+            def do_HEAD(self):
+                fake.head = True
+                self.say(b"")
+                fake.head = False
 
             def do_POST(self):
                 self.say(self.rfile.read(int(self.headers["Content-Length"])))
@@ -93,7 +102,8 @@ class FakeAcme:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(text)))
+                if status != 204:
+                    self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -154,7 +164,7 @@ class FakeAcme:
         order = self.orders[number]
         status = {"pending": "pending", "invalid": "invalid"}.get(order["status"], "valid")
         challenge = {"type": "http-01", "url": f"{self.base}/challenge/{number}",
-                     "token": f"token-{number}", "status": status}
+                     "token": f"{self.token}-{number}", "status": status}
         if status == "invalid":
             challenge["error"] = {"type": "urn:ietf:params:acme:error:connection",
                                   "detail": "nobody answers"}
@@ -167,10 +177,10 @@ class FakeAcme:
         order["status"] = "ready"
         if not self.examines:
             return
-        url = f"http://127.0.0.1:{self.http}/.well-known/acme-challenge/token-{number}"
+        url = f"http://127.0.0.1:{self.http}/.well-known/acme-challenge/{self.token}-{number}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
-                assert answer.read().startswith(f"token-{number}.".encode())
+                assert answer.read().startswith(f"{self.token}-{number}.".encode())
         except (OSError, AssertionError):
             order["status"] = "invalid"
 
