@@ -11,7 +11,6 @@
  * again begins with the same checkpoint, before it asks anything.
  */
 #include "common/log.h"
-#include "common/x509.h"
 #include "enroll/acme_client.h"
 #include "enroll/csr.h"
 
@@ -22,13 +21,12 @@
 #include <string.h>
 #include <time.h>
 
-#define CERTIFICATES_LIMIT 50
-#define STEPS_MAX          8 /* of an order, which has three */
-#define NAMES_LIMIT        100
-#define PROOF_SECONDS      120 /* how long a job looks on while the CA examines challenges, */
-#define ISSUE_SECONDS      20  /* and while it issues; then it comes again */
-#define PAUSE_FIRST        50  /* milliseconds between two looks, at first and at most */
-#define PAUSE_LAST         3000
+#define STEPS_MAX     8 /* of an order, which has three */
+#define NAMES_LIMIT   100
+#define PROOF_SECONDS 120 /* how long a job looks on while the CA examines challenges, */
+#define ISSUE_SECONDS 20  /* and while it issues; then it comes again */
+#define PAUSE_FIRST   50  /* milliseconds between two looks, at first and at most */
+#define PAUSE_LAST    3000
 
 /* What proves one name. */
 struct proof {
@@ -199,15 +197,42 @@ static int resume(struct order *order, struct error *err)
 	return order->proofs ? checkpoint(order, err) : 0;
 }
 
+/* PROFILE is refused here where the CA does not offer it: some take an order for any. */
+static int check_profile(const struct acme *acme, const char *profile, struct error *err)
+{
+	json_t *meta = json_object_get(acme->directory, "meta");
+	json_t *offered = json_object_get(meta, "profiles");
+	char names[200] = "";
+	const char *name;
+	json_t *about;
+
+	if (json_object_get(offered, profile))
+		return 0;
+	json_object_foreach(offered, name, about)
+	{
+		size_t used = strlen(names);
+
+		snprintf(names + used, sizeof names - used, "%s%.40s", used ? ", " : "", name);
+	}
+	return error_set(err, -EINVAL, "the CA does not offer acme-profile %s, but %s", profile,
+	                 *names ? names : "none at all");
+}
+
 static int new_order(struct order *order, struct error *err)
 {
 	struct acme *acme = &order->acme;
 	const char *url = acme_url(acme, acme->directory, "newOrder", err);
-	json_t *payload = json_pack("{s:o}", "identifiers", identifiers(order->job->settings));
+	const char *profile = record_get(order->job->settings, "acme-profile");
+	json_t *payload = json_pack("{s:o, s:s*}", "identifiers", identifiers(order->job->settings),
+	                            "profile", profile);
 	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
 	struct acme_answer answer = { 0 };
-	int r = url && text ? acme_ask(acme, "order", url, text, &answer, err) : -EINVAL;
+	int r = url && text ? 0 : -EINVAL;
 
+	if (r == 0 && profile)
+		r = check_profile(acme, profile, err);
+	if (r == 0)
+		r = acme_ask(acme, "order", url, text, &answer, err);
 	if (r == 0)
 		r = acme_check_url(acme, answer.location, "order", err);
 	if (r == 0) {
@@ -496,41 +521,11 @@ static int finalize(struct order *order, struct error *err)
 	return r;
 }
 
-/* The certificates go into the result, as they came. */
-static int take_chain(struct order *order, const struct acme_answer *answer, struct error *err)
-{
-	STACK_OF(X509) *chain = NULL;
-	int r = certificates_read(answer->http.body, answer->http.length, CERTIFICATES_LIMIT,
-	                          &chain, err);
-
-	for (int i = 0; r == 0 && i < sk_X509_num(chain); i++) {
-		unsigned char *der = NULL;
-		size_t length;
-
-		r = certificate_to_der(sk_X509_value(chain, i), &der, &length);
-		if (r == 0)
-			record_add_bytes(order->job->result, "certificate", der, length);
-		OPENSSL_free(der);
-	}
-	sk_X509_pop_free(chain, X509_free);
-	return r;
-}
-
 static int download(struct order *order, struct error *err)
 {
 	const char *url = acme_url(&order->acme, order->json, "certificate", err);
-	struct acme_answer answer = { 0 };
-	int r;
 
-	if (!url)
-		return -EINVAL;
-	r = acme_post(&order->acme, "question for the certificate", url, "", &answer, err);
-	if (r == 0 && !answer.http.length)
-		r = error_set(err, -EBADMSG, "the CA sends an empty certificate");
-	if (r == 0)
-		r = take_chain(order, &answer, err);
-	acme_answer_clear(&answer);
-	return r;
+	return url ? acme_chain(&order->acme, url, err) : -EINVAL;
 }
 
 /* An order that the CA gave up, in words. */

@@ -68,6 +68,12 @@ const char *acme_url(const struct acme *acme, const json_t *object, const char *
                      struct error *err);
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);
 
+/*
+ * acme_chain.c. The certificate at URL and its chain as `certificate`s of the job's result; of those
+ * that the CA offers the one of `acme-preferred-chain`.
+ */
+int acme_chain(struct acme *acme, const char *url, struct error *err);
+
 /* acme_problem.c. The string KEY of OBJECT, or NULL; JSON may be whatever came. */
 const char *acme_text(const json_t *object, const char *key);
 void acme_problem_read(const json_t *json, struct acme_problem *problem);

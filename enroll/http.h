@@ -100,6 +100,12 @@ bool http_may_name(const char *from, const char *to);
 /* REFERENCE, as found at URL, as a whole URL. The caller frees it (free); NULL as above. */
 char *http_url_from(const char *url, const char *reference);
 
+/*
+ * The target of the next link of RELATION in *HEADER, the value of a Link header (RFC 8288), which
+ * then stands behind it. The caller frees it (free); NULL: no more.
+ */
+char *http_link(const char **header, const char *relation);
+
 /* URL for sentences: no user, password, query or fragment. The caller frees it (free). */
 char *http_url_text(const char *url);
 

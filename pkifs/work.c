@@ -126,6 +126,7 @@ static const char *const profile_names[] = { "enrollment-url", "ca-identity",   
 /* And those that concern one protocol. */
 static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
 static const char *const est_names[] = { "est-user", "est-password" };
+static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
 
 static void add_settings(struct record *to, const struct record *from, const char *const *names,
                          size_t count)
@@ -237,6 +238,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_set(record, "protocol", work_protocol(standing));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
 		add_settings(record, standing->config, est_names, COUNT(est_names));
+	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "acme"))
+		add_settings(record, standing->config, acme_names, COUNT(acme_names));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "cmpv2"))
 		add_settings(record, standing->config, cmp_names, COUNT(cmp_names));
 	if (strcmp(standing->request.action, "re-enroll") == 0)

@@ -69,6 +69,26 @@ class Enroll(AcmeTest):
             self.assertEqual(mount.wait(f"local/www{i}"), "ok")
             self.assert_issued(mount, f"www{i}")
 
+    def test_the_chain_that_is_preferred(self):
+        ca = Acme(self, ALT="2")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        for i in range(3):
+            root = self.folder / f"root{i}"
+            root.write_text(ca.managed(f"roots/{i}"))
+            name = run("openssl", "x509", "-in", root, "-noout", "-subject", "-nameopt",
+                       "multiline,-esc_msb").stdout.split("= ", 1)[1].strip()
+            mount.write("ca/corp/cert.pem", root.read_text())
+            self.certificate_id(mount, f"www{i}", more=f"acme-preferred-chain = {name}\n")
+            self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+            self.assert_issued(mount, f"www{i}")
+
+        # one that is not offered is no reason to go without
+        mount.write("ca/corp/cert.pem", (self.folder / "root0").read_text())
+        self.certificate_id(mount, more="acme-preferred-chain = Nobody\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertIn("no chain to Nobody", mount.log.read_text())
+
     def test_a_web_server_that_has_the_port_serves_the_folder(self):
         ca = Acme(self)
         mount = self.acme_mount(ca)

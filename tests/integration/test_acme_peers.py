@@ -203,6 +203,24 @@ class Peers(AcmeTest):
                 self.assert_issued(mount, f"www{i}", f"ca{i}")
 
 
+class Profiles(AcmeTest):
+    """Certificate profiles: of an order, not of our tree."""
+
+    def test_one_that_is_offered(self):
+        peer = FakeAcme(self, dir=with_json(meta={"profiles": {"short": "a week", "long": ""}}))
+        mount = self.acme_mount(peer)
+        self.profile(mount, peer)
+        self.certificate_id(mount, more="acme-profile = short\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertEqual([said["profile"] for place, said in peer.payloads if place == "order"],
+                         ["short"])
+
+        mount.write("local/www/config", mount.read("local/www/config").replace("short", "longer"))
+        self.assertEqual(mount.request("local/www", "re-enroll"),
+                         "failed: the CA does not offer acme-profile longer, but short, long")
+        self.assertEqual(peer.asked.count("order"), 1)
+
+
 class Words(AcmeTest):
     """What only the operator can do something about."""
 

@@ -109,6 +109,35 @@ static void a_ca_may_name_other_servers_but_not_this_machine(void **state)
 			fail_msg("%s from %s", rows[i].to, rows[i].from);
 }
 
+static void links_are_found_by_their_relation(void **state)
+{
+	static const char text[] = "<https://ca.example/dir>;rel=\"index\", </1> ; title=\"a,b;"
+				   "rel=alternate\"; rel=up,</2>;a; REL=\"x Alternate\" ,"
+				   "</3>;rel=alternate";
+	static const char *const none[] = { "",
+		                            "</1>",
+		                            "</1;rel=alternate",
+		                            "x;rel=alternate",
+		                            "</1>;rel=\"alternates\"",
+		                            "</1>;rel",
+		                            "</1>;rel=" };
+	const char *at = text;
+	char *target;
+
+	(void)state;
+	target = http_link(&at, "alternate");
+	assert_string_equal(target, "/2");
+	free(target);
+	target = http_link(&at, "alternate");
+	assert_string_equal(target, "/3");
+	free(target);
+	assert_null(http_link(&at, "alternate"));
+	for (size_t i = 0; i < COUNT(none); i++) {
+		at = none[i];
+		assert_null(http_link(&at, "alternate"));
+	}
+}
+
 static void only_tokens_in_force_are_answered(void **state)
 {
 	static const struct {
@@ -146,6 +175,7 @@ int main(void)
 		cmocka_unit_test(a_long_problem_is_cut),
 		cmocka_unit_test(base64url_has_no_padding),
 		cmocka_unit_test(a_ca_may_name_other_servers_but_not_this_machine),
+		cmocka_unit_test(links_are_found_by_their_relation),
 		cmocka_unit_test(only_tokens_in_force_are_answered),
 	};
 
