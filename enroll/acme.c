@@ -218,21 +218,59 @@ static int check_profile(const struct acme *acme, const char *profile, struct er
 	                 *names ? names : "none at all");
 }
 
+/* The body of newOrder, REPLACES what it names or NULL; the caller's (free). */
+static char *order_text(const struct order *order, const char *replaces)
+{
+	const struct record *settings = order->job->settings;
+	json_t *payload =
+		json_pack("{s:o, s:s*, s:s*}", "identifiers", identifiers(settings), "profile",
+	                  record_get(settings, "acme-profile"), "replaces", replaces);
+	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+
+	json_decref(payload);
+	return text;
+}
+
+static int order_once(struct order *order, const char *url, const char *replaces,
+                      struct acme_answer *answer, struct error *err)
+{
+	char *text = order_text(order, replaces);
+	int r = text ? acme_ask(&order->acme, "order", url, text, answer, err)
+	             : error_set(err, -ENOMEM, "no memory");
+
+	free(text);
+	return r;
+}
+
+/* Whether the order may be taken where it does not name what it replaces. */
+static bool may_replace_nothing(const struct acme_answer *answer)
+{
+	static const char *const types[] = { "alreadyReplaced", "malformed", "unauthorized" };
+
+	for (size_t i = 0; i < COUNT(types); i++)
+		if (strcmp(answer->problem.type, types[i]) == 0)
+			return true;
+	return false;
+}
+
 static int new_order(struct order *order, struct error *err)
 {
 	struct acme *acme = &order->acme;
 	const char *url = acme_url(acme, acme->directory, "newOrder", err);
 	const char *profile = record_get(order->job->settings, "acme-profile");
-	json_t *payload = json_pack("{s:o, s:s*}", "identifiers", identifiers(order->job->settings),
-	                            "profile", profile);
-	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	bool ari = acme_text(acme->directory, "renewalInfo") != NULL;
+	char *replaces = ari ? acme_certificate_id(order->job->settings) : NULL;
 	struct acme_answer answer = { 0 };
-	int r = url && text ? 0 : -EINVAL;
+	int r = url ? 0 : -EINVAL;
 
 	if (r == 0 && profile)
 		r = check_profile(acme, profile, err);
 	if (r == 0)
-		r = acme_ask(acme, "order", url, text, &answer, err);
+		r = order_once(order, url, replaces, &answer, err);
+	if (r == -EACCES && replaces && may_replace_nothing(&answer)) {
+		acme_answer_clear(&answer);
+		r = order_once(order, url, NULL, &answer, err);
+	}
 	if (r == 0)
 		r = acme_check_url(acme, answer.location, "order", err);
 	if (r == 0) {
@@ -241,8 +279,7 @@ static int new_order(struct order *order, struct error *err)
 		order->json = json_incref(answer.json);
 	}
 	acme_answer_clear(&answer);
-	json_decref(payload);
-	free(text);
+	free(replaces);
 	return r;
 }
 
@@ -524,7 +561,10 @@ static int finalize(struct order *order, struct error *err)
 static int download(struct order *order, struct error *err)
 {
 	const char *url = acme_url(&order->acme, order->json, "certificate", err);
+	const char *info = acme_text(order->acme.directory, "renewalInfo");
 
+	if (info)
+		record_set(order->job->result, "renewal-info", info);
 	return url ? acme_chain(&order->acme, url, err) : -EINVAL;
 }
 

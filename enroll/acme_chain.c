@@ -85,8 +85,8 @@ static void prefer(struct acme *acme, char *const *urls, size_t count, const cha
 		}
 		sk_X509_pop_free(other, X509_free);
 	}
-	log_warning("the CA offers no chain to %s (acme-preferred-chain): its own is taken",
-	            preferred);
+	record_addf(acme->job->result, "note",
+	            "the CA offers no chain to %s (acme-preferred-chain): it is its own", preferred);
 }
 
 int acme_chain(struct acme *acme, const char *url, struct error *err)

@@ -69,10 +69,19 @@ const char *acme_url(const struct acme *acme, const json_t *object, const char *
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);
 
 /*
- * acme_chain.c. The certificate at URL and its chain as `certificate`s of the job's result; of those
- * that the CA offers the one of `acme-preferred-chain`.
+ * acme_chain.c. The certificate at URL and its chain as `certificate`s of the job's result; of
+ * those that the CA offers the one of `acme-preferred-chain`.
  */
 int acme_chain(struct acme *acme, const char *url, struct error *err);
+
+/*
+ * acme_renewal.c. The job `renewal-info`: when to renew its `certificate`. The identifier of that
+ * (RFC 9773 §4.1), the caller's (free), NULL: it has none. A time of RFC 3339 in Unix seconds; 0:
+ * it is none that could be.
+ */
+int acme_renewal_info(struct job *job, struct error *err);
+char *acme_certificate_id(const struct record *job);
+long long acme_time(const char *text);
 
 /* acme_problem.c. The string KEY of OBJECT, or NULL; JSON may be whatever came. */
 const char *acme_text(const json_t *object, const char *key);

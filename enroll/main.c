@@ -3,6 +3,7 @@
  * does them with keys that it never sees (descriptor 4, the keys process).
  */
 #include "common/log.h"
+#include "enroll/acme_client.h"
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/protocol.h"
@@ -147,6 +148,7 @@ static const struct action {
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
+	{ "renewal-info", acme_renewal_info },
 	{ "revoke", act_revoke },
 	{ "respond", respond_job },
 	{ "self-signed", act_self_signed },

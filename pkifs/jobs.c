@@ -9,6 +9,7 @@
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/standing.h"
+#include "pkifs/suggest.h"
 #include "pkifs/tree.h"
 #include "pkifs/work.h"
 
@@ -146,6 +147,8 @@ static int apply(struct job *job, const struct record *result)
 		r = 1;
 	if (r == 0)
 		r = account_take(job->store, &standing, result);
+	if (r == 0 && done)
+		r = suggestion_take(job->store, &standing.object, result);
 	if (r == 0 && done)
 		r = take_done(job, &standing, result);
 	else if (r == 0 && refused)

@@ -138,8 +138,7 @@ static void add_settings(struct record *to, const struct record *from, const cha
 			record_add(to, names[i], field->value);
 }
 
-/* The CA that authenticates the profile's https server. */
-static int add_tls_ca(struct store *store, const struct record *settings, struct record *record)
+int work_add_tls_ca(struct store *store, const struct record *settings, struct record *record)
 {
 	const char *name = record_get(settings, "tls-ca");
 	struct edition edition;
@@ -206,7 +205,7 @@ static int add_profile(struct store *store, const struct standing *standing, str
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
-		r = add_tls_ca(store, standing->settings, record);
+		r = work_add_tls_ca(store, standing->settings, record);
 	edition_clear(&trusted);
 	return r;
 }

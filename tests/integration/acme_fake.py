@@ -3,6 +3,7 @@ CA ever should."""
 
 import base64
 import contextlib
+import datetime
 import http.server
 import json
 import ssl
@@ -11,7 +12,7 @@ import urllib.request
 
 from harness import free_ports, run
 
-BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/".split()
+BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/ /ari/".split()
 
 
 def unwrap(text):
@@ -27,6 +28,7 @@ class FakeAcme:
     """
 
     examines = True
+    window = None  # (start, end) that it suggests to renew in, as Unix seconds
     head = False  # this is such a request
     token = "token"  # what its tokens begin with
 
@@ -69,6 +71,7 @@ class FakeAcme:
                 "-days", "90", "-addext", "subjectAltName=IP:127.0.0.1" +
                 ("" if self.host == "127.0.0.1" else f",DNS:{self.host}"), "-addext",
                 "extendedKeyUsage=serverAuth")
+        (self.folder / "extensions").write_text("authorityKeyIdentifier = keyid\n")
         (self.folder / "tls-ca.pem").write_text((self.folder / "tls.pem").read_text())
 
     def handler(fake):
@@ -126,9 +129,15 @@ class FakeAcme:
     def honest(self, place, number, payload):
         """What a good CA says."""
         if place == "/dir":
-            return 200, {}, {"newNonce": self.base + "/nonce", "newAccount": self.base + "/account",
-                             "newOrder": self.base + "/order",
-                             "meta": {"termsOfService": self.base + "/terms"}}
+            said = {"newNonce": self.base + "/nonce", "newAccount": self.base + "/account",
+                    "newOrder": self.base + "/order",
+                    "meta": {"termsOfService": self.base + "/terms"}}
+            return 200, {}, {**said, **({"renewalInfo": self.base + "/ari"} if self.window else {})}
+        if place == "/ari/":
+            self.renewed = number
+            start, end = (datetime.datetime.fromtimestamp(when, datetime.timezone.utc).isoformat()
+                          for when in self.window)
+            return 200, {"Retry-After": "21600"}, {"suggestedWindow": {"start": start, "end": end}}
         if place == "/nonce":
             return 200, {}, ""
         if place == "/account":
@@ -190,7 +199,7 @@ class FakeAcme:
         self.openssl("req", "-inform", "DER", "-in", "csr.der", "-out", "csr.pem")
         order["certificate"] = self.openssl(
             "x509", "-req", "-in", "csr.pem", "-CA", "root.pem", "-CAkey", "root.key", "-days",
-            "30", "-copy_extensions", "copyall")
+            "30", "-copy_extensions", "copyall", "-extfile", "extensions")
         order["status"] = "valid"
 
 

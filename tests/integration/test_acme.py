@@ -87,7 +87,7 @@ class Enroll(AcmeTest):
         mount.write("ca/corp/cert.pem", (self.folder / "root0").read_text())
         self.certificate_id(mount, more="acme-preferred-chain = Nobody\n")
         self.assertEqual(mount.request("local/www", "enroll"), "ok")
-        self.assertIn("no chain to Nobody", mount.log.read_text())
+        self.assertIn("no chain to Nobody", self.assert_issued(mount)["note"])
 
     def test_a_web_server_that_has_the_port_serves_the_folder(self):
         ca = Acme(self)
