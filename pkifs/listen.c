@@ -168,8 +168,11 @@ static void explain(const char *mount, const char *key, const char *address, con
 {
 	char holder[64];
 
-	if (code == -EADDRINUSE) {
+	if (code == -EADDRINUSE)
 		find_holder(port, holder, sizeof holder);
+	if (code == -EADDRINUSE && strcmp(key, "http-01-listen") != 0) {
+		snprintf(text, size, "port %s here is taken by %s", port, holder);
+	} else if (code == -EADDRINUSE) {
 		snprintf(text, size,
 		         "port %s here is taken by %s, which has to serve %.80s/acme-challenge/",
 		         port, holder, mount);

@@ -271,7 +271,7 @@ static int check_acme(struct asked *asked, struct error *err)
 	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "ip-address"))
 		return error_set(err, -EINVAL,
 		                 "ACME needs at least one of domain-name and ip-address");
-	if (strcmp(challenge, "http-01") != 0)
+	if (strcmp(challenge, "dns-01") == 0)
 		return later(challenge, err);
 	while ((name = record_next(asked->config, "domain-name", &index)))
 		if (strncmp(name->value, "*.", 2) == 0)

@@ -157,7 +157,7 @@ static const struct key conf_keys[] = {
 	  "serial number for SN in subjects; auto: the device's own" },
 	{ "http-01-listen", 0, ":80", PLAIN(check_listen),
 	  "where ACME's http-01 is answered while a challenge is open" },
-	{ "tls-alpn-01-listen", KEY_LATER, ":443", PLAIN(check_listen),
+	{ "tls-alpn-01-listen", 0, ":443", PLAIN(check_listen),
 	  "where ACME's tls-alpn-01 is answered while a challenge is open" },
 	{ "http-01-firewall", KEY_LATER, "none", PLAIN(check_firewall),
 	  "what to open while a challenge is under way" },
@@ -177,7 +177,7 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "acme-challenge", "dns-01 tls-alpn-01" },
+	{ "acme-challenge", "dns-01" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },

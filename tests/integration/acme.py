@@ -116,15 +116,15 @@ class AcmeTest(Test):
         when = datetime.datetime.fromisoformat(status["next-action-at"].replace("Z", "+00:00"))
         return (when - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
 
-    def ask(self, port, request):
+    def ask(self, port, request, encoding="utf-8"):
         """What a raw REQUEST to PORT of this machine is answered."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-            connection.sendall(request.encode())
             said = b""
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(request.encode(encoding))
                 while (piece := connection.recv(4096)):
                     said += piece
-        return said.decode()
+        return said.decode(encoding)
 
     def background(self, *command):
         process = subprocess.Popen([str(word) for word in command])

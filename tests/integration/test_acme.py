@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 import threading
 
 from acme import Acme, AcmeTest
@@ -68,6 +69,23 @@ class Enroll(AcmeTest):
         for i in range(4):
             self.assertEqual(mount.wait(f"local/www{i}"), "ok")
             self.assert_issued(mount, f"www{i}")
+
+    def test_by_tls_alpn_01(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount, more="ip-address = 127.0.0.1\ndomain-name = a.example.net\n"
+                                        "acme-challenge = tls-alpn-01\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+        self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", ca.tls))
+            holder.listen()
+            mount.write("local/www/request", "re-enroll\n")
+            self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
+            self.assertRegex(mount.status("local/www")["last-error"],
+                             r"here is taken by python3[.0-9]* \(process \d+\)")
 
     def test_the_chain_that_is_preferred(self):
         ca = Acme(self, ALT="2")
@@ -159,6 +177,8 @@ class Refused(AcmeTest):
         self.profile(mount, ca)
         for name, more, words in (("mail", "email = a@example.net", "acme-contact"),
                                   ("star", "domain-name = *.example.net", "dns-01"),
+                                  ("tls", "acme-challenge = tls-alpn-01\ndomain-name = *.a.org",
+                                   "dns-01"),
                                   ("key", "key-type = ed25519", "RSA or ECDSA")):
             self.certificate_id(mount, name, more=more + "\n")
             with self.assertRaises(OSError):
@@ -306,6 +326,61 @@ class Challenges(AcmeTest):
         done.set()
         self.assertEqual(mount.wait("local/www"), "ok")
         self.assertTrue(until(lambda: not answers(ca.http)), "the port is given back")
+
+    def test_tls_alpn_01_answers_who_asks_for_it_alone(self):
+        asked, done = threading.Event(), threading.Event()
+
+        def stand_still(server, answer):
+            asked.set()
+            done.wait(PATIENCE)
+            return answer
+
+        ca = FakeAcme(self, challenge=stand_still,
+                      authz=lambda _, answer: (answer[0], answer[1], {**answer[2], "challenges": [
+                          {**answer[2]["challenges"][0], "type": "tls-alpn-01"}]}))
+        ca.examines = False
+        self.addCleanup(done.set)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount, more="acme-challenge = tls-alpn-01\n")
+        self.assertFalse(answers(ca.tls), "nobody listens before a challenge is open")
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+
+        der = self.handshake(ca.tls, "WWW.example.net", ["h2", "acme-tls/1"])
+        said = run("openssl", "x509", "-inform", "DER", "-noout", "-text", "-in", der).stdout
+        self.assertRegex(said, r"1.3.6.1.5.5.7.1.31: critical\n")
+        self.assertRegex(said, r"Alternative Name: \n +DNS:www.example.net\n")
+        for name, protocols in (("www.example.net", None), ("www.example.net", ["h2"]),
+                                ("mail.example.net", ["acme-tls/1"]), (None, ["acme-tls/1"]),
+                                ("www.example.net.org", ["acme-tls/1"])):
+            with self.assertRaises(OSError, msg=f"{name} {protocols}"):
+                self.handshake(ca.tls, name, protocols)
+        for bytes_sent in ("GET / HTTP/1.1\r\n\r\n", "\0" * 70000):
+            self.assertNotIn("HTTP", self.ask(ca.tls, bytes_sent, "latin1"))
+        # a hundred who never finish keep nobody out
+        half = [socket.create_connection(("127.0.0.1", ca.tls), PATIENCE) for _ in range(100)]
+        self.handshake(ca.tls, "www.example.net", ["acme-tls/1"])
+        for one in half:
+            one.close()
+
+        done.set()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
+
+    def handshake(self, port, name, protocols):
+        """The certificate that PORT shows to who asks for NAME by ALPN PROTOCOLS: a file."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain, \
+                context.wrap_socket(plain, server_hostname=name) as tls:
+            self.assertEqual(tls.selected_alpn_protocol(), "acme-tls/1")
+            self.assertEqual(tls.recv(1), b"")
+            file = self.folder / "shown.der"
+            file.write_bytes(tls.getpeercert(binary_form=True))
+        return file
 
     def test_a_store_that_dies_at_any_step_goes_on(self):
         """In whichever step the CA has just been asked for something."""
