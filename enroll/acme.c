@@ -650,14 +650,22 @@ static int enroll(struct job *job, struct error *err)
 
 static int account(struct job *job, struct error *err)
 {
-	bool delete = record_is(job->settings, "action", "account-delete");
+	static const struct {
+		const char *action;
+		int (*act)(struct acme *acme, struct error *err);
+	} actions[] = { { "account-register", acme_account_update },
+		        { "account-delete", acme_account_delete },
+		        { "account-rollover", acme_account_roll } };
 	struct acme acme;
 	int r = acme_open(&acme, job, err);
 
 	if (r == 0)
 		r = acme_begin(&acme, err);
-	if (r == 0)
-		r = delete ? acme_account_delete(&acme, err) : acme_account_update(&acme, err);
+	for (size_t i = 0; r == 0 && i < COUNT(actions); i++)
+		if (record_is(job->settings, "action", actions[i].action)) {
+			r = actions[i].act(&acme, err);
+			break;
+		}
 	acme_close(&acme);
 	return r;
 }

@@ -243,12 +243,13 @@ static void note_account(struct acme *acme)
 		record_add(result, "account-terms", terms);
 }
 
-/* An external account may serve once, and may have: for the account whose key is ours. */
-static int find_account(struct acme *acme, const char *url, struct acme_answer *answer)
+int acme_find_account(struct acme *acme, struct acme_answer *answer, struct error *err)
 {
-	struct error ignored = { 0 };
+	const char *url = acme_url(acme, acme->directory, "newAccount", err);
 
-	return post(acme, false, "account", url, "{\"onlyReturnExisting\":true}", answer, &ignored);
+	return url ? post(acme, false, "question for the account", url,
+	                  "{\"onlyReturnExisting\":true}", answer, err)
+	           : -EINVAL;
 }
 
 int acme_account(struct acme *acme, bool renew, struct error *err)
@@ -256,6 +257,7 @@ int acme_account(struct acme *acme, bool renew, struct error *err)
 	const json_t *meta = json_object_get(acme->directory, "meta");
 	const char *url = acme_url(acme, acme->directory, "newAccount", err);
 	struct acme_answer answer = { 0 };
+	struct error ignored = { 0 };
 	char *text;
 	int r = 0;
 
@@ -269,7 +271,8 @@ int acme_account(struct acme *acme, bool renew, struct error *err)
 		                 "acme-eab-key");
 	text = account_text(acme, url, err);
 	r = text ? post(acme, false, "account", url, text, &answer, err) : -EINVAL;
-	if (r == -EACCES && is_bound(acme) && find_account(acme, url, &answer) == 0)
+	/* An external account may serve once, and may have: for the account whose key is ours. */
+	if (r == -EACCES && is_bound(acme) && acme_find_account(acme, &answer, &ignored) == 0)
 		r = 0;
 	acme->made = answer.http.status == 201;
 	if (r == 0)
@@ -353,7 +356,8 @@ int acme_open(struct acme *acme, struct job *job, struct error *err)
 	if (!public)
 		return error_set(err, -EINVAL, "the job has no account key");
 	acme->account = account ? strdup(account) : NULL;
-	return jws_key_read(job->worker->signer, public->value, public->length, &acme->key, err);
+	return jws_key_read(job->worker->signer, "account", public->value, public->length,
+	                    &acme->key, err);
 }
 
 void acme_close(struct acme *acme)

@@ -46,6 +46,10 @@ int acme_account(struct acme *acme, bool renew, struct error *err);
 /* The account as the job's settings have it; the account is no more. After acme_begin. */
 int acme_account_update(struct acme *acme, struct error *err);
 int acme_account_delete(struct acme *acme, struct error *err);
+/* The CA's account of our key as ANSWER's location, the caller's; nothing is made. */
+int acme_find_account(struct acme *acme, struct acme_answer *answer, struct error *err);
+/* acme_rollover.c. The account has the job's new key from now on. */
+int acme_account_roll(struct acme *acme, struct error *err);
 
 /* Asks for URL without a signature: a JSON object, or an error; the caller clears ANSWER. */
 int acme_get(struct acme *acme, const char *url, struct acme_answer *answer, struct error *err);

@@ -143,6 +143,7 @@ static const struct action {
 } actions[] = {
 	{ "account-delete", act_account },
 	{ "account-register", act_account },
+	{ "account-rollover", act_account },
 	{ "ca-certificate", act_ca_certificate },
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },

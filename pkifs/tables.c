@@ -14,7 +14,8 @@
 #define CA_REQUEST_ONLY 1
 static const struct key ca_keys[] = {
 	{ "action", 0, NULL, check_words, 0, 0,
-	  "enroll unenroll refresh-crl clear-crl verify account-register account-delete cancel",
+	  "enroll unenroll refresh-crl clear-crl verify account-register account-rollover "
+	  "account-delete cancel",
 	  NULL, 0, "what to do; enroll fetches the CA certificate" },
 
 	{ "protocol", 0, "scep", PROTOCOL,

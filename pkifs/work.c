@@ -405,6 +405,8 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		                   source ? source : "SCEP GetCRL", err);
 	if (strcmp(standing->request.action, "account-register") == 0)
 		return 0;
+	if (strcmp(standing->request.action, "account-rollover") == 0)
+		return account_roll(store, &standing->object);
 	if (strcmp(standing->request.action, "account-delete") == 0)
 		return account_end(store, &standing->object);
 	if (standing->object.kind == KIND_CA)

@@ -83,9 +83,9 @@ class AcmeTest(Test):
         self.assertEqual(verified.returncode, 0, verified.stdout + verified.stderr)
         return status
 
-    def begin(self, mount, ca):
+    def begin(self, mount, ca, more=""):
         self.profile(mount, ca, more="enrollment-retry-interval = 3600\n")
-        self.certificate_id(mount)
+        self.certificate_id(mount, more=more)
         mount.write("local/www/request", "enroll\n")
 
     def fails(self, mount, ca):
@@ -96,9 +96,9 @@ class AcmeTest(Test):
         self.assertEqual((status["request"], status["state"]), ("failed", "key"), status)
         return status["last-error"]
 
-    def waits(self, mount, ca):
+    def waits(self, mount, ca, more=""):
         """An enrollment at CA that is to be tried again: its reason."""
-        self.begin(mount, ca)
+        self.begin(mount, ca, more)
         self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
         status = mount.status("local/www")
         self.assertIn(status["request"], ("waiting", "running"), status)

@@ -12,7 +12,7 @@ import urllib.request
 
 from harness import free_ports, run
 
-BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/ /ari/".split()
+BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/ /ari/ /key".split()
 
 
 def unwrap(text):
@@ -29,6 +29,8 @@ class FakeAcme:
 
     examines = True
     window = None  # (start, end) that it suggests to renew in, as Unix seconds
+    kind = "http-01"  # of its challenges
+    key = None  # the account's, as JWK
     head = False  # this is such a request
     token = "token"  # what its tokens begin with
 
@@ -116,6 +118,7 @@ class FakeAcme:
         place = max((base for base in BASE if path.startswith(base)), key=len)
         self.asked.append(place.strip("/"))
         payload = json.loads(unwrap(json.loads(body)["payload"]) or "null") if body else None
+        self.header = json.loads(unwrap(json.loads(body)["protected"])) if body else None
         self.payloads.append((place.strip("/"), payload))
         status, headers, text = self.honest(place, path[len(place):], payload)
         headers.setdefault("Replay-Nonce", f"nonce{len(self.asked)}")
@@ -130,7 +133,7 @@ class FakeAcme:
         """What a good CA says."""
         if place == "/dir":
             said = {"newNonce": self.base + "/nonce", "newAccount": self.base + "/account",
-                    "newOrder": self.base + "/order",
+                    "newOrder": self.base + "/order", "keyChange": self.base + "/key",
                     "meta": {"termsOfService": self.base + "/terms"}}
             return 200, {}, {**said, **({"renewalInfo": self.base + "/ari"} if self.window else {})}
         if place == "/ari/":
@@ -140,7 +143,15 @@ class FakeAcme:
             return 200, {"Retry-After": "21600"}, {"suggestedWindow": {"start": start, "end": end}}
         if place == "/nonce":
             return 200, {}, ""
+        if place == "/key":
+            self.key = json.loads(unwrap(payload["protected"]))["jwk"]
+            return 200, {}, {}
+        if place == "/account" and payload == {"onlyReturnExisting": True}:
+            known = self.key == self.header["jwk"]
+            return (200, {"Location": self.base + "/account/1"}, {"status": "valid"}) if known else \
+                problem("accountDoesNotExist", status=400)(self, None)
         if place == "/account":
+            self.key = self.header.get("jwk", self.key)
             return 201, {"Location": self.base + "/account/1"}, {"status": "valid"}
         if place == "/order":
             number = str(len(self.orders) + 1)
@@ -172,7 +183,7 @@ class FakeAcme:
     def authorization(self, number):
         order = self.orders[number]
         status = {"pending": "pending", "invalid": "invalid"}.get(order["status"], "valid")
-        challenge = {"type": "http-01", "url": f"{self.base}/challenge/{number}",
+        challenge = {"type": self.kind, "url": f"{self.base}/challenge/{number}",
                      "token": f"{self.token}-{number}", "status": status}
         if status == "invalid":
             challenge["error"] = {"type": "urn:ietf:params:acme:error:connection",

@@ -6,7 +6,7 @@ import ssl
 import threading
 
 from acme import Acme, AcmeTest
-from acme_fake import FakeAcme, once, problem
+from acme_fake import FakeAcme, once, problem, unwrap
 from harness import PATIENCE, main, run, until
 
 
@@ -79,13 +79,6 @@ class Enroll(AcmeTest):
         self.assertEqual(mount.request("local/www", "enroll"), "ok")
         self.assert_issued(mount)
         self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", ca.tls))
-            holder.listen()
-            mount.write("local/www/request", "re-enroll\n")
-            self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
-            self.assertRegex(mount.status("local/www")["last-error"],
-                             r"here is taken by python3[.0-9]* \(process \d+\)")
 
     def test_the_chain_that_is_preferred(self):
         ca = Acme(self, ALT="2")
@@ -147,6 +140,42 @@ class Account(AcmeTest):
         self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
         self.assertNotEqual(mount.status("ca/corp")["acme-key-id"], account)
 
+    def test_it_gets_another_key(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        with self.assertRaises(OSError):
+            mount.write("ca/corp/request", "account-rollover\n")
+        self.assertIn("no account", mount.status("ca/corp")["last-error"])
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        account = mount.status("ca/corp")["acme-key-id"]
+        for i in range(2):
+            self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+            self.assertEqual(mount.status("ca/corp")["acme-key-id"], account)
+            self.certificate_id(mount, f"www{i}")
+            self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+
+    def test_its_new_key_is_not_lost_whenever_we_die(self):
+        for role in ("store", "enroll"):
+            for place in ("account", "key"):
+                ca = FakeAcme(self)
+                mount = self.acme_mount(ca)
+                self.profile(mount, ca)
+                self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+                old = ca.key
+                ca.changes["/" + place] = once(
+                    lambda _, answer, mount=mount, role=role: mount.kill(role) or answer)
+                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+                self.assertEqual(ca.asked.count("key"), 1, ca.asked)
+                said = [payload for place, payload in ca.payloads if place == "key"]
+                self.assertEqual(json.loads(unwrap(said[0]["payload"]))["oldKey"], old)
+                new = ca.key
+                self.assertNotEqual(new, old)
+                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+                said = [payload for place, payload in ca.payloads if place == "key"]
+                self.assertEqual(json.loads(unwrap(said[1]["payload"]))["oldKey"], new)
+                mount.stop()
+
     def test_a_ca_that_wants_an_external_account(self):
         ca = Acme(self, EAB="1")
         mount = self.acme_mount(ca)
@@ -189,16 +218,19 @@ class Refused(AcmeTest):
         self.assertEqual(ca.asked, [])
 
     def test_a_taken_port_is_told_with_its_holder(self):
-        ca = FakeAcme(self)
-        mount = self.acme_mount(ca)
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", ca.http))
-            holder.listen()
-            ca.examine = lambda number: ca.orders[number].update(status="invalid")
-            reason = self.waits(mount, ca)
-        self.assertIn("port 80 of www.example.net was not reached", reason)
-        self.assertRegex(reason, r"taken by python3[.0-9]* \(process \d+\)")
-        self.assertIn("acme-challenge/", reason)
+        for kind, outside in (("http-01", 80), ("tls-alpn-01", 443)):
+            ca = FakeAcme(self)
+            ca.kind = kind
+            mount = self.acme_mount(ca)
+            with socket.socket() as holder:
+                holder.bind(("127.0.0.1", ca.http if outside == 80 else ca.tls))
+                holder.listen()
+                ca.examine = lambda number, ca=ca: ca.orders[number].update(status="invalid")
+                reason = self.waits(mount, ca, f"acme-challenge = {kind}\n")
+            self.assertIn(f"port {outside} of www.example.net was not reached", reason)
+            self.assertRegex(reason, r"taken by python3[.0-9]* \(process \d+\)")
+            self.assertEqual("acme-challenge/" in reason, kind == "http-01")
+            mount.stop()
 
     def test_a_refusal_is_told_with_its_parts(self):
         names = [{"type": "urn:ietf:params:acme:error:caa", "detail": "not us",
@@ -335,10 +367,8 @@ class Challenges(AcmeTest):
             done.wait(PATIENCE)
             return answer
 
-        ca = FakeAcme(self, challenge=stand_still,
-                      authz=lambda _, answer: (answer[0], answer[1], {**answer[2], "challenges": [
-                          {**answer[2]["challenges"][0], "type": "tls-alpn-01"}]}))
-        ca.examines = False
+        ca = FakeAcme(self, challenge=stand_still)
+        ca.examines, ca.kind = False, "tls-alpn-01"
         self.addCleanup(done.set)
         mount = self.acme_mount(ca)
         self.profile(mount, ca)
