@@ -1,5 +1,6 @@
 """Certificates by ACME (RFC 8555), from a server that rejects nonces and examines challenges."""
 
+import itertools
 import json
 import socket
 import ssl
@@ -7,13 +8,20 @@ import threading
 
 from acme import Acme, AcmeTest
 from acme_fake import FakeAcme, once, problem, unwrap
-from harness import PATIENCE, main, run, until
+from harness import PATIENCE, free_port, main, run, some_of, until
 
 
 def answers(port):
     """Whether somebody listens at PORT of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def late(server, answer):
+    """The certificate is not there at once: the order is asked for it."""
+    if answer[2]["status"] == "valid" and server.asked.count("orders") < 3:
+        return answer[0], answer[1], {**answer[2], "status": "processing", "certificate": None}
+    return answer
 
 
 def leads_to(url, key):
@@ -412,22 +420,74 @@ class Challenges(AcmeTest):
             file.write_bytes(tls.getpeercert(binary_form=True))
         return file
 
-    def test_a_store_that_dies_at_any_step_goes_on(self):
-        """In whichever step the CA has just been asked for something."""
-        for place in ("dir", "account", "order", "authz", "challenge", "finalize", "certificate"):
-            with self.subTest(place):
-                ca = FakeAcme(self)
-                mount = self.acme_mount(ca)
+    def test_a_process_that_dies_at_any_step_goes_on(self):
+        """In whichever step the CA has just been asked for something, or is to be asked next."""
+        places = ("dir", "nonce", "account", "order", "authz", "challenge", "finalize",
+                  "certificate")
+        port = free_port()
+        mount = self.mount(f"http-01-listen=127.0.0.1:{port}")
+        for i, (role, place) in enumerate(some_of(list(itertools.product(
+                ("store", "enroll", "keys"), places)), 100)):
+            with self.subTest(f"{role} {place}"):
+                ca = FakeAcme(self, port=port, orders=late)
+                ca.token = f"token-{i}"
                 ca.changes["/" + place] = once(
-                    lambda _, answer, mount=mount: mount.kill("store") or answer)
-                self.profile(mount, ca)
-                self.certificate_id(mount)
-                self.assertEqual(mount.request("local/www", "enroll"), "ok")
-                self.assert_issued(mount)
+                    lambda _, answer, role=role: mount.kill(role) or answer)
+                self.profile(mount, ca, f"ca{i}")
+                self.certificate_id(mount, f"www{i}", f"ca{i}")
+                self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+                self.assert_issued(mount, f"www{i}", f"ca{i}")
                 # what is known of an order before its checkpoint is lost with its worker
                 known = place in ("challenge", "finalize", "certificate")
                 self.assertLessEqual(ca.asked.count("order"), 1 if known else 2, ca.asked)
-                mount.stop()
+
+    def test_challenges_are_answered_again_before_anything_is_asked(self):
+        """The CA may look for them at any moment, and while it is silent."""
+        asked, dead, silent = threading.Event(), threading.Event(), threading.Event()
+
+        def dies(_server, answer):
+            asked.set()
+            dead.wait(PATIENCE)
+            return answer
+
+        def stands_still(_server, answer):
+            silent.wait(PATIENCE)
+            return answer
+
+        ca = FakeAcme(self, challenge=once(dies))
+        for event in (dead, silent):
+            self.addCleanup(event.set)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+        mount.kill_all()
+        ca.changes["/dir"] = once(stands_still)
+        before = len(ca.asked)
+        mount.start()
+        self.assertTrue(until(lambda: "dir" in ca.asked[before:]))
+        true = self.ask(ca.http, "GET /.well-known/acme-challenge/token-1 HTTP/1.1\r\n\r\n")
+        self.assertTrue(true.startswith("HTTP/1.1 200 "), true)
+        self.assertEqual(mount.read("acme-challenge/token-1"), true.split("\r\n\r\n")[1])
+        self.assertEqual(ca.asked[before:], ["dir"])
+        silent.set()
+        dead.set()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertEqual(ca.asked.count("order"), 1)
+
+    def test_an_order_that_was_cleared_away_is_replaced(self):
+        for gone in (lambda _server, _answer: (404, {}, "<html>"),
+                     problem("malformed", "no such order", status=404)):
+            ca = FakeAcme(self, orders=once(gone))
+            mount = self.acme_mount(ca)
+            ca.changes["/challenge"] = once(
+                lambda _, answer, mount=mount: mount.kill("store") or answer)
+            self.profile(mount, ca)
+            self.certificate_id(mount)
+            self.assertEqual(mount.request("local/www", "enroll"), "ok")
+            self.assertEqual(ca.asked.count("order"), 2)
+            mount.stop()
 
     def test_an_order_that_failed_while_nobody_answered_is_replaced(self):
         ca = FakeAcme(self)
