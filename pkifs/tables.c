@@ -160,7 +160,7 @@ static const struct key conf_keys[] = {
 	  "where ACME's http-01 is answered while a challenge is open" },
 	{ "tls-alpn-01-listen", 0, ":443", PLAIN(check_listen),
 	  "where ACME's tls-alpn-01 is answered while a challenge is open" },
-	{ "http-01-firewall", KEY_LATER, "none", PLAIN(check_firewall),
+	{ "http-01-firewall", 0, "none", PLAIN(check_firewall),
 	  "what to open while a challenge is under way" },
 	{ "log", 0, NULL, check_words, 0, 0, "journal syslog stderr", NULL, 0,
 	  "where the log goes (stderr in the foreground, else the journal)" },
