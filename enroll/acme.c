@@ -11,22 +11,22 @@
  * again begins with the same checkpoint, before it asks anything.
  */
 #include "common/log.h"
-#include "common/x509.h"
 #include "enroll/acme_client.h"
 #include "enroll/csr.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define CERTIFICATES_LIMIT 50
-#define NAMES_LIMIT        100
-#define PROOF_SECONDS      60 /* how long a job looks on while the CA examines challenges, */
-#define ISSUE_SECONDS      20 /* and while it issues; then it comes again */
-#define PAUSE_FIRST        50 /* milliseconds between two looks, at first and at most */
-#define PAUSE_LAST         3000
+#define STEPS_MAX     8 /* of an order, which has three */
+#define NAMES_LIMIT   100
+#define PROOF_SECONDS 120 /* how long a job looks on while the CA examines challenges, */
+#define ISSUE_SECONDS 20  /* and while it issues; then it comes again */
+#define PAUSE_FIRST   50  /* milliseconds between two looks, at first and at most */
+#define PAUSE_LAST    3000
 
 /* What proves one name. */
 struct proof {
@@ -58,15 +58,30 @@ static const char *bare(const char *name)
 	return strncmp(name, "*.", 2) == 0 ? name + 2 : name;
 }
 
-/* Whether IDENTIFIER is one that we want to prove. */
+/* NAME as it is compared: an address in the one form that RFC 8738 takes. */
+static const char *canonical(const char *name, char text[INET6_ADDRSTRLEN])
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	unsigned char address[sizeof(struct in6_addr)];
+
+	for (size_t i = 0; i < COUNT(families); i++)
+		if (inet_pton(families[i], name, address) == 1 &&
+		    inet_ntop(families[i], address, text, INET6_ADDRSTRLEN))
+			return text;
+	return name;
+}
+
+/* Whether the identifier NAME is one that we want to prove. */
 static bool is_asked(const struct record *settings, const char *type, const char *name)
 {
+	char ours[INET6_ADDRSTRLEN], theirs[INET6_ADDRSTRLEN];
 	const struct field *field;
 
 	for (size_t i = 0; i < COUNT(name_keys); i++)
 		for (size_t index = 0; strcmp(type, name_keys[i].type) == 0 &&
 		                       (field = record_next(settings, name_keys[i].key, &index));)
-			if (strcasecmp(bare(field->value), name) == 0)
+			if (strcasecmp(canonical(bare(field->value), ours),
+			               canonical(bare(name), theirs)) == 0)
 				return true;
 	return false;
 }
@@ -74,6 +89,7 @@ static bool is_asked(const struct record *settings, const char *type, const char
 static json_t *identifiers(const struct record *settings)
 {
 	json_t *list = json_array();
+	char text[INET6_ADDRSTRLEN];
 	const struct field *field;
 
 	for (size_t i = 0; i < COUNT(name_keys); i++)
@@ -81,7 +97,7 @@ static json_t *identifiers(const struct record *settings)
 		     list && (field = record_next(settings, name_keys[i].key, &index));)
 			json_array_append_new(list,
 			                      json_pack("{s:s, s:s}", "type", name_keys[i].type,
-			                                "value", field->value));
+			                                "value", canonical(field->value, text)));
 	return list;
 }
 
@@ -181,15 +197,80 @@ static int resume(struct order *order, struct error *err)
 	return order->proofs ? checkpoint(order, err) : 0;
 }
 
+/* PROFILE is refused here where the CA does not offer it: some take an order for any. */
+static int check_profile(const struct acme *acme, const char *profile, struct error *err)
+{
+	json_t *meta = json_object_get(acme->directory, "meta");
+	json_t *offered = json_object_get(meta, "profiles");
+	char names[200] = "";
+	const char *name;
+	json_t *about;
+
+	if (json_object_get(offered, profile))
+		return 0;
+	json_object_foreach(offered, name, about)
+	{
+		size_t used = strlen(names);
+
+		snprintf(names + used, sizeof names - used, "%s%.40s", used ? ", " : "", name);
+	}
+	return error_set(err, -EINVAL, "the CA does not offer acme-profile %s, but %s", profile,
+	                 *names ? names : "none at all");
+}
+
+/* The body of newOrder, REPLACES what it names or NULL; the caller's (free). */
+static char *order_text(const struct order *order, const char *replaces)
+{
+	const struct record *settings = order->job->settings;
+	json_t *payload =
+		json_pack("{s:o, s:s*, s:s*}", "identifiers", identifiers(settings), "profile",
+	                  record_get(settings, "acme-profile"), "replaces", replaces);
+	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+
+	json_decref(payload);
+	return text;
+}
+
+static int order_once(struct order *order, const char *url, const char *replaces,
+                      struct acme_answer *answer, struct error *err)
+{
+	char *text = order_text(order, replaces);
+	int r = text ? acme_ask(&order->acme, "order", url, text, answer, err)
+	             : error_set(err, -ENOMEM, "no memory");
+
+	free(text);
+	return r;
+}
+
+/* Whether the order may be taken where it does not name what it replaces. */
+static bool may_replace_nothing(const struct acme_answer *answer)
+{
+	static const char *const types[] = { "alreadyReplaced", "malformed", "unauthorized" };
+
+	for (size_t i = 0; i < COUNT(types); i++)
+		if (strcmp(answer->problem.type, types[i]) == 0)
+			return true;
+	return false;
+}
+
 static int new_order(struct order *order, struct error *err)
 {
 	struct acme *acme = &order->acme;
 	const char *url = acme_url(acme, acme->directory, "newOrder", err);
-	json_t *payload = json_pack("{s:o}", "identifiers", identifiers(order->job->settings));
-	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
+	const char *profile = record_get(order->job->settings, "acme-profile");
+	bool ari = acme_text(acme->directory, "renewalInfo") != NULL;
+	char *replaces = ari ? acme_certificate_id(order->job->settings) : NULL;
 	struct acme_answer answer = { 0 };
-	int r = url && text ? acme_ask(acme, "order", url, text, &answer, err) : -EINVAL;
+	int r = url ? 0 : -EINVAL;
 
+	if (r == 0 && profile)
+		r = check_profile(acme, profile, err);
+	if (r == 0)
+		r = order_once(order, url, replaces, &answer, err);
+	if (r == -EACCES && replaces && may_replace_nothing(&answer)) {
+		acme_answer_clear(&answer);
+		r = order_once(order, url, NULL, &answer, err);
+	}
 	if (r == 0)
 		r = acme_check_url(acme, answer.location, "order", err);
 	if (r == 0) {
@@ -198,8 +279,7 @@ static int new_order(struct order *order, struct error *err)
 		order->json = json_incref(answer.json);
 	}
 	acme_answer_clear(&answer);
-	json_decref(payload);
-	free(text);
+	free(replaces);
 	return r;
 }
 
@@ -208,6 +288,8 @@ static int read_order(struct order *order, struct error *err)
 	struct acme_answer answer = { 0 };
 	int r = acme_ask(&order->acme, "question for the order", order->url, "", &answer, err);
 
+	if (r == -EREMOTEIO && (answer.http.status == 404 || answer.http.status == 410))
+		r = -EACCES; /* it has been cleared away: whatever words that is told in */
 	if (r == 0) {
 		json_decref(order->json);
 		order->json = json_incref(answer.json);
@@ -225,14 +307,19 @@ static bool has_status(const json_t *json, const char *status)
 
 /* --- waiting --- */
 
-/* Sleeps for what the last answer says, or PAUSE; 1 where that is later than END. */
-static int pause_for(struct order *order, long *pause, time_t end)
+/*
+ * Sleeps for what the last answer says, or PAUSE; JOB_WAITING where that is later than END. With
+ * STAY there is one more look at END: what is answered here is answered as long as we stay.
+ */
+static int pause_for(struct order *order, long *pause, time_t end, bool stay)
 {
 	long long after = record_number(order->job->result, "retry-after", 0);
 	struct timespec now, span;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (now.tv_sec + after > end)
+	if (stay && after > end - now.tv_sec)
+		after = end - now.tv_sec;
+	if (now.tv_sec >= end || now.tv_sec + after > end)
 		return JOB_WAITING;
 	span = after ? (struct timespec){ .tv_sec = after }
 	             : (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
@@ -242,8 +329,8 @@ static int pause_for(struct order *order, long *pause, time_t end)
 }
 
 /*
- * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON is the
- * caller's.
+ * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON, what was
+ * said last, is the caller's.
  */
 static int await(struct order *order, const char *what, const char *url, const char *not_yet,
                  long seconds, json_t **json, struct error *err)
@@ -261,11 +348,11 @@ static int await(struct order *order, const char *what, const char *url, const c
 		r = acme_ask(&order->acme, what, url, "", &answer, err);
 		if (r < 0 || !has_status(answer.json, not_yet))
 			break;
-		r = pause_for(order, &pause, end);
+		r = pause_for(order, &pause, end, seconds == PROOF_SECONDS);
 		if (r)
 			break;
 	}
-	if (r == 0) {
+	if (r >= 0) {
 		json_decref(*json);
 		*json = json_incref(answer.json);
 	}
@@ -395,6 +482,14 @@ static int await_proofs(struct order *order, struct error *err)
 		          PROOF_SECONDS, &authorization, err);
 		if (r == 0 && !has_status(authorization, "valid"))
 			r = unproved(order, proof, authorization, err);
+		else if (r == JOB_WAITING &&
+		         json_is_object(
+				 json_object_get(find_challenge(order, authorization), "error"))) {
+			unproved(order, proof, authorization, err); /* and it tries on */
+			r = -EREMOTEIO;
+		} else if (r == JOB_WAITING) { /* it may ask in between: back to our place */
+			record_set(order->job->result, "retry-after", "1");
+		}
 		json_decref(authorization);
 	}
 	return r;
@@ -463,41 +558,14 @@ static int finalize(struct order *order, struct error *err)
 	return r;
 }
 
-/* The certificates go into the result, as they came. */
-static int take_chain(struct order *order, const struct acme_answer *answer, struct error *err)
-{
-	STACK_OF(X509) *chain = NULL;
-	int r = certificates_read(answer->http.body, answer->http.length, CERTIFICATES_LIMIT,
-	                          &chain, err);
-
-	for (int i = 0; r == 0 && i < sk_X509_num(chain); i++) {
-		unsigned char *der = NULL;
-		size_t length;
-
-		r = certificate_to_der(sk_X509_value(chain, i), &der, &length);
-		if (r == 0)
-			record_add_bytes(order->job->result, "certificate", der, length);
-		OPENSSL_free(der);
-	}
-	sk_X509_pop_free(chain, X509_free);
-	return r;
-}
-
 static int download(struct order *order, struct error *err)
 {
 	const char *url = acme_url(&order->acme, order->json, "certificate", err);
-	struct acme_answer answer = { 0 };
-	int r;
+	const char *info = acme_text(order->acme.directory, "renewalInfo");
 
-	if (!url)
-		return -EINVAL;
-	r = acme_post(&order->acme, "question for the certificate", url, "", &answer, err);
-	if (r == 0 && !answer.http.length)
-		r = error_set(err, -EBADMSG, "the CA sends an empty certificate");
-	if (r == 0)
-		r = take_chain(order, &answer, err);
-	acme_answer_clear(&answer);
-	return r;
+	if (info)
+		record_set(order->job->result, "renewal-info", info);
+	return url ? acme_chain(&order->acme, url, err) : -EINVAL;
 }
 
 /* An order that the CA gave up, in words. */
@@ -518,17 +586,23 @@ static int pursue(struct order *order, struct error *err)
 {
 	int r = 0;
 
-	if (has_status(order->json, "pending")) {
-		r = prove(order, err);
+	for (int steps = 0; r == 0 && steps < STEPS_MAX; steps++) {
+		const char *now = "processing";
+
+		if (has_status(order->json, "ready")) {
+			r = finalize(order, err);
+			continue;
+		}
+		if (has_status(order->json, "pending")) {
+			r = prove(order, err);
+			now = "pending";
+		} else if (!has_status(order->json, now)) {
+			break;
+		}
 		if (r == 0)
-			r = await(order, "question for the order", order->url, "pending",
-			          ISSUE_SECONDS, &order->json, err);
+			r = await(order, "question for the order", order->url, now, ISSUE_SECONDS,
+			          &order->json, err);
 	}
-	if (r == 0 && has_status(order->json, "ready"))
-		r = finalize(order, err);
-	if (r == 0 && has_status(order->json, "processing"))
-		r = await(order, "question for the order", order->url, "processing", ISSUE_SECONDS,
-		          &order->json, err);
 	if (r)
 		return r;
 	return has_status(order->json, "valid") ? download(order, err) : failed_order(order, err);
@@ -576,14 +650,22 @@ static int enroll(struct job *job, struct error *err)
 
 static int account(struct job *job, struct error *err)
 {
-	bool delete = record_is(job->settings, "action", "account-delete");
+	static const struct {
+		const char *action;
+		int (*act)(struct acme *acme, struct error *err);
+	} actions[] = { { "account-register", acme_account_update },
+		        { "account-delete", acme_account_delete },
+		        { "account-rollover", acme_account_roll } };
 	struct acme acme;
 	int r = acme_open(&acme, job, err);
 
 	if (r == 0)
 		r = acme_begin(&acme, err);
-	if (r == 0)
-		r = delete ? acme_account_delete(&acme, err) : acme_account_update(&acme, err);
+	for (size_t i = 0; r == 0 && i < COUNT(actions); i++)
+		if (record_is(job->settings, "action", actions[i].action)) {
+			r = actions[i].act(&acme, err);
+			break;
+		}
 	acme_close(&acme);
 	return r;
 }

@@ -14,11 +14,10 @@ int acme_check_url(const struct acme *acme, const char *url, const char *key, st
 {
 	if (!url || !*url)
 		return error_set(err, -EINVAL, "the CA names no URL %s", key);
-	if (strlen(url) > URL_LIMIT || !http_same_server(acme->url, url))
-		return error_set(
-			err, -EINVAL,
-			"the CA names as %s the URL %.100s, which is not of its own server", key,
-			url);
+	if (strlen(url) > URL_LIMIT || !http_may_name(acme->url, url))
+		return error_set(err, -EINVAL,
+		                 "the CA names as %s the URL %.100s, which is not followed", key,
+		                 url);
 	return 0;
 }
 
@@ -41,16 +40,12 @@ void acme_answer_clear(struct acme_answer *answer)
 }
 
 /* One request and its answer: 0 for 2xx; the next nonce is kept. */
-static int exchange(struct acme *acme, const char *url, const char *body,
+static int exchange(struct acme *acme, const struct http_request *request,
                     struct acme_answer *answer, struct error *err)
 {
 	struct http *http = acme->job->worker->http;
-	struct http_request request = { .url = url,
-		                        .body = body,
-		                        .length = body ? strlen(body) : 0,
-		                        .type = "application/jose+json" };
 	const char *nonce, *location;
-	int r = http_do(http, &request, &answer->http, err);
+	int r = http_do(http, request, &answer->http, err);
 
 	job_note_answer(acme->job, &answer->http);
 	if (!answer->http.status)
@@ -61,7 +56,7 @@ static int exchange(struct acme *acme, const char *url, const char *body,
 		acme->nonce = strdup(nonce);
 	}
 	location = http_header(http, "Location", 0);
-	answer->location = location ? strdup(location) : NULL;
+	answer->location = location ? http_url_from(request->url, location) : NULL;
 	if (answer->http.body)
 		answer->json = json_loadb((char *)answer->http.body, answer->http.length,
 		                          JSON_REJECT_DUPLICATES, NULL);
@@ -70,28 +65,45 @@ static int exchange(struct acme *acme, const char *url, const char *body,
 	return r;
 }
 
+int acme_get(struct acme *acme, const char *url, struct acme_answer *answer, struct error *err)
+{
+	struct http_request request = { .url = url };
+	int r = exchange(acme, &request, answer, err);
+
+	return r == 0 && !json_is_object(answer->json)
+	               ? error_set(err, -EBADMSG, "what %.200s answers is no JSON", url)
+	               : r;
+}
+
+/* By HEAD, as RFC 8555 (§7.2) has it; GET is for servers that know no HEAD. */
 static int take_nonce(struct acme *acme, struct error *err)
 {
+	struct http_request request = { .head = true };
 	struct acme_answer answer = { 0 };
-	const char *url;
 	int r = 0;
 
 	if (acme->nonce)
 		return 0;
-	url = acme_url(acme, acme->directory, "newNonce", err);
-	if (!url)
+	request.url = acme_url(acme, acme->directory, "newNonce", err);
+	if (!request.url)
 		return -EINVAL;
-	r = exchange(acme, url, NULL, &answer, err);
+	r = exchange(acme, &request, &answer, err);
+	if (!acme->nonce && answer.http.status) {
+		acme_answer_clear(&answer);
+		request.head = false;
+		r = exchange(acme, &request, &answer, err);
+	}
 	acme_answer_clear(&answer);
-	if (r == 0 && !acme->nonce)
-		r = error_set(err, -EBADMSG, "the CA gives no nonce");
-	return r;
+	if (acme->nonce)
+		return 0;
+	return r < 0 ? r : error_set(err, -EBADMSG, "the CA gives no nonce");
 }
 
 /* KID: the account, or NULL for the key itself. */
 static int post_once(struct acme *acme, const char *kid, const char *url, const char *payload,
                      struct acme_answer *answer, struct error *err)
 {
+	struct http_request request = { .url = url, .type = "application/jose+json" };
 	char *body;
 	int r = take_nonce(acme, err);
 
@@ -102,7 +114,9 @@ static int post_once(struct acme *acme, const char *kid, const char *url, const 
 	acme->nonce = NULL;
 	if (!body)
 		return -EIO;
-	r = exchange(acme, url, body, answer, err);
+	request.body = body;
+	request.length = strlen(body);
+	r = exchange(acme, &request, answer, err);
 	free(body);
 	return r;
 }
@@ -130,7 +144,8 @@ static int post(struct acme *acme, bool with_account, const char *what, const ch
 			break;
 		if (strcmp(answer->problem.type, "badNonce") == 0)
 			continue;
-		if (with_account && strcmp(answer->problem.type, "accountDoesNotExist") == 0) {
+		if (with_account && !acme->ending &&
+		    strcmp(answer->problem.type, "accountDoesNotExist") == 0) {
 			r = acme_account(acme, true, err);
 			if (r == 0)
 				continue;
@@ -178,13 +193,19 @@ static json_t *contacts(const struct record *settings)
 	return list;
 }
 
+static bool is_bound(const struct acme *acme)
+{
+	return record_get(acme->job->settings, "acme-eab-kid") &&
+	       record_get(acme->job->settings, "acme-eab-key");
+}
+
 static int add_binding(struct acme *acme, json_t *payload, const char *url, struct error *err)
 {
 	const char *kid = record_get(acme->job->settings, "acme-eab-kid");
 	const char *secret = record_get(acme->job->settings, "acme-eab-key");
 	char *jws;
 
-	if (!kid || !secret)
+	if (!is_bound(acme))
 		return 0;
 	jws = jws_bind(&acme->key, kid, secret, url, err);
 	if (!jws)
@@ -222,10 +243,21 @@ static void note_account(struct acme *acme)
 		record_add(result, "account-terms", terms);
 }
 
+int acme_find_account(struct acme *acme, struct acme_answer *answer, struct error *err)
+{
+	const char *url = acme_url(acme, acme->directory, "newAccount", err);
+
+	return url ? post(acme, false, "question for the account", url,
+	                  "{\"onlyReturnExisting\":true}", answer, err)
+	           : -EINVAL;
+}
+
 int acme_account(struct acme *acme, bool renew, struct error *err)
 {
-	struct acme_answer answer = { 0 };
+	const json_t *meta = json_object_get(acme->directory, "meta");
 	const char *url = acme_url(acme, acme->directory, "newAccount", err);
+	struct acme_answer answer = { 0 };
+	struct error ignored = { 0 };
 	char *text;
 	int r = 0;
 
@@ -233,8 +265,16 @@ int acme_account(struct acme *acme, bool renew, struct error *err)
 		return -EINVAL;
 	if (acme->account && !renew)
 		return 0;
+	if (json_is_true(json_object_get(meta, "externalAccountRequired")) && !is_bound(acme))
+		return error_set(err, -EINVAL,
+		                 "the CA wants an external account: set acme-eab-kid and "
+		                 "acme-eab-key");
 	text = account_text(acme, url, err);
 	r = text ? post(acme, false, "account", url, text, &answer, err) : -EINVAL;
+	/* An external account may serve once, and may have: for the account whose key is ours. */
+	if (r == -EACCES && is_bound(acme) && acme_find_account(acme, &answer, &ignored) == 0)
+		r = 0;
+	acme->made = answer.http.status == 201;
 	if (r == 0)
 		r = acme_check_url(acme, answer.location, "account", err);
 	if (r == 0) {
@@ -264,13 +304,29 @@ static int change_account(struct acme *acme, json_t *change, struct error *err)
 int acme_account_update(struct acme *acme, struct error *err)
 {
 	note_account(acme);
+	if (acme->made) /* with them */
+		return 0;
 	return change_account(acme, json_pack("{s:o}", "contact", contacts(acme->job->settings)),
 	                      err);
 }
 
+/* One that the CA has put an end to itself is no more either. */
 int acme_account_delete(struct acme *acme, struct error *err)
 {
-	return change_account(acme, json_pack("{s:s}", "status", "deactivated"), err);
+	static const char *const gone[] = { "accountDoesNotExist", "unauthorized" };
+	struct acme_answer answer = { 0 };
+	int r;
+
+	acme->ending = true;
+	r = acme_post(acme, "end of the account", acme->account, "{\"status\":\"deactivated\"}",
+	              &answer, err);
+	for (size_t i = 0; r == -EACCES && i < COUNT(gone); i++)
+		if (strcmp(answer.problem.type, gone[i]) == 0) {
+			log_info("%s", err->text);
+			r = 0;
+		}
+	acme_answer_clear(&answer);
+	return r;
 }
 
 /* --- the directory --- */
@@ -278,11 +334,8 @@ int acme_account_delete(struct acme *acme, struct error *err)
 int acme_begin(struct acme *acme, struct error *err)
 {
 	struct acme_answer answer = { 0 };
-	int r = exchange(acme, acme->url, NULL, &answer, err);
+	int r = acme_get(acme, acme->url, &answer, err);
 
-	if (r == 0 && !json_is_object(answer.json))
-		r = error_set(err, -EBADMSG, "%.200s answers with what is no ACME directory",
-		              acme->url);
 	if (r == 0) {
 		acme->directory = json_incref(answer.json);
 		if (!acme_url(acme, acme->directory, "newOrder", err))
@@ -303,7 +356,8 @@ int acme_open(struct acme *acme, struct job *job, struct error *err)
 	if (!public)
 		return error_set(err, -EINVAL, "the job has no account key");
 	acme->account = account ? strdup(account) : NULL;
-	return jws_key_read(job->worker->signer, public->value, public->length, &acme->key, err);
+	return jws_key_read(job->worker->signer, "account", public->value, public->length,
+	                    &acme->key, err);
 }
 
 void acme_close(struct acme *acme)

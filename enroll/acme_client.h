@@ -14,10 +14,12 @@
 
 struct acme {
 	struct job *job;
-	const char *url; /* of the directory; all others must be of its server */
+	const char *url; /* of the directory; see http_may_name for all others */
 	struct jws_key key;
 	json_t *directory;
 	char *account; /* its URL; NULL: not known */
+	bool made;     /* just now */
+	bool ending;   /* it is to be no more: none is made in its place */
 	char *nonce;   /* for the next request; NULL: to be asked for */
 };
 
@@ -44,6 +46,13 @@ int acme_account(struct acme *acme, bool renew, struct error *err);
 /* The account as the job's settings have it; the account is no more. After acme_begin. */
 int acme_account_update(struct acme *acme, struct error *err);
 int acme_account_delete(struct acme *acme, struct error *err);
+/* The CA's account of our key as ANSWER's location, the caller's; nothing is made. */
+int acme_find_account(struct acme *acme, struct acme_answer *answer, struct error *err);
+/* acme_rollover.c. The account has the job's new key from now on. */
+int acme_account_roll(struct acme *acme, struct error *err);
+
+/* Asks for URL without a signature: a JSON object, or an error; the caller clears ANSWER. */
+int acme_get(struct acme *acme, const char *url, struct acme_answer *answer, struct error *err);
 
 /*
  * POSTs PAYLOAD to URL, or asks for what is there (PAYLOAD ""). A rejected nonce is replaced, and a
@@ -58,10 +67,25 @@ int acme_ask(struct acme *acme, const char *what, const char *url, const char *p
              struct acme_answer *answer, struct error *err);
 void acme_answer_clear(struct acme_answer *answer);
 
-/* The string KEY of OBJECT that is a URL of the CA's server; NULL with ERR filled. */
+/* The string KEY of OBJECT that is a URL which the CA may name; NULL with ERR filled. */
 const char *acme_url(const struct acme *acme, const json_t *object, const char *key,
                      struct error *err);
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);
+
+/*
+ * acme_chain.c. The certificate at URL and its chain as `certificate`s of the job's result; of
+ * those that the CA offers the one of `acme-preferred-chain`.
+ */
+int acme_chain(struct acme *acme, const char *url, struct error *err);
+
+/*
+ * acme_renewal.c. The job `renewal-info`: when to renew its `certificate`. The identifier of that
+ * (RFC 9773 §4.1), the caller's (free), NULL: it has none. A time of RFC 3339 in Unix seconds; 0:
+ * it is none that could be.
+ */
+int acme_renewal_info(struct job *job, struct error *err);
+char *acme_certificate_id(const struct record *job);
+long long acme_time(const char *text);
 
 /* acme_problem.c. The string KEY of OBJECT, or NULL; JSON may be whatever came. */
 const char *acme_text(const json_t *object, const char *key);

@@ -93,8 +93,8 @@ static int make_jwk(struct jws_key *key, const unsigned char *point, struct erro
 	return 0;
 }
 
-int jws_key_read(struct signer *signer, const void *spki, size_t length, struct jws_key *key,
-                 struct error *err)
+int jws_key_read(struct signer *signer, const char *grant, const void *spki, size_t length,
+                 struct jws_key *key, struct error *err)
 {
 	const unsigned char *at = spki, *point;
 	X509_PUBKEY *public = d2i_X509_PUBKEY(NULL, &at, (long)length);
@@ -108,7 +108,7 @@ int jws_key_read(struct signer *signer, const void *spki, size_t length, struct 
 		r = make_jwk(key, point, err);
 	X509_PUBKEY_free(public);
 	if (r == 0)
-		key->key = signer_key(signer, "account", spki, length, err);
+		key->key = signer_key(signer, grant, spki, length, err);
 	if (r == 0 && !key->key)
 		r = -EINVAL;
 	if (r < 0)
@@ -208,7 +208,7 @@ static char *assemble(const struct jws_key *key, const char *secret, json_t *hea
 char *jws_make(const struct jws_key *key, const char *kid, const char *nonce, const char *url,
                const char *payload, struct error *err)
 {
-	json_t *header = json_pack("{s:s, s:s, s:s}", "alg", "ES256", "nonce", nonce, "url", url);
+	json_t *header = json_pack("{s:s, s:s*, s:s}", "alg", "ES256", "nonce", nonce, "url", url);
 
 	if (header && kid)
 		json_object_set_new(header, "kid", json_string(kid));

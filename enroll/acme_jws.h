@@ -18,9 +18,9 @@ struct jws_key {
 	char thumbprint[44]; /* of it, base64url */
 };
 
-/* The key granted as "account" with the public part SPKI, P-256. 0 or -EINVAL. */
-int jws_key_read(struct signer *signer, const void *spki, size_t length, struct jws_key *key,
-                 struct error *err);
+/* The key granted as GRANT with the public part SPKI, P-256. 0 or -EINVAL. */
+int jws_key_read(struct signer *signer, const char *grant, const void *spki, size_t length,
+                 struct jws_key *key, struct error *err);
 void jws_key_clear(struct jws_key *key);
 
 /* LENGTH bytes without padding (RFC 7515 §2). The caller frees it (free); NULL: no memory. */
@@ -29,7 +29,8 @@ char *base64url(const void *bytes, size_t length);
 bool is_base64url(const char *text, size_t limit);
 
 /*
- * What is POSTed: PAYLOAD (may be empty) signed by KEY for URL. KID NULL: with the key itself.
+ * What is POSTed: PAYLOAD (may be empty) signed by KEY for URL. KID NULL: with the key itself;
+ * NONCE NULL: to be POSTed inside another one.
  * NULL with ERR filled; else the caller's (free).
  */
 char *jws_make(const struct jws_key *key, const char *kid, const char *nonce, const char *url,

@@ -490,6 +490,8 @@ static int transfer_once(struct http *http, const struct http_request *request, 
 	set_sharing(http, request);
 	set_trust(http);
 	headers = set_body(http->curl, request);
+	if (request->head)
+		curl_easy_setopt(http->curl, CURLOPT_NOBODY, 1L);
 	curl_easy_setopt(http->curl, CURLOPT_URL, url);
 	if (request->user && trusted)
 		set_user(http->curl, request);

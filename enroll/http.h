@@ -23,6 +23,7 @@ struct http_request {
 	const char *user, *password; /* NULL: none; never sent to another host */
 	bool digest;                 /* Digest too, where the server asks for it; else Basic */
 	const void *body;            /* NULL: GET */
+	bool head;                   /* HEAD */
 	size_t length;
 	const char *type;    /* Content-Type of the body */
 	const char *header;  /* a further header line of the body; NULL: none */
@@ -75,9 +76,6 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 /* The INDEXth header NAME of the last answer, or NULL; HTTP keeps it until the next request. */
 const char *http_header(struct http *http, const char *name, size_t index);
 
-/* True when both URLs have the same scheme, host and port. */
-bool http_same_server(const char *one, const char *other);
-
 void http_answer_clear(struct http_answer *answer);
 
 /*
@@ -91,6 +89,22 @@ char *http_url_below(const char *url, const char *otherwise, const char *name);
 
 /* True when both URLs have the same scheme, host and port. */
 bool http_same_server(const char *one, const char *other);
+
+/*
+ * Whether the server of FROM may name TO, of its own or of another server, as the place of what
+ * concerns us: by https, no user in it, no fragment; this machine only if FROM is that too, and
+ * what only its link leads to only if it is FROM's host. Who answers there is for TLS to prove.
+ */
+bool http_may_name(const char *from, const char *to);
+
+/* REFERENCE, as found at URL, as a whole URL. The caller frees it (free); NULL as above. */
+char *http_url_from(const char *url, const char *reference);
+
+/*
+ * The target of the next link of RELATION in *HEADER, the value of a Link header (RFC 8288), which
+ * then stands behind it. The caller frees it (free); NULL: no more.
+ */
+char *http_link(const char **header, const char *relation);
 
 /* URL for sentences: no user, password, query or fragment. The caller frees it (free). */
 char *http_url_text(const char *url);

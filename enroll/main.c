@@ -3,6 +3,7 @@
  * does them with keys that it never sees (descriptor 4, the keys process).
  */
 #include "common/log.h"
+#include "enroll/acme_client.h"
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/protocol.h"
@@ -154,12 +155,14 @@ static const struct action {
 } actions[] = {
 	{ "account-delete", act_account },
 	{ "account-register", act_account },
+	{ "account-rollover", act_account },
 	{ "ca-certificate", act_ca_certificate },
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
 	{ "enroll", act_enroll },
 	{ "next-ca", act_next_ca },
+	{ "renewal-info", acme_renewal_info },
 	{ "revoke", act_revoke },
 	{ "respond", respond_job },
 	{ "self-signed", act_self_signed },

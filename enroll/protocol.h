@@ -46,7 +46,7 @@ struct protocol {
 	int (*next_ca)(struct job *job, struct error *err);
 	int (*crl)(struct job *job, struct error *err);    /* NULL: the protocol has no way */
 	int (*revoke)(struct job *job, struct error *err); /* NULL: the protocol has no way */
-	/* `account-register` and `account-delete`; NULL: there are no accounts */
+	/* `account-register`, `account-rollover`, `account-delete`; NULL: there are no accounts */
 	int (*account)(struct job *job, struct error *err);
 };
 

@@ -19,7 +19,8 @@
 #define CHALLENGE_PATH "/.well-known/acme-challenge/"
 
 struct connection {
-	int fd; /* -1: free */
+	int fd;   /* -1: free */
+	SSL *tls; /* NULL: HTTP */
 	time_t until;
 	unsigned long turn; /* grows from one to the next */
 	bool answered;      /* what still comes is thrown away */
@@ -30,7 +31,9 @@ struct connection {
 struct responder {
 	struct job *job;
 	int listening;
-	struct record *answers; /* `challenge`: TYPE NAME TOKEN ANSWER */
+	struct record *record;        /* of the store */
+	const struct record *answers; /* the same; `challenge`: TYPE NAME TOKEN ANSWER */
+	struct respond_tls *tls;      /* NULL: HTTP is spoken */
 	unsigned long turns;
 	struct connection connections[CONNECTIONS];
 };
@@ -101,7 +104,9 @@ size_t respond_http(const char *request, size_t length, const struct record *ans
 
 static void hang_up(struct connection *connection)
 {
+	SSL_free(connection->tls);
 	close(connection->fd);
+	connection->tls = NULL;
 	connection->fd = -1;
 }
 
@@ -135,7 +140,17 @@ static void take_connections(struct responder *responder)
 		connection->turn = ++responder->turns;
 		connection->answered = false;
 		connection->length = 0;
+		connection->tls = responder->tls ? respond_tls_begin(responder->tls, fd) : NULL;
+		if (responder->tls && !connection->tls)
+			hang_up(connection);
 	}
+}
+
+static void drain(struct connection *connection)
+{
+	shutdown(connection->fd, SHUT_WR);
+	connection->answered = true;
+	connection->until = seconds() + DRAIN_SECONDS;
 }
 
 static void answer(struct responder *responder, struct connection *connection)
@@ -149,9 +164,17 @@ static void answer(struct responder *responder, struct connection *connection)
 		hang_up(connection);
 		return;
 	}
-	shutdown(connection->fd, SHUT_WR);
-	connection->answered = true;
-	connection->until = seconds() + DRAIN_SECONDS;
+	drain(connection);
+}
+
+static void shake_hands(struct connection *connection)
+{
+	int r = respond_tls_hear(connection->tls);
+
+	if (r)
+		log_debug("a challenge is asked for: %s", r > 0 ? "answered" : "refused");
+	if (r)
+		drain(connection); /* an alert must arrive too */
 }
 
 static bool is_whole(const struct connection *connection)
@@ -165,10 +188,15 @@ static void hear(struct responder *responder, struct connection *connection)
 {
 	size_t room = REQUEST_MAX - 1 - connection->length;
 	char rest[REQUEST_MAX];
-	ssize_t got =
-		connection->answered
-			? recv(connection->fd, rest, sizeof rest, 0)
-			: recv(connection->fd, connection->request + connection->length, room, 0);
+	ssize_t got;
+
+	if (connection->tls && !connection->answered) {
+		shake_hands(connection);
+		return;
+	}
+	got = connection->answered
+	              ? recv(connection->fd, rest, sizeof rest, 0)
+	              : recv(connection->fd, connection->request + connection->length, room, 0);
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -194,7 +222,7 @@ static void hang_up_late(struct responder *responder)
 
 		if (connection->fd < 0 || connection->until > now)
 			continue;
-		if (!connection->answered &&
+		if (!connection->answered && !connection->tls &&
 		    send(connection->fd, late, sizeof late - 1, MSG_NOSIGNAL) < 0)
 			log_debug("challenge: nobody is told that it took too long");
 		hang_up(connection);
@@ -214,8 +242,8 @@ static int hear_store(struct responder *responder)
 
 		r = frame_receive(store.fd, &record, NULL);
 		if (r == 0 && record_is(record, "frame", "tokens")) {
-			record_free(responder->answers);
-			responder->answers = record;
+			record_free(responder->record);
+			responder->answers = responder->record = record;
 			continue;
 		}
 		if (r == 0)
@@ -268,23 +296,29 @@ static int turn(struct responder *responder)
 int respond_job(struct job *job, struct error *err)
 {
 	struct responder *responder = calloc(1, sizeof *responder);
-	int r;
+	int r = 0;
 
 	if (!responder)
 		return error_set(err, -ENOMEM, "no memory");
 	responder->job = job;
 	responder->listening = job->fds[0];
-	responder->answers = record_new();
+	responder->answers = responder->record = record_new();
+	if (record_is(job->settings, "type", "tls-alpn-01")) {
+		responder->tls = respond_tls_new(&responder->answers);
+		r = responder->tls ? 0 : -ENOMEM;
+	}
 	for (size_t i = 0; i < CONNECTIONS; i++)
 		responder->connections[i].fd = -1;
-	r = responder->answers ? tell_store(responder) : -ENOMEM;
+	if (r == 0)
+		r = responder->answers ? tell_store(responder) : -ENOMEM;
 	while (r == 0)
 		r = turn(responder);
 	for (size_t i = 0; i < CONNECTIONS; i++)
 		if (responder->connections[i].fd >= 0)
 			hang_up(&responder->connections[i]);
 	shutdown(responder->listening, SHUT_RDWR); /* before the store hears that it is done */
-	record_free(responder->answers);
+	record_free(responder->record);
+	respond_tls_free(responder->tls);
 	free(responder);
 	return r < 0 ? error_set(err, r, "challenges cannot be answered: %s", strerror(-r)) : 0;
 }

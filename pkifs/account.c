@@ -29,15 +29,15 @@ bool account_is_used(const struct standing *standing)
 	       (strcmp(action, "enroll") == 0 || strncmp(action, "account-", 8) == 0);
 }
 
-/* The row of the account's key; 0: none yet. */
-static int key_of(struct store *store, const struct object *profile, int64_t *key)
+/* The row of the account's key, or of its NEXT one; 0: none yet. */
+static int key_of(struct store *store, const struct object *profile, bool next, int64_t *key)
 {
 	struct edition edition;
 	int r = db_edition_get(store->db, profile->edition, &edition);
 
 	if (r < 0)
 		return r;
-	*key = edition.key_pair;
+	*key = next && edition.key_pair ? edition.next_key : edition.key_pair;
 	edition_clear(&edition);
 	return 0;
 }
@@ -46,6 +46,7 @@ static int key_of(struct store *store, const struct object *profile, int64_t *ke
 struct making {
 	struct store *store;
 	int64_t profile;
+	bool next;
 	account_ready_cb *ready;
 	void *user;
 };
@@ -69,7 +70,7 @@ static int keep_key(struct making *making, const struct record *answer)
 	int r = db_object_get(making->store->db, making->profile, &profile);
 
 	if (r == 0)
-		r = key_of(making->store, &profile, &key);
+		r = key_of(making->store, &profile, making->next, &key);
 	return r < 0 || key ? r : key_publish(making->store, &profile, answer, &key);
 }
 
@@ -95,6 +96,7 @@ static void key_made(void *user, const struct record *answer, const struct error
 int account_prepare(struct store *store, const struct standing *standing, account_ready_cb *ready,
                     void *user)
 {
+	bool next = strcmp(standing->request.action, "account-rollover") == 0;
 	struct record *question;
 	struct making *making;
 	int64_t key = 0;
@@ -102,7 +104,7 @@ int account_prepare(struct store *store, const struct standing *standing, accoun
 
 	if (!account_is_used(standing))
 		return 0;
-	r = key_of(store, &standing->profile, &key);
+	r = key_of(store, &standing->profile, next, &key);
 	if (r < 0 || key)
 		return r;
 	making = malloc(sizeof *making);
@@ -112,7 +114,7 @@ int account_prepare(struct store *store, const struct standing *standing, accoun
 		record_free(question);
 		return -ENOMEM;
 	}
-	*making = (struct making){ store, standing->profile.id, ready, user };
+	*making = (struct making){ store, standing->profile.id, next, ready, user };
 	record_add(question, "frame", "generate");
 	record_add(question, "key-type", "ecdsa");
 	record_add_number(question, "key-size", 256);
@@ -157,23 +159,37 @@ static int add_account(struct store *store, const struct standing *standing, str
 	return r == -ENOENT ? 0 : r;
 }
 
-int account_compose(struct store *store, const struct standing *standing, struct worker_job *work)
+/* The public part of the key in ROW as FIELD, and its grant. */
+static int add_key(struct store *store, struct worker_job *work, const char *field,
+                   struct grant *grant, const char *name, int64_t row)
 {
 	struct key_pair pair;
-	int64_t key = 0;
+	int r = db_key_get(store->db, row, &pair);
+
+	if (r < 0)
+		return r;
+	record_add_bytes(work->record, field, pair.public.data, pair.public.length);
+	*grant = (struct grant){ name, row };
+	key_pair_clear(&pair);
+	return 0;
+}
+
+int account_compose(struct store *store, const struct standing *standing, struct worker_job *work)
+{
+	struct edition edition;
 	int r;
 
 	if (!account_is_used(standing))
 		return 0;
-	r = key_of(store, &standing->profile, &key);
-	if (r == 0)
-		r = db_key_get(store->db, key, &pair);
+	r = db_edition_get(store->db, standing->profile.edition, &edition);
 	if (r < 0)
 		return r;
-	record_add_bytes(work->record, "account-public", pair.public.data, pair.public.length);
-	work->grants[2] = (struct grant){ "account", key };
-	key_pair_clear(&pair);
-	return add_account(store, standing, work->record);
+	r = add_key(store, work, "account-public", &work->grants[2], "account", edition.key_pair);
+	if (r == 0 && strcmp(standing->request.action, "account-rollover") == 0)
+		r = add_key(store, work, "account-next-public", &work->grants[0], "new",
+		            edition.next_key);
+	edition_clear(&edition);
+	return r < 0 ? r : add_account(store, standing, work->record);
 }
 
 int account_take(struct store *store, const struct standing *standing, const struct record *result)
@@ -227,6 +243,20 @@ bool account_is_known(struct store *store, const struct object *profile)
 	return r == 0;
 }
 
+int account_roll(struct store *store, const struct object *profile)
+{
+	struct edition edition;
+	int r = db_edition_get(store->db, profile->edition, &edition);
+
+	if (r < 0)
+		return r;
+	edition.key_pair = edition.next_key;
+	edition.next_key = 0;
+	r = edition_publish(store, profile, &edition);
+	edition_clear(&edition);
+	return r < 0 ? r : store_event(store, profile, "account-key", NULL);
+}
+
 int account_end(struct store *store, const struct object *profile)
 {
 	struct edition edition;
@@ -234,7 +264,7 @@ int account_end(struct store *store, const struct object *profile)
 
 	if (r < 0)
 		return r;
-	edition.key_pair = 0; /* a CA takes it no more */
+	edition.key_pair = edition.next_key = 0; /* a CA takes it no more */
 	r = edition_publish(store, profile, &edition);
 	edition_clear(&edition);
 	return r < 0 ? r : account_forget(store, profile);

@@ -93,6 +93,22 @@ static void ask_for_port(struct store *store, struct port *port)
 	record_free(record);
 }
 
+/* Nobody listens there any more. */
+static void closed(struct store *store, struct port *port)
+{
+	struct record *record = record_new();
+
+	port->worker = NULL;
+	port->state = CLOSED;
+	*port->notice = '\0';
+	if (!record)
+		return;
+	record_add(record, "frame", "listened");
+	record_add(record, "type", port->type);
+	channel_send(store->supervisor, record, NULL, 0);
+	record_free(record);
+}
+
 /* Brings PORT to where the challenges want it. */
 static void adjust(struct store *store, struct port *port)
 {
@@ -119,12 +135,10 @@ static void worker_said(void *user, struct record *record, const char *reason)
 
 	if (record && record_is(record, "frame", "serving")) {
 		port->state = OPEN;
-		*port->notice = '\0';
 	} else {
 		if (!record)
 			log_warning("%s is answered no more: %s", port->type, reason);
-		port->worker = NULL;
-		port->state = CLOSED;
+		closed(store, port);
 	}
 	if (record) /* one that is gone is replaced by the next tick: not as fast as it dies */
 		adjust(store, port);
@@ -141,9 +155,10 @@ static void serve(struct store *store, struct port *port, int fd)
 		                   .fds = { fd },
 		                   .fd_count = 1 };
 
-	port->state = CLOSED;
-	if (!work.record)
+	if (!work.record) {
+		closed(store, port);
 		return;
+	}
 	record_add(work.record, "frame", "job");
 	record_add_number(work.record, "job", 0);
 	record_add(work.record, "action", "respond");
@@ -151,6 +166,8 @@ static void serve(struct store *store, struct port *port, int fd)
 	port->worker = worker_give(store, &work);
 	if (port->worker)
 		port->state = STARTING;
+	else
+		closed(store, port);
 }
 
 static struct port *find_port(const char *type, size_t length)
@@ -174,7 +191,10 @@ bool challenges_received(struct store *store, const struct record *record, int *
 		return true;
 	port->state = CLOSED;
 	if (listening && fds[0] >= 0 && is_wanted(port)) {
+		snprintf(port->notice, sizeof port->notice, "%s", reason ? reason : "");
 		serve(store, port, fds[0]);
+	} else if (listening) {
+		closed(store, port);
 	} else if (!listening && !record_is(record, "again", "yes")) {
 		snprintf(port->notice, sizeof port->notice, "%s", reason ? reason : "");
 		tell_waiters(port);

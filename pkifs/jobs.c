@@ -9,6 +9,7 @@
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/standing.h"
+#include "pkifs/suggest.h"
 #include "pkifs/tree.h"
 #include "pkifs/work.h"
 
@@ -147,6 +148,8 @@ static int apply(struct job *job, const struct record *result)
 		r = account_take(job->store, &standing, result);
 	if (r == 0 && job->profile && standing.object.kind == KIND_LOCAL)
 		r = work_take_next(job->store, &standing, result);
+	if (r == 0 && done)
+		r = suggestion_take(job->store, &standing.object, result);
 	if (r == 0 && done)
 		r = take_done(job, &standing, result);
 	else if (r == 0 && refused)

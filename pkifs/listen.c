@@ -168,8 +168,11 @@ static void explain(const char *mount, const char *key, const char *address, con
 {
 	char holder[64];
 
-	if (code == -EADDRINUSE) {
+	if (code == -EADDRINUSE)
 		find_holder(port, holder, sizeof holder);
+	if (code == -EADDRINUSE && strcmp(key, "http-01-listen") != 0) {
+		snprintf(text, size, "port %s here is taken by %s", port, holder);
+	} else if (code == -EADDRINUSE) {
 		snprintf(text, size,
 		         "port %s here is taken by %s, which has to serve %.80s/acme-challenge/",
 		         port, holder, mount);
@@ -184,6 +187,7 @@ void listen_for(const struct supervision *given, const struct record *record)
 	const char *type = record_get(record, "type"), *port;
 	struct record *answer = record_new();
 	char key[32], host[64], reason[240] = "";
+	struct error err = { 0 };
 	const char *address;
 	int fd;
 
@@ -197,11 +201,13 @@ void listen_for(const struct supervision *given, const struct record *record)
 	if (fd < 0)
 		explain(setting(given, "mount-point"), key, address, port, fd, reason,
 		        sizeof reason);
+	if (fd >= 0 && firewall_open(given, type ? type : "", port, &err) < 0)
+		snprintf(reason, sizeof reason, "%.239s", err.text);
 	record_add(answer, "frame", fd < 0 ? "not-listening" : "listening");
 	record_add(answer, "type", type ? type : "");
 	if (fd == -EADDRINUSE && strstr(reason, "by pkifs-enroll ")) /* on its way out */
 		record_add(answer, "again", "yes");
-	if (fd < 0)
+	if (*reason)
 		record_add(answer, "reason", reason);
 	channel_send(given->store, answer, &fd, fd < 0 ? 0 : 1);
 	record_free(answer);

@@ -5,6 +5,7 @@
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
 #include "pkifs/renewal.h"
+#include "pkifs/suggest.h"
 #include "pkifs/tree.h"
 
 #include <errno.h>
@@ -54,6 +55,8 @@ int object_remove(struct store *store, const struct object *object, struct error
 	r = jobs_forget(store, object->id);
 	if (r == 0)
 		r = account_forget(store, object);
+	if (r == 0)
+		r = suggestion_forget(store, object);
 	if (r == 0)
 		r = store_event(store, object, "removed", NULL);
 	return r < 0 ? r : db_object_remove(store->db, object->id);

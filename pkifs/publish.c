@@ -153,7 +153,7 @@ int key_publish(struct store *store, const struct object *object, const struct r
 		goto out;
 	}
 	r = add_key(store, object, answer, &new);
-	if (edition.version)
+	if (edition.version || (object->kind == KIND_CA && edition.key_pair)) /* an account's */
 		edition.next_key = new;
 	else
 		edition.key_pair = new;

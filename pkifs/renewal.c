@@ -5,6 +5,7 @@
 #include "pkifs/keycheck.h"
 #include "pkifs/object.h"
 #include "pkifs/rollover.h"
+#include "pkifs/suggest.h"
 #include "pkifs/workers.h"
 
 #include <errno.h>
@@ -23,6 +24,7 @@
 #define PAUSE_MAX   30  /* while a CA does not answer, before others ask it */
 #define AGE_PART    100 /* of the lifetime, before which no certificate is replaced */
 #define AGE_MIN     5
+#define LATEST_PART 10 /* of the lifetime, which is left whatever a CA suggests */
 
 /* How a certificate id renews by itself. */
 struct renewal {
@@ -30,9 +32,10 @@ struct renewal {
 	int64_t profile;    /* the one that is asked, or 0 */
 	int64_t interval;   /* seconds between two tries */
 	int64_t not_after;
-	int64_t trigger;    /* when it is due by its config */
-	int64_t at;         /* when it goes: those that are due together are spread */
-	char obstacle[160]; /* why it can't */
+	int64_t trigger;              /* when it is due by its config */
+	int64_t at;                   /* when it goes: those that are due together are spread */
+	struct suggestion suggestion; /* of the CA; url empty: none, or the config knows better */
+	char obstacle[160];           /* why it can't */
 };
 
 bool renewal_is(const char *action)
@@ -74,10 +77,33 @@ static int64_t less(int64_t one, int64_t other)
 	return one < other ? one : other;
 }
 
-/* The times of VERSION. A CA that gives short lifetimes must not be asked again at once. */
+/* What the CA suggests for version ROW, unless somebody has set when to renew. */
+static int set_suggestion(struct store *store, const struct object *object,
+                          const struct record *settings, int64_t row, struct renewal *renewal)
+{
+	static const char percentage[] = "re-enroll-trigger-time-percentage";
+	const struct record *defaults = declared_defaults("acme");
+	struct record *config = NULL;
+	int r = 0;
+
+	if (record_get(settings, "re-enroll-time") ||
+	    (defaults && record_get(defaults, percentage)))
+		return 0;
+	r = store_config(store, object, &config);
+	if (r == 0 && !key_stands(&local_config_keys, config, percentage))
+		r = suggestion_get(store, object->id, row, &renewal->suggestion);
+	record_free(config);
+	return r;
+}
+
+/*
+ * The times of VERSION. A CA that gives short lifetimes, or suggests to renew at once whatever it
+ * issued, must not be asked again at once.
+ */
 static int set_times(const struct version *version, const struct record *settings,
                      struct renewal *renewal)
 {
+	int64_t suggested = renewal->suggestion.at;
 	STACK_OF(X509) *certificates = NULL;
 	int64_t not_before, lifetime, oldest;
 	X509 *certificate;
@@ -94,6 +120,11 @@ static int set_times(const struct version *version, const struct record *setting
 	renewal->trigger = trigger(settings, not_before, renewal->not_after);
 	oldest = version->created + greater(lifetime / AGE_PART, AGE_MIN);
 	renewal->at = renewal->trigger + spread(certificate, renewal->not_after - renewal->trigger);
+	if (suggested) { /* it spreads them itself */
+		renewal->trigger = less(suggested, renewal->not_after - lifetime / LATEST_PART);
+		renewal->at = renewal->trigger;
+		oldest = less(oldest, version->created + HOUR);
+	}
 	renewal->at =
 		greater(renewal->at, less(oldest, (renewal->trigger + renewal->not_after) / 2));
 	sk_X509_pop_free(certificates, X509_free);
@@ -139,6 +170,8 @@ static int understand(struct store *store, const struct object *object, struct r
 	if (r < 0 || !edition.version || !record_is(settings, "auto-re-enrollment", "enable"))
 		goto out;
 	r = db_version_get(store->db, edition.version, &version);
+	if (r == 0)
+		r = set_suggestion(store, object, settings, edition.version, renewal);
 	if (r == 0)
 		r = set_times(&version, settings, renewal);
 	if (r == 0 && strcmp(version.anchor, "self") == 0) {
@@ -186,6 +219,8 @@ static int plan(struct store *store, int64_t id, int64_t failures)
 		return r;
 	if (renewal.action && !*renewal.obstacle) {
 		action = (struct next_action){ renewal.at, renewal.profile, failures };
+		if (*renewal.suggestion.url)
+			action.at = less(action.at, renewal.suggestion.ask);
 		if (failures)
 			action.at =
 				greater(action.at,
@@ -202,6 +237,17 @@ int renewal_plan(struct store *store, int64_t object)
 {
 	store->due = true;
 	return plan(store, object, 0);
+}
+
+int renewal_suggested(struct store *store, int64_t object)
+{
+	struct next_action action;
+	int r = db_action_get(store->db, object, &action);
+
+	store->due = true;
+	if (r == 0 && action.at != ACTION_NONE) /* else it is being renewed */
+		r = plan(store, object, action.failures);
+	return r == -ENOENT ? 0 : r;
 }
 
 int renewal_reconfigured(struct store *store, int64_t profile)
@@ -291,6 +337,12 @@ static int ask(struct store *store, const struct object *object, struct next_act
 	return r < 0 ? r : db_action_set(store->db, object->id, action);
 }
 
+/* Whether it is time to ask when to renew, and not to renew. */
+static bool is_to_ask(const struct store *store, const struct renewal *renewal)
+{
+	return *renewal->suggestion.url && store_now(store) < renewal->at;
+}
+
 /* OBJECT is due: it asks, unless that is under way, or no longer wanted. */
 static int go(struct store *store, int64_t id)
 {
@@ -312,6 +364,10 @@ static int go(struct store *store, int64_t id)
 	if ((r == 0 && request_active(&request)) || !renewal.action || *renewal.obstacle) {
 		action.at = ACTION_NONE;
 		r = db_action_set(store->db, id, &action);
+	} else if ((r == 0 || r == -ENOENT) && is_to_ask(store, &renewal)) {
+		r = suggestion_ask(store, &object, &renewal.suggestion);
+		if (r == 0)
+			r = plan(store, id, action.failures);
 	} else if (r == 0 || r == -ENOENT) {
 		r = ask(store, &object, &action, &renewal);
 	}
@@ -464,11 +520,12 @@ int renewal_describe(struct store *store, const struct object *object, struct re
 		return 0;
 	}
 	warn(&renewal, status);
+	suggestion_describe(&renewal.suggestion, status);
 	if (record_get(status, "next-action") || action.at == ACTION_NONE)
 		return 0;
 	record_add(status, "next-action", renewal.action);
-	if (action.at > ACTION_PLAN) {
-		rfc3339(action.at, time);
+	if (action.at > ACTION_PLAN) { /* what it asks before then is of no interest */
+		rfc3339(action.failures ? action.at : renewal.at, time);
 		record_add(status, "next-action-at", time);
 	}
 	if (action.failures)

@@ -22,6 +22,8 @@ int renewal_plan_again(struct store *store, int64_t object);
 int renewal_reconfigured(struct store *store, int64_t profile);
 /* PROFILE is trusted anew: what failed may go now. */
 int renewal_trusted(struct store *store, int64_t profile);
+/* The CA of OBJECT said when to renew its certificate, or did not. */
+int renewal_suggested(struct store *store, int64_t object);
 /* REQUEST ended in STATE. */
 int renewal_ended(struct store *store, const struct request *request, enum request_state state);
 

@@ -272,7 +272,7 @@ static int check_acme(struct asked *asked, struct error *err)
 	if (!record_get(asked->config, "domain-name") && !record_get(asked->config, "ip-address"))
 		return error_set(err, -EINVAL,
 		                 "ACME needs at least one of domain-name and ip-address");
-	if (strcmp(challenge, "http-01") != 0)
+	if (strcmp(challenge, "dns-01") == 0)
 		return later(challenge, err);
 	while ((name = record_next(asked->config, "domain-name", &index)))
 		if (strncmp(name->value, "*.", 2) == 0)
@@ -474,7 +474,7 @@ static int check_account(struct asked *asked, struct error *err)
 	return 0;
 }
 
-static int check_account_delete(struct asked *asked, struct error *err)
+static int check_account_known(struct asked *asked, struct error *err)
 {
 	int r = check_account(asked, err);
 
@@ -499,7 +499,8 @@ static int check_revoke(struct asked *asked, struct error *err)
 
 static int unenroll_now(struct asked *asked, struct error *err)
 {
-	struct edition empty = { .key_pair = asked->edition.key_pair }; /* an ACME account's */
+	struct edition empty = { .key_pair = asked->edition.key_pair, /* an ACME account's */
+		                 .next_key = asked->edition.next_key };
 	int r;
 
 	(void)err;
@@ -589,7 +590,8 @@ static const struct action actions[] = {
 	{ "clear-crl", KIND_CA, NULL, clear_crl_now },
 	{ "verify", KIND_CA, NULL, verify_ca_now },
 	{ "account-register", KIND_CA, check_account, NULL },
-	{ "account-delete", KIND_CA, check_account_delete, NULL },
+	{ "account-rollover", KIND_CA, check_account_known, NULL },
+	{ "account-delete", KIND_CA, check_account_known, NULL },
 	{ "generate-key-pair", KIND_LOCAL, check_key_pair, NULL },
 	{ "generate-csr", KIND_LOCAL, check_csr, NULL },
 	{ "generate-self-signed", KIND_LOCAL, check_self_signed, NULL },

@@ -130,6 +130,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_stop(record_number(record, "id", 0));
 	} else if (record_is(record, "frame", "listen")) {
 		listen_for(s.given, record);
+	} else if (record_is(record, "frame", "listened")) {
+		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
 	} else if (record_is(record, "frame", "on-change-kept")) {
 		command_kept();
 	} else if (record_is(record, "frame", "serves")) {
@@ -177,6 +179,7 @@ static void store_ended(int status)
 
 	s.store = 0;
 	family_kill();
+	firewall_close_all();
 	commands_store_ended();
 	if (s.stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 		uv_stop(s.given->loop);
@@ -215,6 +218,7 @@ static void hand_over(void)
 	kill(s.store, SIGKILL);
 	waitpid(s.store, &status, 0);
 	family_kill();
+	firewall_close_all();
 	handover_become(s.given, &err);
 	log_error("%s: this program goes on", err.text);
 	store_ended(status);
@@ -408,11 +412,13 @@ int supervise(struct supervision *given)
 		give_up(err.text);
 	else
 		s.unready_since = uv_now(given->loop);
+	firewall_begin(given);
 	if (!s.code)
 		uv_run(given->loop, UV_RUN_DEFAULT);
 	if (s.store)
 		kill(s.store, SIGKILL);
 	family_kill();
+	firewall_close_all();
 	mount_remove(given->mount);
 	tell_starter("the daemon ended");
 	return s.code;

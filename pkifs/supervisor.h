@@ -115,6 +115,16 @@ void family_kill(void);
 void listen_for(const struct supervision *given, const struct record *record);
 
 /*
+ * firewall.c. Open: the way to PORT, of challenges of TYPE; a negative errno with ERR where that
+ * fails. Begin: closes what a supervisor that died may have left open.
+ */
+int firewall_open(const struct supervision *given, const char *type, const char *port,
+                  struct error *err);
+void firewall_close(const char *type);
+void firewall_close_all(void);
+void firewall_begin(const struct supervision *given);
+
+/*
  * commands.c: the programs of `on-change`. Add takes RECORD over, and the program waits; start
  * lets those run that there is room for; the store is told what came of each.
  */

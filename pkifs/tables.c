@@ -14,8 +14,8 @@
 #define CA_REQUEST_ONLY 1
 static const struct key ca_keys[] = {
 	{ "action", 0, NULL, check_words, 0, 0,
-	  "enroll next-ca unenroll refresh-crl clear-crl verify account-register account-delete "
-	  "cancel",
+	  "enroll next-ca unenroll refresh-crl clear-crl verify account-register account-rollover "
+	  "account-delete cancel",
 	  NULL, 0, "what to do; enroll fetches the CA certificate, next-ca the one that follows" },
 
 	{ "protocol", 0, "scep", PROTOCOL,
@@ -110,8 +110,8 @@ static const struct key local_keys[] = {
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
 	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
 	  NULL, 0, "ACME: how to prove that the names are ours" },
-	{ "acme-profile", KEY_LATER, NULL, TEXT(255), "ACME: profile that the CA offers" },
-	{ "acme-preferred-chain", KEY_LATER, NULL, TEXT(255),
+	{ "acme-profile", 0, NULL, TEXT(255), "ACME: profile that the CA offers" },
+	{ "acme-preferred-chain", 0, NULL, TEXT(255),
 	  "ACME: common name of the root to prefer" },
 	{ "accept-changed-names", 0, "no", YES_NO,
 	  "publish a first certificate whose names differ from those asked for" },
@@ -158,9 +158,9 @@ static const struct key conf_keys[] = {
 	  "serial number for SN in subjects; auto: the device's own" },
 	{ "http-01-listen", 0, ":80", PLAIN(check_listen),
 	  "where ACME's http-01 is answered while a challenge is open" },
-	{ "tls-alpn-01-listen", KEY_LATER, ":443", PLAIN(check_listen),
+	{ "tls-alpn-01-listen", 0, ":443", PLAIN(check_listen),
 	  "where ACME's tls-alpn-01 is answered while a challenge is open" },
-	{ "http-01-firewall", KEY_LATER, "none", PLAIN(check_firewall),
+	{ "http-01-firewall", 0, "none", PLAIN(check_firewall),
 	  "what to open while a challenge is under way" },
 	{ "log", 0, NULL, check_words, 0, 0, "journal syslog stderr", NULL, 0,
 	  "where the log goes (stderr in the foreground, else the journal)" },
@@ -178,7 +178,7 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "acme-challenge", "dns-01 tls-alpn-01" },
+	{ "acme-challenge", "dns-01" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },

@@ -128,6 +128,7 @@ static const char *const profile_names[] = { "enrollment-url", "ca-identity",   
 /* And those that concern one protocol. */
 static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
 static const char *const est_names[] = { "est-user", "est-password" };
+static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
 
 static void add_settings(struct record *to, const struct record *from, const char *const *names,
                          size_t count)
@@ -139,8 +140,7 @@ static void add_settings(struct record *to, const struct record *from, const cha
 			record_add(to, names[i], field->value);
 }
 
-/* The CA that authenticates the profile's https server. */
-static int add_tls_ca(struct store *store, const struct record *settings, struct record *record)
+int work_add_tls_ca(struct store *store, const struct record *settings, struct record *record)
 {
 	const char *name = record_get(settings, "tls-ca");
 	struct edition edition;
@@ -211,7 +211,7 @@ static int add_profile(struct store *store, const struct standing *standing, str
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
-		r = add_tls_ca(store, standing->settings, record);
+		r = work_add_tls_ca(store, standing->settings, record);
 	edition_clear(&trusted);
 	return r;
 }
@@ -243,6 +243,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_set(record, "protocol", work_protocol(standing));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
 		add_settings(record, standing->config, est_names, COUNT(est_names));
+	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "acme"))
+		add_settings(record, standing->config, acme_names, COUNT(acme_names));
 	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "cmpv2"))
 		add_settings(record, standing->config, cmp_names, COUNT(cmp_names));
 	if (strcmp(standing->request.action, "re-enroll") == 0)
@@ -439,6 +441,8 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 		                   source ? source : "SCEP GetCRL", err);
 	if (strcmp(standing->request.action, "account-register") == 0)
 		return 0;
+	if (strcmp(standing->request.action, "account-rollover") == 0)
+		return account_roll(store, &standing->object);
 	if (strcmp(standing->request.action, "account-delete") == 0)
 		return account_end(store, &standing->object);
 	if (strcmp(standing->request.action, "next-ca") == 0)

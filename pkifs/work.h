@@ -25,6 +25,9 @@ bool key_is(struct store *store, int64_t row, const char *type);
 /* Adds the DER of each certificate in PEM as KEY. */
 int work_add_der(struct record *record, const char *key, const struct blob *pem);
 
+/* Adds the CA that authenticates the https server of a profile with SETTINGS. */
+int work_add_tls_ca(struct store *store, const struct record *settings, struct record *record);
+
 /*
  * What a worker brought, into the store, inside a change. CRL is not NULL where it was asked for
  * one. -EINVAL with ERR: it is not what was asked for.

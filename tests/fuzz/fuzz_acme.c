@@ -1,6 +1,6 @@
 /*
- * What an ACME server says of a failure, and what anybody asks of the port of http-01: the first
- * byte chooses.
+ * What an ACME server says of a failure and of other chains, and what anybody asks of the port of
+ * http-01: the first byte chooses.
  */
 #include "enroll/acme_client.h"
 #include "enroll/respond.h"
@@ -53,10 +53,28 @@ static void request(const char *bytes, size_t length)
 	record_free(answers);
 }
 
+static void links(const char *bytes, size_t length)
+{
+	char *copy = malloc(length + 1), *target;
+	const char *at = copy;
+
+	must(copy);
+	memcpy(copy, bytes, length);
+	copy[length] = '\0';
+	for (const char *before = at; (target = http_link(&at, "alternate")); before = at) {
+		must(at > before && !strchr(target, '>'));
+		free(target);
+	}
+	must(!*at && strlen(copy) == (size_t)(at - copy));
+	free(copy);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size && data[0] == 'R')
 		request((const char *)data + 1, size - 1);
+	else if (size && data[0] == 'L')
+		links((const char *)data + 1, size - 1);
 	else if (size)
 		problem((const char *)data + 1, size - 1);
 	return 0;

@@ -83,9 +83,9 @@ class AcmeTest(Test):
         self.assertEqual(verified.returncode, 0, verified.stdout + verified.stderr)
         return status
 
-    def begin(self, mount, ca):
+    def begin(self, mount, ca, more=""):
         self.profile(mount, ca, more="enrollment-retry-interval = 3600\n")
-        self.certificate_id(mount)
+        self.certificate_id(mount, more=more)
         mount.write("local/www/request", "enroll\n")
 
     def fails(self, mount, ca):
@@ -96,9 +96,9 @@ class AcmeTest(Test):
         self.assertEqual((status["request"], status["state"]), ("failed", "key"), status)
         return status["last-error"]
 
-    def waits(self, mount, ca):
+    def waits(self, mount, ca, more=""):
         """An enrollment at CA that is to be tried again: its reason."""
-        self.begin(mount, ca)
+        self.begin(mount, ca, more)
         self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
         status = mount.status("local/www")
         self.assertIn(status["request"], ("waiting", "running"), status)
@@ -116,15 +116,15 @@ class AcmeTest(Test):
         when = datetime.datetime.fromisoformat(status["next-action-at"].replace("Z", "+00:00"))
         return (when - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
 
-    def ask(self, port, request):
+    def ask(self, port, request, encoding="utf-8"):
         """What a raw REQUEST to PORT of this machine is answered."""
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-            connection.sendall(request.encode())
             said = b""
-            with contextlib.suppress(ConnectionResetError):
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                connection.sendall(request.encode(encoding))
                 while (piece := connection.recv(4096)):
                     said += piece
-        return said.decode()
+        return said.decode(encoding)
 
     def background(self, *command):
         process = subprocess.Popen([str(word) for word in command])

@@ -3,6 +3,7 @@ CA ever should."""
 
 import base64
 import contextlib
+import datetime
 import http.server
 import json
 import ssl
@@ -11,7 +12,7 @@ import urllib.request
 
 from harness import free_ports, run
 
-BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/".split()
+BASE = "/dir /nonce /account /order /orders/ /authz/ /challenge/ /finalize/ /certificate/ /ari/ /key".split()
 
 
 def unwrap(text):
@@ -27,10 +28,18 @@ class FakeAcme:
     """
 
     examines = True
+    window = None  # (start, end) that it suggests to renew in, as Unix seconds
+    kind = "http-01"  # of its challenges
+    key = None  # the account's, as JWK
+    head = False  # this is such a request
+    token = "token"  # what its tokens begin with
 
-    def __init__(self, test, **changes):
+    def __init__(self, test, host="127.0.0.1", port=None, **changes):
+        """All but the directory is said to be at HOST, another name of this machine; http-01 is at PORT."""
         self.http, self.tls = free_ports(2)
-        self.folder = test.folder / f"fake-{self.http}"
+        self.http = port or self.http
+        self.host = host
+        self.folder = test.folder / f"fake-{self.tls}"
         self.folder.mkdir()
         self.changes = {"/" + place: change for place, change in changes.items()}
         self.asked = []  # places, in order
@@ -43,8 +52,8 @@ class FakeAcme:
         context.load_cert_chain(self.folder / "tls.pem", self.folder / "tls.key")
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
                                                  do_handshake_on_connect=False)
-        self.base = f"https://127.0.0.1:{self.server.server_port}"
-        self.url = self.base + "/dir"
+        self.base = f"https://{self.host}:{self.server.server_port}"
+        self.url = f"https://127.0.0.1:{self.server.server_port}/dir"
         thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         thread.start()
         test.addCleanup(self.server.server_close)
@@ -61,8 +70,10 @@ class FakeAcme:
         openssl("req", "-x509", *key, "-keyout", "root.key", "-out", "root.pem", "-subj",
                 "/CN=Fake Root", "-days", "90")
         openssl("req", "-x509", *key, "-keyout", "tls.key", "-out", "tls.pem", "-subj", "/CN=fake",
-                "-days", "90", "-addext", "subjectAltName=IP:127.0.0.1", "-addext",
+                "-days", "90", "-addext", "subjectAltName=IP:127.0.0.1" +
+                ("" if self.host == "127.0.0.1" else f",DNS:{self.host}"), "-addext",
                 "extendedKeyUsage=serverAuth")
+        (self.folder / "extensions").write_text("authorityKeyIdentifier = keyid\n")
         (self.folder / "tls-ca.pem").write_text((self.folder / "tls.pem").read_text())
 
     def handler(fake):
@@ -83,7 +94,10 @@ class FakeAcme:
             def do_GET(self):
                 self.say(b"")
 
-            do_HEAD = do_GET
+            def do_HEAD(self):
+                fake.head = True
+                self.say(b"")
+                fake.head = False
 
             def do_POST(self):
                 self.say(self.rfile.read(int(self.headers["Content-Length"])))
@@ -93,7 +107,8 @@ class FakeAcme:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(text)))
+                if status != 204:
+                    self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -103,6 +118,7 @@ class FakeAcme:
         place = max((base for base in BASE if path.startswith(base)), key=len)
         self.asked.append(place.strip("/"))
         payload = json.loads(unwrap(json.loads(body)["payload"]) or "null") if body else None
+        self.header = json.loads(unwrap(json.loads(body)["protected"])) if body else None
         self.payloads.append((place.strip("/"), payload))
         status, headers, text = self.honest(place, path[len(place):], payload)
         headers.setdefault("Replay-Nonce", f"nonce{len(self.asked)}")
@@ -116,12 +132,26 @@ class FakeAcme:
     def honest(self, place, number, payload):
         """What a good CA says."""
         if place == "/dir":
-            return 200, {}, {"newNonce": self.base + "/nonce", "newAccount": self.base + "/account",
-                             "newOrder": self.base + "/order",
-                             "meta": {"termsOfService": self.base + "/terms"}}
+            said = {"newNonce": self.base + "/nonce", "newAccount": self.base + "/account",
+                    "newOrder": self.base + "/order", "keyChange": self.base + "/key",
+                    "meta": {"termsOfService": self.base + "/terms"}}
+            return 200, {}, {**said, **({"renewalInfo": self.base + "/ari"} if self.window else {})}
+        if place == "/ari/":
+            self.renewed = number
+            start, end = (datetime.datetime.fromtimestamp(when, datetime.timezone.utc).isoformat()
+                          for when in self.window)
+            return 200, {"Retry-After": "21600"}, {"suggestedWindow": {"start": start, "end": end}}
         if place == "/nonce":
             return 200, {}, ""
+        if place == "/key":
+            self.key = json.loads(unwrap(payload["protected"]))["jwk"]
+            return 200, {}, {}
+        if place == "/account" and payload == {"onlyReturnExisting": True}:
+            known = self.key == self.header["jwk"]
+            return (200, {"Location": self.base + "/account/1"}, {"status": "valid"}) if known else \
+                problem("accountDoesNotExist", status=400)(self, None)
         if place == "/account":
+            self.key = self.header.get("jwk", self.key)
             return 201, {"Location": self.base + "/account/1"}, {"status": "valid"}
         if place == "/order":
             number = str(len(self.orders) + 1)
@@ -153,8 +183,8 @@ class FakeAcme:
     def authorization(self, number):
         order = self.orders[number]
         status = {"pending": "pending", "invalid": "invalid"}.get(order["status"], "valid")
-        challenge = {"type": "http-01", "url": f"{self.base}/challenge/{number}",
-                     "token": f"token-{number}", "status": status}
+        challenge = {"type": self.kind, "url": f"{self.base}/challenge/{number}",
+                     "token": f"{self.token}-{number}", "status": status}
         if status == "invalid":
             challenge["error"] = {"type": "urn:ietf:params:acme:error:connection",
                                   "detail": "nobody answers"}
@@ -167,10 +197,10 @@ class FakeAcme:
         order["status"] = "ready"
         if not self.examines:
             return
-        url = f"http://127.0.0.1:{self.http}/.well-known/acme-challenge/token-{number}"
+        url = f"http://127.0.0.1:{self.http}/.well-known/acme-challenge/{self.token}-{number}"
         try:
             with urllib.request.urlopen(url, timeout=10) as answer:
-                assert answer.read().startswith(f"token-{number}.".encode())
+                assert answer.read().startswith(f"{self.token}-{number}.".encode())
         except (OSError, AssertionError):
             order["status"] = "invalid"
 
@@ -180,7 +210,7 @@ class FakeAcme:
         self.openssl("req", "-inform", "DER", "-in", "csr.der", "-out", "csr.pem")
         order["certificate"] = self.openssl(
             "x509", "-req", "-in", "csr.pem", "-CA", "root.pem", "-CAkey", "root.key", "-days",
-            "30", "-copy_extensions", "copyall")
+            "30", "-copy_extensions", "copyall", "-extfile", "extensions")
         order["status"] = "valid"
 
 

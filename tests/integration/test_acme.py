@@ -1,18 +1,37 @@
 """Certificates by ACME (RFC 8555), from a server that rejects nonces and examines challenges."""
 
+import itertools
 import json
 import socket
+import ssl
 import threading
 
 from acme import Acme, AcmeTest
-from acme_fake import FakeAcme, once, problem
-from harness import PATIENCE, main, run, until
+from acme_fake import FakeAcme, once, problem, unwrap
+from harness import PATIENCE, free_port, main, run, some_of, until
 
 
 def answers(port):
     """Whether somebody listens at PORT of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def late(server, answer):
+    """The certificate is not there at once: the order is asked for it."""
+    if answer[2]["status"] == "valid" and server.asked.count("orders") < 3:
+        return answer[0], answer[1], {**answer[2], "status": "processing", "certificate": None}
+    return answer
+
+
+def leads_to(url, key):
+    """A change that has the CA's KEY be URL."""
+    def change(server, answer):
+        challenges = answer[2].get("challenges")
+        said = challenges[0] if challenges else answer[2]
+        said[key] = url.format(port=server.server.server_port) if isinstance(url, str) else url
+        return answer
+    return change
 
 
 class Enroll(AcmeTest):
@@ -59,6 +78,36 @@ class Enroll(AcmeTest):
             self.assertEqual(mount.wait(f"local/www{i}"), "ok")
             self.assert_issued(mount, f"www{i}")
 
+    def test_by_tls_alpn_01(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount, more="ip-address = 127.0.0.1\ndomain-name = a.example.net\n"
+                                        "acme-challenge = tls-alpn-01\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+        self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
+
+    def test_the_chain_that_is_preferred(self):
+        ca = Acme(self, ALT="2")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        for i in range(3):
+            root = self.folder / f"root{i}"
+            root.write_text(ca.managed(f"roots/{i}"))
+            name = run("openssl", "x509", "-in", root, "-noout", "-subject", "-nameopt",
+                       "multiline,-esc_msb").stdout.split("= ", 1)[1].strip()
+            mount.write("ca/corp/cert.pem", root.read_text())
+            self.certificate_id(mount, f"www{i}", more=f"acme-preferred-chain = {name}\n")
+            self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+            self.assert_issued(mount, f"www{i}")
+
+        # one that is not offered is no reason to go without
+        mount.write("ca/corp/cert.pem", (self.folder / "root0").read_text())
+        self.certificate_id(mount, more="acme-preferred-chain = Nobody\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assertIn("no chain to Nobody", self.assert_issued(mount)["note"])
+
     def test_a_web_server_that_has_the_port_serves_the_folder(self):
         ca = Acme(self)
         mount = self.acme_mount(ca)
@@ -99,6 +148,42 @@ class Account(AcmeTest):
         self.assertEqual(mount.request("local/www", "re-enroll"), "ok")
         self.assertNotEqual(mount.status("ca/corp")["acme-key-id"], account)
 
+    def test_it_gets_another_key(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        with self.assertRaises(OSError):
+            mount.write("ca/corp/request", "account-rollover\n")
+        self.assertIn("no account", mount.status("ca/corp")["last-error"])
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        account = mount.status("ca/corp")["acme-key-id"]
+        for i in range(2):
+            self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+            self.assertEqual(mount.status("ca/corp")["acme-key-id"], account)
+            self.certificate_id(mount, f"www{i}")
+            self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+
+    def test_its_new_key_is_not_lost_whenever_we_die(self):
+        for role in ("store", "enroll"):
+            for place in ("account", "key"):
+                ca = FakeAcme(self)
+                mount = self.acme_mount(ca)
+                self.profile(mount, ca)
+                self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+                old = ca.key
+                ca.changes["/" + place] = once(
+                    lambda _, answer, mount=mount, role=role: mount.kill(role) or answer)
+                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+                self.assertEqual(ca.asked.count("key"), 1, ca.asked)
+                said = [payload for place, payload in ca.payloads if place == "key"]
+                self.assertEqual(json.loads(unwrap(said[0]["payload"]))["oldKey"], old)
+                new = ca.key
+                self.assertNotEqual(new, old)
+                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+                said = [payload for place, payload in ca.payloads if place == "key"]
+                self.assertEqual(json.loads(unwrap(said[1]["payload"]))["oldKey"], new)
+                mount.stop()
+
     def test_a_ca_that_wants_an_external_account(self):
         ca = Acme(self, EAB="1")
         mount = self.acme_mount(ca)
@@ -119,7 +204,7 @@ class Account(AcmeTest):
         ca.changes["/order"] = once(problem("accountDoesNotExist", status=400))
         self.certificate_id(mount)
         self.assertEqual(mount.request("local/www", "enroll"), "ok")
-        self.assertEqual(ca.asked.count("account"), 3)  # made, changed, made again
+        self.assertEqual(ca.asked.count("account"), 2)
 
 
 class Refused(AcmeTest):
@@ -129,6 +214,8 @@ class Refused(AcmeTest):
         self.profile(mount, ca)
         for name, more, words in (("mail", "email = a@example.net", "acme-contact"),
                                   ("star", "domain-name = *.example.net", "dns-01"),
+                                  ("tls", "acme-challenge = tls-alpn-01\ndomain-name = *.a.org",
+                                   "dns-01"),
                                   ("key", "key-type = ed25519", "RSA or ECDSA")):
             self.certificate_id(mount, name, more=more + "\n")
             with self.assertRaises(OSError):
@@ -139,16 +226,19 @@ class Refused(AcmeTest):
         self.assertEqual(ca.asked, [])
 
     def test_a_taken_port_is_told_with_its_holder(self):
-        ca = FakeAcme(self)
-        mount = self.acme_mount(ca)
-        with socket.socket() as holder:
-            holder.bind(("127.0.0.1", ca.http))
-            holder.listen()
-            ca.examine = lambda number: ca.orders[number].update(status="invalid")
-            reason = self.waits(mount, ca)
-        self.assertIn("port 80 of www.example.net was not reached", reason)
-        self.assertRegex(reason, r"taken by python3[.0-9]* \(process \d+\)")
-        self.assertIn("acme-challenge/", reason)
+        for kind, outside in (("http-01", 80), ("tls-alpn-01", 443)):
+            ca = FakeAcme(self)
+            ca.kind = kind
+            mount = self.acme_mount(ca)
+            with socket.socket() as holder:
+                holder.bind(("127.0.0.1", ca.http if outside == 80 else ca.tls))
+                holder.listen()
+                ca.examine = lambda number, ca=ca: ca.orders[number].update(status="invalid")
+                reason = self.waits(mount, ca, f"acme-challenge = {kind}\n")
+            self.assertIn(f"port {outside} of www.example.net was not reached", reason)
+            self.assertRegex(reason, r"taken by python3[.0-9]* \(process \d+\)")
+            self.assertEqual("acme-challenge/" in reason, kind == "http-01")
+            mount.stop()
 
     def test_a_refusal_is_told_with_its_parts(self):
         names = [{"type": "urn:ietf:params:acme:error:caa", "detail": "not us",
@@ -186,20 +276,21 @@ class Refused(AcmeTest):
 
     def test_attack_25_urls_that_lead_elsewhere(self):
         elsewhere = ("http://127.0.0.1:{port}/x", "file:///etc/passwd", "https://169.254.169.254/x",
-                     "https://localhost:{port}/x", "https://127.0.0.1:1/x", 7)
+                     "https://user:word@127.0.0.1:{port}/x", "https://[fe80::1]/x", 7)
         places = {"dir": "newOrder", "orders": "finalize", "authz": "url", "finalize": "certificate"}
         for i, url in enumerate(elsewhere):
             place, key = list(places.items())[i % len(places)]
-
-            def led_astray(server, answer, url=url, key=key, place=place):
-                said = answer[2]["challenges"][0] if place == "authz" else answer[2]
-                said[key] = url if isinstance(url, int) else \
-                    url.format(port=server.server.server_port)
-                return answer
-
-            ca = FakeAcme(self, **{place: led_astray})
+            ca = FakeAcme(self, **{place: leads_to(url, key)})
             mount = self.acme_mount(ca)
             self.assertIn(key, self.fails(mount, ca))
+            mount.stop()
+
+    def test_attack_25_another_server_must_prove_itself_too(self):
+        for url in ("https://localhost:{port}/x", "https://127.0.0.1:1/x"):
+            ca = FakeAcme(self, finalize=leads_to(url, "certificate"))
+            mount = self.acme_mount(ca)
+            self.waits(mount, ca)
+            self.assertNotIn("x", ca.asked)
             mount.stop()
 
     def test_attack_26_certificates_that_are_none(self):
@@ -276,22 +367,127 @@ class Challenges(AcmeTest):
         self.assertEqual(mount.wait("local/www"), "ok")
         self.assertTrue(until(lambda: not answers(ca.http)), "the port is given back")
 
-    def test_a_store_that_dies_at_any_step_goes_on(self):
-        """In whichever step the CA has just been asked for something."""
-        for place in ("dir", "account", "order", "authz", "challenge", "finalize", "certificate"):
-            with self.subTest(place):
-                ca = FakeAcme(self)
-                mount = self.acme_mount(ca)
+    def test_tls_alpn_01_answers_who_asks_for_it_alone(self):
+        asked, done = threading.Event(), threading.Event()
+
+        def stand_still(server, answer):
+            asked.set()
+            done.wait(PATIENCE)
+            return answer
+
+        ca = FakeAcme(self, challenge=stand_still)
+        ca.examines, ca.kind = False, "tls-alpn-01"
+        self.addCleanup(done.set)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount, more="acme-challenge = tls-alpn-01\n")
+        self.assertFalse(answers(ca.tls), "nobody listens before a challenge is open")
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+
+        der = self.handshake(ca.tls, "WWW.example.net", ["h2", "acme-tls/1"])
+        said = run("openssl", "x509", "-inform", "DER", "-noout", "-text", "-in", der).stdout
+        self.assertRegex(said, r"1.3.6.1.5.5.7.1.31: critical\n")
+        self.assertRegex(said, r"Alternative Name: \n +DNS:www.example.net\n")
+        for name, protocols in (("www.example.net", None), ("www.example.net", ["h2"]),
+                                ("mail.example.net", ["acme-tls/1"]), (None, ["acme-tls/1"]),
+                                ("www.example.net.org", ["acme-tls/1"])):
+            with self.assertRaises(OSError, msg=f"{name} {protocols}"):
+                self.handshake(ca.tls, name, protocols)
+        for bytes_sent in ("GET / HTTP/1.1\r\n\r\n", "\0" * 70000):
+            self.assertNotIn("HTTP", self.ask(ca.tls, bytes_sent, "latin1"))
+        # a hundred who never finish keep nobody out
+        half = [socket.create_connection(("127.0.0.1", ca.tls), PATIENCE) for _ in range(100)]
+        self.handshake(ca.tls, "www.example.net", ["acme-tls/1"])
+        for one in half:
+            one.close()
+
+        done.set()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
+
+    def handshake(self, port, name, protocols):
+        """The certificate that PORT shows to who asks for NAME by ALPN PROTOCOLS: a file."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain, \
+                context.wrap_socket(plain, server_hostname=name) as tls:
+            self.assertEqual(tls.selected_alpn_protocol(), "acme-tls/1")
+            self.assertEqual(tls.recv(1), b"")
+            file = self.folder / "shown.der"
+            file.write_bytes(tls.getpeercert(binary_form=True))
+        return file
+
+    def test_a_process_that_dies_at_any_step_goes_on(self):
+        """In whichever step the CA has just been asked for something, or is to be asked next."""
+        places = ("dir", "nonce", "account", "order", "authz", "challenge", "finalize",
+                  "certificate")
+        port = free_port()
+        mount = self.mount(f"http-01-listen=127.0.0.1:{port}")
+        for i, (role, place) in enumerate(some_of(list(itertools.product(
+                ("store", "enroll", "keys"), places)), 100)):
+            with self.subTest(f"{role} {place}"):
+                ca = FakeAcme(self, port=port, orders=late)
+                ca.token = f"token-{i}"
                 ca.changes["/" + place] = once(
-                    lambda _, answer, mount=mount: mount.kill("store") or answer)
-                self.profile(mount, ca)
-                self.certificate_id(mount)
-                self.assertEqual(mount.request("local/www", "enroll"), "ok")
-                self.assert_issued(mount)
+                    lambda _, answer, role=role: mount.kill(role) or answer)
+                self.profile(mount, ca, f"ca{i}")
+                self.certificate_id(mount, f"www{i}", f"ca{i}")
+                self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
+                self.assert_issued(mount, f"www{i}", f"ca{i}")
                 # what is known of an order before its checkpoint is lost with its worker
                 known = place in ("challenge", "finalize", "certificate")
                 self.assertLessEqual(ca.asked.count("order"), 1 if known else 2, ca.asked)
-                mount.stop()
+
+    def test_challenges_are_answered_again_before_anything_is_asked(self):
+        """The CA may look for them at any moment, and while it is silent."""
+        asked, dead, silent = threading.Event(), threading.Event(), threading.Event()
+
+        def dies(_server, answer):
+            asked.set()
+            dead.wait(PATIENCE)
+            return answer
+
+        def stands_still(_server, answer):
+            silent.wait(PATIENCE)
+            return answer
+
+        ca = FakeAcme(self, challenge=once(dies))
+        for event in (dead, silent):
+            self.addCleanup(event.set)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(asked.wait(PATIENCE))
+        mount.kill_all()
+        ca.changes["/dir"] = once(stands_still)
+        before = len(ca.asked)
+        mount.start()
+        self.assertTrue(until(lambda: "dir" in ca.asked[before:]))
+        true = self.ask(ca.http, "GET /.well-known/acme-challenge/token-1 HTTP/1.1\r\n\r\n")
+        self.assertTrue(true.startswith("HTTP/1.1 200 "), true)
+        self.assertEqual(mount.read("acme-challenge/token-1"), true.split("\r\n\r\n")[1])
+        self.assertEqual(ca.asked[before:], ["dir"])
+        silent.set()
+        dead.set()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertEqual(ca.asked.count("order"), 1)
+
+    def test_an_order_that_was_cleared_away_is_replaced(self):
+        for gone in (lambda _server, _answer: (404, {}, "<html>"),
+                     problem("malformed", "no such order", status=404)):
+            ca = FakeAcme(self, orders=once(gone))
+            mount = self.acme_mount(ca)
+            ca.changes["/challenge"] = once(
+                lambda _, answer, mount=mount: mount.kill("store") or answer)
+            self.profile(mount, ca)
+            self.certificate_id(mount)
+            self.assertEqual(mount.request("local/www", "enroll"), "ok")
+            self.assertEqual(ca.asked.count("order"), 2)
+            mount.stop()
 
     def test_an_order_that_failed_while_nobody_answered_is_replaced(self):
         ca = FakeAcme(self)

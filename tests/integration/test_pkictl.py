@@ -101,7 +101,7 @@ class Completion(Test):
         self.assertEqual(self.offers("pkictl show --"), ["--help", "--json"])
         offered = self.offers("pkictl enroll www --")
         self.assertTrue({"--domain-name", "--timeout", "--no-wait"} <= set(offered), offered)
-        self.assertFalse({"--action", "--acme-profile", "--json"} & set(offered), offered)
+        self.assertFalse({"--action", "--json"} & set(offered), offered)
 
     def test_files_are_left_to_the_shell(self):
         self.assertEqual(self.offers("pkictl load www --cert "), ["files"])

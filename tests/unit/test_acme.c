@@ -72,6 +72,72 @@ static void base64url_has_no_padding(void **state)
 	assert_false(is_base64url("../a", 9));
 }
 
+static void a_ca_may_name_other_servers_but_not_this_machine(void **state)
+{
+	static const struct {
+		const char *from, *to;
+		bool may;
+	} rows[] = {
+		{ "https://ca.example/dir", "https://ca.example/order", true },
+		{ "https://ca.example/dir", "https://ca.example:8443/order", true },
+		{ "https://ca.example/dir", "https://other.example/order?a=b", true },
+		{ "https://ca.example/dir", "https://[2001:db8::1]/order", true },
+		{ "https://ca.example/dir", "http://ca.example/order", false },
+		{ "https://ca.example/dir", "file:///etc/passwd", false },
+		{ "https://ca.example/dir", "https://me@ca.example/order", false },
+		{ "https://ca.example/dir", "https://ca.example/order#here", false },
+		{ "https://ca.example/dir", "https://localhost/order", false },
+		{ "https://ca.example/dir", "https://a.LOCALHOST./order", false },
+		{ "https://ca.example/dir", "https://127.1/order", false },
+		{ "https://ca.example/dir", "https://0x7f000001/order", false },
+		{ "https://ca.example/dir", "https://0.0.0.0/order", false },
+		{ "https://ca.example/dir", "https://[::1]/order", false },
+		{ "https://ca.example/dir", "https://[::ffff:127.0.0.1]/order", false },
+		{ "https://ca.example/dir", "https://169.254.169.254/order", false },
+		{ "https://ca.example/dir", "https://[fe80::1]/order", false },
+		{ "https://ca.example/dir", "/order", false },
+		{ "https://ca.example/dir", "", false },
+		{ "https://localhost:14000/dir", "https://127.0.0.1:14000/order", true },
+		{ "https://localhost:14000/dir", "https://169.254.169.254/order", false },
+		{ "https://169.254.1.1/dir", "https://169.254.1.1:99/order", true },
+		{ "https://169.254.1.1/dir", "https://169.254.1.2/order", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(rows); i++)
+		if (http_may_name(rows[i].from, rows[i].to) != rows[i].may)
+			fail_msg("%s from %s", rows[i].to, rows[i].from);
+}
+
+static void links_are_found_by_their_relation(void **state)
+{
+	static const char text[] = "<https://ca.example/dir>;rel=\"index\", </1> ; title=\"a,b;"
+				   "rel=alternate\"; rel=up,</2>;a; REL=\"x Alternate\" ,"
+				   "</3>;rel=alternate";
+	static const char *const none[] = { "",
+		                            "</1>",
+		                            "</1;rel=alternate",
+		                            "x;rel=alternate",
+		                            "</1>;rel=\"alternates\"",
+		                            "</1>;rel",
+		                            "</1>;rel=" };
+	const char *at = text;
+	char *target;
+
+	(void)state;
+	target = http_link(&at, "alternate");
+	assert_string_equal(target, "/2");
+	free(target);
+	target = http_link(&at, "alternate");
+	assert_string_equal(target, "/3");
+	free(target);
+	assert_null(http_link(&at, "alternate"));
+	for (size_t i = 0; i < COUNT(none); i++) {
+		at = none[i];
+		assert_null(http_link(&at, "alternate"));
+	}
+}
+
 static void only_tokens_in_force_are_answered(void **state)
 {
 	static const struct {
@@ -108,6 +174,8 @@ int main(void)
 		cmocka_unit_test(what_is_no_problem_document_has_no_type),
 		cmocka_unit_test(a_long_problem_is_cut),
 		cmocka_unit_test(base64url_has_no_padding),
+		cmocka_unit_test(a_ca_may_name_other_servers_but_not_this_machine),
+		cmocka_unit_test(links_are_found_by_their_relation),
 		cmocka_unit_test(only_tokens_in_force_are_answered),
 	};
 
