@@ -13,9 +13,8 @@ IR, CR, P10CR, KUR, RR, PKI_CONF, ERROR, CERT_CONF, POLL_REQ = 0, 2, 4, 7, 11, 1
 class CmpCa(Ca):
     """tests/lab/cmp-ca-server; options are cmp-ca's, CA and CHAIN its script's."""
 
-    def __init__(self, test, *options, **environment):
-        super().__init__(test, *options, script="cmp-ca-server",
-                         CMP_CA=str(BIN.parent / "tests/cmp-ca"), **environment)
+    def __init__(self, test, *options, program=BIN.parent / "tests/cmp-ca", **environment):
+        super().__init__(test, *options, script="cmp-ca-server", CMP_CA=str(program), **environment)
         self.url = f"http://127.0.0.1:{self.port}/pkix/"
 
     def got(self, kind):

@@ -5,6 +5,8 @@ import json
 import random
 import signal
 
+from cmp import CERT_CONF, Cmp, CmpCa
+from est import Est, EstServer
 from harness import SHARE, main, until
 from test_renewal import AUTO, DAY, Renewal, seconds
 
@@ -17,15 +19,16 @@ SEED = 4711
 class Year(Renewal):
     """Some certificate ids at one CA that has bad weeks, and a daemon that has bad days."""
 
+    names = ("www", "mail", "gate")
+    manners = ("-n", str(LIFETIME))  # of the CA; what a protocol needs comes before
+
     def setUp(self):
         super().setUp()
         self.random = random.Random(SEED)
-        self.authority = self.ca("-n", str(LIFETIME))
         self.m = self.mount()
-        self.trusted_profile(self.m, self.authority.url)
-        self.m.write("ca/corp/config", f"enrollment-url = {self.authority.url}\n"
-                                       "enrollment-retry-interval = 3600\n")
-        self.names = ("www", "mail", "gate")
+        self.authority = self.begin()
+        self.m.write("ca/corp/config", self.m.read("ca/corp/config") +
+                     "enrollment-retry-interval = 3600\n")
         for name in self.names:
             keys = "yes" if name == "gate" else "no"
             self.certificate_id(self.m, name, more=f"{AUTO}re-enroll-time = {BEFORE}d\n"
@@ -46,11 +49,11 @@ class Year(Renewal):
 
     def away(self, when):
         return [(when, self.authority.stop),
-                (when + 7 * DAY, lambda: self.authority.restart("-n", str(LIFETIME)))]
+                (when + 7 * DAY, lambda: self.authority.restart(*self.manners))]
 
     def lost(self, when):
         """The next answers don't arrive."""
-        return [(when, lambda: self.authority.restart("-n", str(LIFETIME), "-k", "2"))]
+        return [(when, lambda: self.authority.restart(*self.manners, "-k", "2"))]
 
     def restarted(self, when):
         return [(when, lambda: (self.m.stop(), self.m.start()))]
@@ -68,7 +71,8 @@ class Year(Renewal):
                                               for status in self.all_local())))
         return self.all_local()
 
-    def test_no_certificate_ends_while_its_ca_can_be_reached(self):
+    def year(self):
+        """How many certificates there were."""
         begin = self.clock.now()
         end, faults = begin + DAYS * DAY, self.faults(begin, begin + (DAYS - 10) * DAY)
         steps = 0
@@ -94,7 +98,52 @@ class Year(Renewal):
         print(f"{DAYS} days in {steps} steps: versions {versions}", flush=True)
         # each lasts for ten days, and a week longer where the CA was away
         self.assertGreaterEqual(min(versions), DAYS // 18)
-        self.assertEqual(len(self.authority.messages()), sum(versions))
+        return sum(versions)
+
+
+class ByScep(Year):
+    def begin(self):
+        authority = self.ca(*self.manners)
+        self.trusted_profile(self.m, authority.url)
+        return authority
+
+    def test_no_certificate_ends_while_its_ca_can_be_reached(self):
+        certificates = self.year()
+        self.assertEqual(len(self.authority.messages()), certificates)
+
+
+class ByCmp(Year, Cmp):
+    manners = ("-P", "ca.pem", *Year.manners)
+
+    def begin(self):
+        authority = CmpCa(self, *self.manners, program=self.clock.programs / "cmp-ca")
+        self.profile(self.m, authority)
+        return authority
+
+    def certificate_id(self, mount, name="www", profile="corp", more=""):
+        self.cmp_id(mount, name, profile, more)
+
+    def test_no_certificate_ends_while_its_ca_can_be_reached(self):
+        certificates = self.year()
+        self.assertEqual(len(set(self.authority.got(CERT_CONF))), certificates)
+
+
+class ByEst(Year, Est):
+    def begin(self):
+        authority = EstServer(self, *self.manners, EST_CA=str(self.clock.programs / "est-ca"))
+        self.est_profile(self.m, authority)
+        return authority
+
+    def certificate_id(self, mount, name="www", profile="corp", more=""):
+        self.est_id(mount, name, profile, more)
+
+    def test_no_certificate_ends_while_its_ca_can_be_reached(self):
+        certificates = self.year()
+        asked = self.authority.asked("simpleenroll") + self.authority.asked("simplereenroll")
+        self.assertEqual(len(set(asked)), certificates)
+
+
+del Year  # it is no test by itself
 
 
 if __name__ == "__main__":
