@@ -164,7 +164,8 @@ static int keep_former(const struct generation *g, STACK_OF(X509) * new, struct 
 		for (int k = 0; k < sk_X509_num(new); k++)
 			again |= X509_cmp(certificate, sk_X509_value(new, k)) == 0;
 		if (!again && sk_X509_num(former) < FORMER_MAX &&
-		    !X509_add_cert(former, certificate, X509_ADD_FLAG_UP_REF | X509_ADD_FLAG_NO_DUP))
+		    !X509_add_cert(former, certificate,
+		                   X509_ADD_FLAG_UP_REF | X509_ADD_FLAG_NO_DUP))
 			r = -ENOMEM;
 	}
 	if (r == 0)
