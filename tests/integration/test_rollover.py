@@ -2,8 +2,11 @@
 
 import shutil
 
+import time
+
 from ca_texts import ca_certificate
-from harness import main, until
+from est import Est, EstServer
+from harness import EC_KEY, main, until
 from scep import assert_valid
 from test_renewal import AUTO, DAY, Renewal, seconds
 
@@ -164,6 +167,113 @@ class Rollover(Renewal):
         ca.restart(*self.ways)
         self.assertEqual(m.request("ca/corp", "next-ca"), "ok")
         self.assertTrue(self.has_next(m))
+
+
+EST_NAME = "/O=Lab/CN=Lab EST CA"
+
+
+class InCacerts(Est):
+    """EST: what the CA publishes (RFC 7030 §4.1.3) is looked at with each renewal."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = EstServer(self)
+        self.server.stop()
+        self.certificate("ca", begun=10 * DAY)
+        self.server.start("-u", "est:secret")
+        self.m = self.mount_with(self.server)
+        self.est_id(self.m)
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        self.old = self.m.read("ca/corp/cert.pem")
+
+    def certificate(self, name, begun=60, **how):
+        """FOLDER/NAME.pem, a CA certificate that is valid now, since so many seconds."""
+        now = time.time()
+        return ca_certificate(self.server.folder, name, now - begun, now + 100 * DAY,
+                              **{"subject": EST_NAME, "kind": EC_KEY, **how})
+
+    def roll(self, new, *published):
+        """The CA goes on as NEW, and publishes these files as well."""
+        folder = self.server.folder
+        self.server.stop()
+        shutil.copy(folder / "ca.pem", folder / "device.pem")  # it still knows its own
+        shutil.copy(folder / "ca.pem", folder / "old.pem")
+        shutil.copy(folder / "ca.key", folder / "old.key")
+        shutil.copy(new, folder / "ca.pem")
+        shutil.copy(new.with_suffix(".key"), folder / "ca.key")
+        self.server.answers("cacerts", 200, "application/pkcs7-mime",
+                            body=self.bundle(folder / "old.pem", new, *published))
+        self.server.start("-u", "est:secret")
+
+    def assert_waits(self, new):
+        """NEW is kept, and is nobody's anchor; the certificate in force is as it was."""
+        status = self.m.status("ca/corp")
+        self.assertIn("for `confirm`", status["next-ca-waits"])
+        self.assertTrue(same(self.m.read("ca/corp/next.pem"), new.read_text()))
+        self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old)
+        status = self.m.status("local/www")
+        self.assertEqual((status["state"], status["version"]), ("valid", "1"))
+
+    def test_a_new_root_that_the_old_one_vouches_for_takes_over_by_itself(self):
+        new = self.certificate("new")
+        self.roll(new, self.certificate("new-by-old", key="new", signer="ca"))
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        self.assertTrue(same(self.m.read("ca/corp/cert.pem"), new.read_text()))
+        assert_valid(self, self.m, "www", version=2)
+        self.assertTrue(same(self.m.read("local/www/chain.pem"), new.read_text()))
+        self.assertEqual(self.m.status("ca/corp")["trusted-by"], "the CA certificate before it")
+        # the same again says nothing new, nor does the old one's being published with its link
+        self.server.answers("cacerts", 200, "application/pkcs7-mime", body=self.bundle(
+            new, self.server.folder / "old.pem",
+            self.certificate("old-by-new", key="old", signer="new")))
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        self.assertNotIn("next-ca", self.m.status("ca/corp"))
+        self.assertTrue(same(self.m.read("ca/corp/cert.pem"), new.read_text()))
+
+    def test_attack_31_a_new_root_that_nobody_vouches_for_waits_for_confirm(self):
+        new = self.certificate("new")
+        self.roll(new)
+        self.assertIn("leads to no trusted CA", self.m.request("local/www", "re-enroll"))
+        self.assertEqual(self.m.status("local/www")["request"], "rejected")
+        self.assert_waits(new)
+        self.m.write("ca/corp/confirm",
+                     self.m.status("ca/corp")["next-ca-fingerprint-sha256"] + "\n")
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        assert_valid(self, self.m, "www", version=2)
+
+    def test_attack_31_only_the_one_in_force_can_vouch_and_only_for_its_own_name(self):
+        other = "/O=Lab/CN=Somebody below it"
+        self.certificate("evil")
+        for name, subject, signer in (("forged", EST_NAME, "evil"), ("below", other, "ca")):
+            with self.subTest(name):
+                new = self.certificate(name, subject=subject)
+                link = self.certificate(f"{name}-link", key=name, signer=signer, subject=subject)
+                self.server.answers("cacerts", 200, "application/pkcs7-mime", body=self.bundle(
+                    self.server.folder / "ca.pem", new, link))
+                self.assertEqual(self.m.request("ca/corp", "next-ca"), "ok")
+                self.assert_waits(new)
+
+    def test_intermediates_change_and_the_anchor_stays(self):
+        root = self.server.folder / "ca.pem"
+        self.server.stop()
+        for name in ("one", "two"):
+            shutil.copy(root, self.server.folder / "root.pem")
+            self.certificate(name, subject=f"/O=Lab/CN=Lab EST {name}", signer="ca")
+        shutil.copy(self.server.folder / "ca.key", self.server.folder / "root.key")
+        for version, name in ((2, "one"), (3, "two")):
+            intermediate = self.server.folder / f"{name}.pem"
+            shutil.copy(self.server.folder / "root.pem", self.server.folder / "device.pem")
+            shutil.copy(intermediate, self.server.folder / "ca.pem")
+            shutil.copy(intermediate.with_suffix(".key"), self.server.folder / "ca.key")
+            self.server.restart("-u", "est:secret")
+            self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+            status = self.m.status("local/www")
+            self.assertEqual((status["version"], status["issuer"]),
+                             (str(version), f"O=Lab,CN=Lab EST {name}"))
+            self.assertTrue(same(self.m.read("local/www/chain.pem"),
+                                 intermediate.read_text() + self.old))
+        self.assertNotIn("next-ca", self.m.status("ca/corp"))
+        self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old)
 
 
 if __name__ == "__main__":
