@@ -418,7 +418,7 @@ static const char *voucher(struct store *store, const struct record *settings, X
 		return "ca-fingerprint";
 	if (is_answer_of(result, ca) && validate_ca(ca, now, trusted, legacy, NULL) == 0)
 		return ROLLOVER_BY_CA;
-	if (begins(next) > begins(ca) && vouches_for(ca, next, bundle, now, trusted, legacy))
+	if (vouches_for(ca, next, bundle, now, trusted, legacy))
 		return ROLLOVER_BY_CA;
 	return "";
 }
