@@ -256,12 +256,12 @@ static void a_certificate_for_another_key_is_told_apart(void **state)
 static void other_names_are_refused_with_what_to_set(void **state)
 {
 	static const char set[] = "set accept-changed-names = yes to accept it";
-	static const char many[] = A_NAMES
-		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-1.example"
-		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-2.example"
-		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-3.example"
-		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-4.example"
-		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-5.example";
+	static const char many[] =
+		A_NAMES ",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-1.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-2.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-3.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-4.example"
+			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-5.example";
 	struct expectation expectation = usual(ca);
 
 	(void)state;
