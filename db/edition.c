@@ -151,8 +151,9 @@ int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
 	                edition->certificate.data, edition->certificate.length, edition->chain.data,
 	                edition->chain.length, edition->ra.data, edition->ra.length,
 	                edition->pending.data, edition->pending.length, edition->trusted_by,
-	                edition->capabilities, edition->crl, edition->next.data, edition->next.length,
-	                edition->next_by, edition->former.data, edition->former.length);
+	                edition->capabilities, edition->crl, edition->next.data,
+	                edition->next.length, edition->next_by, edition->former.data,
+	                edition->former.length);
 
 	if (r < 0)
 		return r;

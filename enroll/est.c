@@ -115,7 +115,7 @@ static int talk_as_us(struct job *job, const char *operation, struct http_reques
 typedef int certificates_reader(const char *text, size_t length, STACK_OF(X509) * *certificates,
                                 struct error *err);
 
-static int add_certificates(struct job *job, const struct http_answer *answer,
+static int add_certificates(struct job *job, const char *key, const struct http_answer *answer,
                             certificates_reader *read, struct error *err)
 {
 	STACK_OF(X509) *certificates = NULL;
@@ -127,7 +127,7 @@ static int add_certificates(struct job *job, const struct http_answer *answer,
 
 		r = certificate_to_der(sk_X509_value(certificates, i), &der, &length);
 		if (r == 0)
-			record_add_bytes(job->result, "certificate", der, length);
+			record_add_bytes(job->result, key, der, length);
 		OPENSSL_free(der);
 	}
 	if (r == 0)
@@ -147,7 +147,22 @@ static int ca_certificate(struct job *job, struct error *err)
 	if (r == 0)
 		r = talk(job, "cacerts", &request, &answer, err);
 	if (r == 0)
-		r = add_certificates(job, &answer, est_ca_certificates_read, err);
+		r = add_certificates(job, "certificate", &answer, est_ca_certificates_read, err);
+	http_answer_clear(&answer);
+	return r;
+}
+
+/* All that the CA publishes: also what it signed with its old key for the new one (§4.1.3). */
+static int next_ca(struct job *job, struct error *err)
+{
+	struct http_request request = { 0 };
+	struct http_answer answer = { 0 };
+	int r = check_url(job->settings, err);
+
+	if (r == 0)
+		r = talk(job, "cacerts", &request, &answer, err);
+	if (r == 0)
+		r = add_certificates(job, "next", &answer, est_certificates_read, err);
 	http_answer_clear(&answer);
 	return r;
 }
@@ -322,7 +337,7 @@ static int send_request(struct enrollment *e, const unsigned char *der, size_t l
 static int take_answer(struct enrollment *e, const struct http_answer *answer, struct error *err)
 {
 	if (answer->status == 200)
-		return add_certificates(e->job, answer, est_certificates_read, err);
+		return add_certificates(e->job, "certificate", answer, est_certificates_read, err);
 	if (answer->status != 202)
 		return error_set(err, -EBADMSG, "the server answers with HTTP status %ld",
 		                 answer->status);
@@ -333,10 +348,13 @@ static int take_answer(struct enrollment *e, const struct http_answer *answer, s
 static int run(struct enrollment *e, struct error *err)
 {
 	struct http_answer answer = { 0 };
+	struct error ignored = { 0 };
 	unsigned char *der = NULL;
 	int size, r;
 
 	r = identify(e, err);
+	if (r == 0 && e->renewed && next_ca(e->job, &ignored) < 0)
+		log_info("what the CA publishes cannot be had now: %s", ignored.text);
 	if (r == 0)
 		r = take_request(e, err);
 	if (r < 0)
@@ -388,5 +406,6 @@ const struct protocol est_protocol = {
 	.name = "est",
 	.check = check,
 	.ca_certificate = ca_certificate,
+	.next_ca = next_ca,
 	.enroll = enroll,
 };

@@ -177,6 +177,23 @@ static int resume_read(struct transaction *t, struct error *err)
 
 /* --- keys --- */
 
+/* CERTIFICATE has the name of the CA as its issuer, or of one that the CA had before. */
+static bool is_of_the_ca(const struct transaction *t, const X509 *certificate)
+{
+	const X509_NAME *issuer = X509_get_issuer_name(certificate);
+	bool same = X509_NAME_cmp(issuer, X509_get_subject_name(t->authority.ca)) == 0;
+	const struct field *field;
+	size_t index = 0;
+
+	while (!same && (field = record_next(t->job->settings, "former", &index))) {
+		X509 *former = field_certificate(field, "former CA certificate", NULL);
+
+		same = former && X509_NAME_cmp(issuer, X509_get_subject_name(former)) == 0;
+		X509_free(former);
+	}
+	return same;
+}
+
 /* A renewal signed by the certificate in force, where the CA can do that; else RFC 8894 §2.3
  * has a first request sent again. NULL without error: no renewal. */
 static X509 *renewal_signer(const struct transaction *t)
@@ -189,9 +206,7 @@ static X509 *renewal_signer(const struct transaction *t)
 		return NULL;
 	certificate = field_certificate(field, "certificate", NULL);
 	key = certificate ? X509_get0_pubkey(certificate) : NULL;
-	if (key && EVP_PKEY_is_a(key, "RSA") &&
-	    X509_NAME_cmp(X509_get_issuer_name(certificate),
-	                  X509_get_subject_name(t->authority.ca)) == 0)
+	if (key && EVP_PKEY_is_a(key, "RSA") && is_of_the_ca(t, certificate))
 		return certificate;
 	X509_free(certificate);
 	return NULL;

@@ -267,8 +267,7 @@ static int ask_offers_next(struct job *job, struct error *err)
 	struct http_answer answer = { 0 };
 	int r = get(job, "GetCACaps", &answer, err);
 
-	if (r == 0 &&
-	    !(scep_capabilities((const char *)answer.body, answer.length) & SCEP_NEXT_CA))
+	if (r == 0 && !(scep_capabilities((const char *)answer.body, answer.length) & SCEP_NEXT_CA))
 		r = error_set(err, -EACCES,
 		              "the CA does not offer to tell its next certificate (GetNextCACert)");
 	http_answer_clear(&answer);

@@ -437,8 +437,9 @@ int scep_next_ca_open(const void *der, size_t length, X509 *ca, bool legacy, OSS
 		              "the next CA certificate is signed with SHA-1; set allow-legacy = "
 		              "yes to accept it");
 	if (r == 0 && !signed_by_one_of(signer, expectation.signers))
-		r = error_set(err, -EBADMSG,
-		              "the next CA certificate is not signed by the CA certificate in force");
+		r = error_set(
+			err, -EBADMSG,
+			"the next CA certificate is not signed by the CA certificate in force");
 	if (r == 0)
 		r = verify(cms, signer, &expectation, inner, err);
 	if (r == 0)

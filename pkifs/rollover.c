@@ -164,7 +164,8 @@ static int keep_former(const struct generation *g, STACK_OF(X509) * new, struct 
 		for (int k = 0; k < sk_X509_num(new); k++)
 			again |= X509_cmp(certificate, sk_X509_value(new, k)) == 0;
 		if (!again && sk_X509_num(former) < FORMER_MAX &&
-		    !X509_add_cert(former, certificate, X509_ADD_FLAG_UP_REF | X509_ADD_FLAG_NO_DUP))
+		    !X509_add_cert(former, certificate,
+		                   X509_ADD_FLAG_UP_REF | X509_ADD_FLAG_NO_DUP))
 			r = -ENOMEM;
 	}
 	if (r == 0)
@@ -417,7 +418,7 @@ static const char *voucher(struct store *store, const struct record *settings, X
 		return "ca-fingerprint";
 	if (is_answer_of(result, ca) && validate_ca(ca, now, trusted, legacy, NULL) == 0)
 		return ROLLOVER_BY_CA;
-	if (begins(next) > begins(ca) && vouches_for(ca, next, bundle, now, trusted, legacy))
+	if (vouches_for(ca, next, bundle, now, trusted, legacy))
 		return ROLLOVER_BY_CA;
 	return "";
 }

@@ -130,8 +130,8 @@ int standing_finish(struct store *store, struct standing *standing, enum request
 static bool asks_the_network(const char *action)
 {
 	return strcmp(action, "enroll") == 0 || strcmp(action, "re-enroll") == 0 ||
-	       strcmp(action, "refresh-crl") == 0 || strcmp(action, "next-ca") == 0 || strcmp(action, "revoke") == 0 ||
-	       strncmp(action, "account-", 8) == 0;
+	       strcmp(action, "refresh-crl") == 0 || strcmp(action, "next-ca") == 0 ||
+	       strcmp(action, "revoke") == 0 || strncmp(action, "account-", 8) == 0;
 }
 
 /* Not now: again after SECONDS (negative: as the profile says), or never where that was the last.

@@ -68,7 +68,8 @@ int sort_next_ca(STACK_OF(X509) *bundle, STACK_OF(X509) *known, bool announced, 
 /*
  * Whether CURRENT vouches for NEXT, which has its name: with its key it signed NEXT, or one of
  * BUNDLE for NEXT's key and name (NewWithOld). What CURRENT signed for another name may be any CA
- * below it. One that has ended vouches for nobody.
+ * below it. One that has ended vouches for nobody,
+ * and none for one that is older (by OldWithNew it would be replaced by the one it followed).
  */
 bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) *bundle, int64_t now,
                  bool clock_trusted, bool allow_legacy);

@@ -332,7 +332,8 @@ static bool add_all_below(STACK_OF(X509) * found, STACK_OF(X509) * candidates)
 	return true;
 }
 
-/* What of BUNDLE is new, without cross certificates: the new roots first, and what is below them. */
+/* What of BUNDLE is new, without cross certificates: the new roots first, and what is below them.
+ */
 static bool find_new(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool announced,
                      STACK_OF(X509) * found)
 {
@@ -382,6 +383,12 @@ int sort_next_ca(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool announced
 	return r;
 }
 
+static bool begins_before(const X509 *one, const X509 *other)
+{
+	return asn1_time_seconds(X509_get0_notBefore(one)) <
+	       asn1_time_seconds(X509_get0_notBefore(other));
+}
+
 static bool is_same_ca(const X509 *one, const X509 *other)
 {
 	return X509_NAME_cmp(X509_get_subject_name(one), X509_get_subject_name(other)) == 0 &&
@@ -394,7 +401,8 @@ bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) * bundle, int64_t now
 	bool vouched = false;
 
 	if (validate_ca(current, now, clock_trusted, allow_legacy, NULL) < 0 ||
-	    X509_NAME_cmp(X509_get_subject_name(current), X509_get_subject_name(next)) != 0)
+	    X509_NAME_cmp(X509_get_subject_name(current), X509_get_subject_name(next)) != 0 ||
+	    !begins_before(current, next))
 		return false;
 	for (int i = -1; !vouched && i < sk_X509_num(bundle); i++) {
 		X509 *link = i < 0 ? next : sk_X509_value(bundle, i);

@@ -322,14 +322,14 @@ static int publish_csr(struct store *store, const struct standing *standing, int
 	return r;
 }
 
-/* All certificates of RESULT. */
-static int read_certificates(const struct record *result, STACK_OF(X509) * certificates,
-                             struct error *err)
+/* All certificates of RESULT in the fields KEY. */
+static int read_certificates(const struct record *result, const char *key,
+                             STACK_OF(X509) * certificates, struct error *err)
 {
 	const struct field *field;
 	size_t index = 0;
 
-	while ((field = record_next(result, "certificate", &index))) {
+	while ((field = record_next(result, key, &index))) {
 		X509 *certificate;
 
 		if (sk_X509_num(certificates) >= CERTIFICATES_MAX)
@@ -360,7 +360,9 @@ static int take_certificates(struct store *store, const struct standing *standin
 	if (r == 0 && record_get(result, "rejected"))
 		r = error_set(err, -EINVAL, "%s", record_get(result, "rejected"));
 	if (r == 0)
-		r = read_certificates(result, candidates.certificates, err);
+		r = read_certificates(result, "certificate", candidates.certificates, err);
+	if (r == 0) /* what a CA publishes may have the intermediates */
+		r = read_certificates(result, "next", candidates.certificates, err);
 	if (r == 0 && record_get(result, "proven-by"))
 		r = issuers_believed(store, standing, result, candidates.certificates,
 		                     &candidates.anchors, err);
@@ -407,8 +409,9 @@ static int take_next(struct store *store, const struct standing *standing,
 {
 	int r = rollover_take(store, &standing->object, result, err);
 
-	return r == -ENOENT ? error_set(err, -EINVAL, "the CA names no other CA certificate than "
-	                                              "those that are known here")
+	return r == -ENOENT ? error_set(err, -EINVAL,
+	                                "the CA names no other CA certificate than "
+	                                "those that are known here")
 	                    : r;
 }
 

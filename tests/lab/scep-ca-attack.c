@@ -120,14 +120,17 @@ BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl)
 	return out;
 }
 
-/* TO with another public key in it: the envelope names us and is locked for somebody else. */
-static X509 *impostor(X509 *to)
+/* An envelope for it names us and is locked for somebody else. */
+X509 *impostor(X509 *certificate, EVP_PKEY **key)
 {
-	X509 *copy = X509_dup(to);
-	EVP_PKEY *key = EVP_RSA_gen(2048);
+	X509 *copy = X509_dup(certificate);
+	EVP_PKEY *other = EVP_RSA_gen(2048);
 
-	X509_set_pubkey(copy, key);
-	EVP_PKEY_free(key);
+	X509_set_pubkey(copy, other);
+	if (key)
+		*key = other;
+	else
+		EVP_PKEY_free(other);
 	return copy;
 }
 
@@ -159,7 +162,7 @@ BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content)
 	X509 *other = NULL;
 
 	if (ca->attack == ATTACK_WRONG_KEY || ca->attack == ATTACK_TWO_RECIPIENTS)
-		other = impostor(to);
+		other = impostor(to, NULL);
 	else if (ca->attack == ATTACK_WRONG_RECIPIENT || ca->attack == ATTACK_STRANGER_SECOND)
 		other = make_certificate(ca, "Other", "RSA", &key);
 	else if (ca->attack == ATTACK_KEY_AGREE)

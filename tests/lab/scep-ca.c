@@ -4,7 +4,8 @@
  * and attacks. Each message is a line on stdout, so that tests can count them.
  *
  * DIR holds ca.pem and ca.key; ra.pem, ra.key for an RA that signs and decrypts, or ra-sign.*
- * and ra-encrypt.* for one of each; next.pem for GetNextCACert; revoked, one serial (hex) a line.
+ * and ra-encrypt.* for one of each; next.pem for GetNextCACert; former.pem, the CA certificate
+ * before this one, whose certificates still sign renewals; revoked, one serial (hex) a line.
  */
 #include "tests/lab/scep-ca.h"
 
@@ -360,7 +361,12 @@ static int judge(const struct lab_ca *ca, const struct exchange *exchange, X509_
 	if (!request || X509_REQ_verify(request, X509_REQ_get0_pubkey(request)) != 1)
 		return 2;
 	if (exchange->type == RENEWAL)
-		return X509_verify(exchange->to, X509_get0_pubkey(ca->ca)) == 1 ? -1 : 1;
+		return X509_verify(exchange->to, X509_get0_pubkey(ca->ca)) == 1 ||
+		                       (ca->former &&
+		                        X509_verify(exchange->to, X509_get0_pubkey(ca->former)) ==
+		                                1)
+		               ? -1
+		               : 1;
 	return challenge_right(ca, request) ? -1 : 2;
 }
 
@@ -516,6 +522,14 @@ static BIO *base64_decode(const char *text)
 	return out;
 }
 
+static BIO *text(const char *words)
+{
+	BIO *out = BIO_new(BIO_s_mem());
+
+	BIO_puts(out, words);
+	return out;
+}
+
 static BIO *ca_certificates(const struct lab_ca *ca, struct lab_answer *answer)
 {
 	BIO *out = BIO_new(BIO_s_mem());
@@ -540,14 +554,35 @@ static BIO *ca_certificates(const struct lab_ca *ca, struct lab_answer *answer)
 	return out;
 }
 
+/* §4.7.1: signed by the CA, also where an RA signs all else. */
 static BIO *next_certificate(const struct lab_ca *ca)
 {
 	BIO *content = certs_only(ca, ca->next, NULL), *out = BIO_new(BIO_s_mem());
-	CMS_ContentInfo *cms = CMS_sign(ca->sign, ca->sign_key, NULL, content, CMS_BINARY);
+	X509 *signer = ca->ca, *rogue = NULL;
+	EVP_PKEY *key = ca->ca_key, *rogue_key = NULL;
+	CMS_ContentInfo *cms;
 
+	if (ca->attack == ATTACK_UNSIGNED || ca->attack == ATTACK_NEXT_GARBAGE) {
+		BIO_free(out);
+		out = ca->attack == ATTACK_UNSIGNED ? unsigned_answer(content)
+		                                    : text("no certificate at all");
+		BIO_free(content);
+		return out;
+	}
+	if (ca->attack == ATTACK_ROGUE_SIGNER)
+		signer = rogue = make_certificate(ca, "end.entity.example", "RSA", &rogue_key);
+	if (ca->attack == ATTACK_IMPOSTOR)
+		signer = rogue = impostor(ca->ca, &rogue_key);
+	if (rogue)
+		key = rogue_key;
+	cms = CMS_sign(signer, key, NULL, content, CMS_BINARY);
 	i2d_CMS_bio(out, cms);
+	if (ca->attack == ATTACK_TRAILING)
+		BIO_write(out, "", 1);
 	CMS_ContentInfo_free(cms);
 	BIO_free(content);
+	X509_free(rogue);
+	EVP_PKEY_free(rogue_key);
 	return out;
 }
 
@@ -582,14 +617,6 @@ static BIO *crl_file(const struct lab_ca *ca)
 	return out;
 }
 
-static BIO *text(const char *words)
-{
-	BIO *out = BIO_new(BIO_s_mem());
-
-	BIO_puts(out, words);
-	return out;
-}
-
 static void handle(const struct lab_request *request, struct lab_answer *answer, void *user)
 {
 	struct lab_ca *ca = user;
@@ -608,10 +635,13 @@ static void handle(const struct lab_request *request, struct lab_answer *answer,
 	} else if (name && strcmp(name, "GetNextCACert") == 0 && ca->next) {
 		answer->body = next_certificate(ca);
 		answer->type = "application/x-x509-next-ca-cert";
+		puts("sent the next CA certificate");
 	} else if (name && strcmp(name, "PKIOperation") == 0) {
 		answer->body = pki_operation(ca, request, answer);
 	}
-	answer->status = answer->body ? 200 : name ? 500 : 404;
+	answer->status = answer->body                                 ? 200
+	                 : name && strcmp(name, "GetNextCACert") != 0 ? 500
+	                                                              : 404;
 	free(name);
 }
 
@@ -622,6 +652,7 @@ static int load(struct lab_ca *ca)
 	ca->ca = load_certificate(ca->folder, "ca.pem");
 	ca->ca_key = load_key(ca->folder, "ca.key");
 	ca->next = load_certificate(ca->folder, "next.pem");
+	ca->former = load_certificate(ca->folder, "former.pem");
 	ca->sign = load_certificate(ca->folder, "ra-sign.pem");
 	if (ca->sign) {
 		ca->sign_key = load_key(ca->folder, "ra-sign.key");

@@ -39,7 +39,9 @@
 	X(OTHER_SUBJECT, "other-subject")                                                          \
 	X(OTHER_NAME, "other-name")                                                                \
 	X(CA_TRUE, "ca-true")                                                                      \
-	X(NEXT_CA, "next-ca")
+	X(NEXT_CA, "next-ca")                                                                      \
+	X(NEXT_GARBAGE, "next-garbage")                                                            \
+	X(IMPOSTOR, "impostor")
 
 enum attack {
 #define X(name, text) ATTACK_##name,
@@ -48,7 +50,8 @@ enum attack {
 };
 
 struct lab_ca {
-	X509 *ca, *sign, *encrypt, *next; /* SIGN and ENCRYPT are CA's where there is no RA */
+	X509 *ca, *sign, *encrypt; /* SIGN and ENCRYPT are CA's where there is no RA */
+	X509 *next, *former;       /* the CA certificates after and before CA; may be NULL */
 	EVP_PKEY *ca_key, *sign_key, *encrypt_key;
 	const char *folder;
 	const char *caps;
@@ -76,6 +79,9 @@ void sign_certificate(struct lab_ca *ca, X509 *certificate);
 
 /* The certs-only content, with what else the attack puts into it; NULL without memory. */
 BIO *certs_only(const struct lab_ca *ca, X509 *certificate, X509_CRL *crl);
+
+/* CERTIFICATE with another public key in it; the private part in *KEY (may be NULL). */
+X509 *impostor(X509 *certificate, EVP_PKEY **key);
 
 /* CONTENT in an envelope for TO, or the attack's idea of one. */
 BIO *envelope(const struct lab_ca *ca, X509 *to, BIO *content);

@@ -872,6 +872,97 @@ static void what_is_no_bundle_of_one_ca_is_refused(void **state)
 	X509_free(forged);
 }
 
+/* A CA's next certificate, of another key; and what links the two. */
+#define ROOT .subject = "CN=Root", .basic = CA_BASIC, .usage = CA_USAGE
+#define NEXT ROOT, .key = other_key, .from = -1, .to = 900
+
+static int sort_next(STACK_OF(X509) * bundle, bool announced, X509 **found, int *issuer_count)
+{
+	STACK_OF(X509) *ra = NULL, *issuers = NULL, *known = stack_of(ca, NULL);
+	int r = sort_next_ca(bundle, known, announced, found, &ra, &issuers, NULL);
+
+	*issuer_count = sk_X509_num(issuers);
+	free_stack(ra);
+	free_stack(issuers);
+	free_stack(known);
+	free_stack(bundle);
+	return r;
+}
+
+static void the_next_ca_is_found_among_what_ties_it_to_the_one_before(void **state)
+{
+	X509 *next = MAKE(NEXT), *new_with_old = MAKE(NEXT, FROM_CA);
+	X509 *old_with_new = MAKE(ROOT, .key = ca_key, .issuer = next, .issuer_key = other_key);
+	X509 *below = MAKE(.subject = "CN=Below", .basic = CA_BASIC, .usage = CA_USAGE,
+	                   .issuer = next, .issuer_key = other_key);
+	X509 *found = NULL;
+	int count;
+
+	(void)state;
+	assert_int_equal(sort_next(stack_of(ca, old_with_new, new_with_old, next, NULL), false,
+	                           &found, &count),
+	                 0);
+	assert_ptr_equal(found, next);
+	X509_free(found);
+	assert_int_equal(sort_next(stack_of(next, below, sub, NULL), false, &found, &count), 0);
+	assert_ptr_equal(found, below); /* SUB is not its */
+	assert_int_equal(count, 1);
+	X509_free(found);
+	/* nothing is new; an intermediate is only where it is announced */
+	assert_int_equal(sort_next(stack_of(ca, NULL), true, &found, &count), -ENOENT);
+	assert_int_equal(sort_next(stack_of(ca, sub, NULL), false, &found, &count), -ENOENT);
+	assert_int_equal(sort_next(stack_of(ca, sub, NULL), true, &found, &count), 0);
+	assert_ptr_equal(found, sub);
+	X509_free(found);
+	X509_free(next);
+	X509_free(new_with_old);
+	X509_free(old_with_new);
+	X509_free(below);
+}
+
+static void assert_vouched(X509 *current, X509 *next, X509 *link, bool expected)
+{
+	STACK_OF(X509) *bundle = stack_of(next, link, NULL);
+
+	assert_int_equal(vouches_for(current, next, bundle, NOW, true, false), expected);
+	free_stack(bundle);
+}
+
+static void a_ca_vouches_for_what_has_its_name_and_follows_it(void **state)
+{
+	X509 *next = MAKE(NEXT), *link = MAKE(NEXT, FROM_CA), *forged = MAKE(NEXT, .issuer = ca);
+	X509 *weak = MAKE(NEXT, FROM_CA, .digest = EVP_sha1());
+	X509 *leaf = MAKE(.subject = "CN=Root", .key = other_key, FROM_CA);
+	X509 *older = MAKE(ROOT, .key = other_key, .from = -20, .to = 900);
+	X509 *older_link = MAKE(ROOT, .key = other_key, FROM_CA, .from = -20, .to = 900);
+	X509 *ended = MAKE(ROOT, .key = other_key, FROM_CA, .from = -5, .to = -1);
+	X509 *longer = MAKE(ROOT, .key = ca_key, .from = -1, .to = 900);
+	X509 *over = MAKE(ROOT, .key = ca_key, .from = -50, .to = -1);
+
+	(void)state;
+	assert_vouched(ca, next, link, true);
+	assert_vouched(ca, longer, NULL, true); /* the same key goes on */
+	assert_vouched(ca, next, NULL, false);
+	assert_vouched(ca, next, forged, false);
+	assert_vouched(ca, next, ended, false);
+	assert_vouched(ca, next, leaf, false);
+	assert_vouched(ca, next, weak, false);
+	assert_vouched(ca, sub, NULL, false); /* one of another name is below it */
+	assert_vouched(ca, older, older_link, false);
+	assert_vouched(over, next, link, false);
+	assert_vouched(sub, next, link, false);
+	X509_free(next);
+	X509_free(link);
+	X509_free(older);
+	X509_free(older_link);
+	X509_free(forged);
+	X509_free(ended);
+	X509_free(leaf);
+	X509_free(weak);
+	X509_free(longer);
+	X509_free(over);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -903,6 +994,8 @@ int main(void)
 		cmocka_unit_test(a_ca_is_trusted_only_if_it_is_one),
 		cmocka_unit_test(what_a_ca_sent_is_sorted),
 		cmocka_unit_test(what_is_no_bundle_of_one_ca_is_refused),
+		cmocka_unit_test(the_next_ca_is_found_among_what_ties_it_to_the_one_before),
+		cmocka_unit_test(a_ca_vouches_for_what_has_its_name_and_follows_it),
 	};
 
 	return cmocka_run_group_tests(tests, make_cas, free_cas);
