@@ -1,5 +1,6 @@
 """Certificates by ACME (RFC 8555), from a server that rejects nonces and examines challenges."""
 
+import gzip
 import itertools
 import json
 import socket
@@ -87,6 +88,22 @@ class Enroll(AcmeTest):
         self.assertEqual(mount.request("local/www", "enroll"), "ok")
         self.assert_issued(mount)
         self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
+
+    def test_from_a_server_in_chaos(self):
+        """It rejects every other nonce, takes its time, and remembers some authorizations."""
+        ca = Acme(self, NONCE="50", REUSE="50", NOSLEEP="0", PEBBLE_VA_SLEEPTIME="2")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        kinds = ("http-01", "tls-alpn-01")
+        for i in range(4):
+            self.certificate_id(mount, f"www{i}", more="domain-name = all.example.net\n"
+                                f"acme-challenge = {kinds[i % 2]}\n")
+        for version in (1, 2):
+            for i in range(4):
+                mount.write(f"local/www{i}/request", "enroll\n" if version == 1 else "re-enroll\n")
+            for i in range(4):
+                self.assertEqual(mount.wait(f"local/www{i}"), "ok")
+                self.assert_issued(mount, f"www{i}", version=version)
 
     def test_the_chain_that_is_preferred(self):
         ca = Acme(self, ALT="2")
@@ -294,17 +311,43 @@ class Refused(AcmeTest):
             mount.stop()
 
     def test_attack_26_certificates_that_are_none(self):
-        bodies = {"more than 50": lambda pem, _: pem * 51,
+        size = (("Content-Length", "100000000"),)
+        bodies = {"more than 50": lambda pem, _: pem * 1000,
                   "private key": lambda pem, key: pem + key,
-                  "bytes": lambda pem, _: pem + "\n" * (2 << 20)}
+                  "sends more than 1048576 bytes": lambda pem, _: self.without_end(pem),
+                  "/1 sends more than 1048576 bytes": lambda pem, _: self.without_end(pem, size)}
         for words, body in bodies.items():
-            ca = FakeAcme(self)
-            key = (ca.folder / "root.key").read_text()
-            ca.changes["/certificate"] = lambda _, answer, body=body, key=key: (
-                answer[0], answer[1], body(answer[2], key))
-            mount = self.acme_mount(ca)
-            self.assertIn(words, self.refused_or_waits(mount, ca))
-            mount.stop()
+            self.assertIn(words, self.certificate_is(body))
+
+    def test_attack_29_answers_without_end(self):
+        bomb = gzip.compress(b"\n" * 100_000_000)
+
+        def headers(handler):
+            for i in range(100_000):
+                handler.send_header(f"X-{i}", "x" * 1000)
+                handler.flush_headers()
+
+        bodies = {"bytes of headers": lambda *_: headers,
+                  "no certificate in it": lambda *_: bomb}
+        for words, body in bodies.items():
+            self.assertIn(words, self.certificate_is(body, {"Content-Encoding": "gzip"}))
+
+    def without_end(self, pem, headers=()):
+        """A body of 100 MB, of which little is taken."""
+        sent = []
+        self.addCleanup(lambda: self.assertLess(sum(sent), 20_000_000))
+        return FakeAcme.without_end(pem.encode(), headers, sent)
+
+    def certificate_is(self, body, headers=None):
+        """What is said where the certificate is what BODY makes of it and the root's key."""
+        ca = FakeAcme(self)
+        key = (ca.folder / "root.key").read_text()
+        ca.changes["/certificate"] = lambda _, answer: (
+            answer[0], {**answer[1], **(headers or {})}, body(answer[2], key))
+        mount = self.acme_mount(ca)
+        reason = self.refused_or_waits(mount, ca)
+        mount.stop()
+        return reason
 
     def test_attack_27_when_to_come_again(self):
         for after, least, most in (("31536000", 86000, 86400), ("-1", 0, 60),
