@@ -670,6 +670,35 @@ static int account(struct job *job, struct error *err)
 	return r;
 }
 
+/* By the account that it was issued to (§7.6). */
+static int revoke(struct job *job, struct error *err)
+{
+	const struct field *field = record_find(job->settings, "certificate");
+	char *certificate = field ? base64url(field->value, field->length) : NULL, *text = NULL;
+	struct acme_answer answer = { 0 };
+	const char *url = NULL;
+	struct acme acme;
+	int r = acme_open(&acme, job, err);
+
+	if (r == 0)
+		r = acme_begin(&acme, err);
+	if (r == 0)
+		url = acme_url(&acme, acme.directory, "revokeCert", err);
+	if (certificate && asprintf(&text, "{\"certificate\":\"%s\"}", certificate) < 0)
+		text = NULL;
+	if (r == 0 && !text)
+		r = error_set(err, -EINVAL, "the job has no certificate to revoke");
+	else if (r == 0)
+		r = url ? acme_post(&acme, "revocation", url, text, &answer, err) : -EINVAL;
+	if (r == -EACCES && strcmp(answer.problem.type, "alreadyRevoked") == 0)
+		r = 0;
+	acme_answer_clear(&answer);
+	acme_close(&acme);
+	free(certificate);
+	free(text);
+	return r;
+}
+
 static int ca_certificate(struct job *job, struct error *err)
 {
 	(void)job;
@@ -681,5 +710,6 @@ const struct protocol acme_protocol = {
 	.check = check,
 	.ca_certificate = ca_certificate,
 	.enroll = enroll,
+	.revoke = revoke,
 	.account = account,
 };

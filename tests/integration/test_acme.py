@@ -143,6 +143,20 @@ class Enroll(AcmeTest):
         self.assert_issued(mount)
 
 
+    def test_it_is_revoked_by_its_account(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        serial = run("openssl", "x509", "-in", mount.point / "local/www/cert.pem", "-noout",
+                     "-serial").stdout.strip().split("=")[1].lower().lstrip("0")
+        self.assertIn("Valid", ca.managed(f"cert-status-by-serial/{serial}"))
+        self.assertEqual(mount.request("local/www", "revoke"), "ok")
+        self.assertIn("Revoked", ca.managed(f"cert-status-by-serial/{serial}"))
+        self.assertEqual(mount.request("local/www", "revoke"), "ok", "once more")
+
+
 class Account(AcmeTest):
     def test_it_is_registered_changed_and_deleted(self):
         ca = Acme(self)
