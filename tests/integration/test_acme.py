@@ -195,25 +195,22 @@ class Account(AcmeTest):
             self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
 
     def test_its_new_key_is_not_lost_whenever_we_die(self):
-        for role in ("store", "enroll"):
-            for place in ("account", "key"):
-                ca = FakeAcme(self)
-                mount = self.acme_mount(ca)
-                self.profile(mount, ca)
-                self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
-                old = ca.key
-                ca.changes["/" + place] = once(
-                    lambda _, answer, mount=mount, role=role: mount.kill(role) or answer)
-                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
-                self.assertEqual(ca.asked.count("key"), 1, ca.asked)
-                said = [payload for place, payload in ca.payloads if place == "key"]
-                self.assertEqual(json.loads(unwrap(said[0]["payload"]))["oldKey"], old)
-                new = ca.key
-                self.assertNotEqual(new, old)
-                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
-                said = [payload for place, payload in ca.payloads if place == "key"]
-                self.assertEqual(json.loads(unwrap(said[1]["payload"]))["oldKey"], new)
-                mount.stop()
+        mount = self.mount()
+        for i, (role, place) in enumerate(itertools.product(("store", "enroll"),
+                                                            ("account", "key"))):
+            ca, name = FakeAcme(self), f"ca{i}"
+            self.profile(mount, ca, name)
+            self.assertEqual(mount.request(f"ca/{name}", "account-register"), "ok")
+            keys = [ca.key]
+            ca.changes["/" + place] = once(
+                lambda _, answer, role=role: mount.kill(role) or answer)
+            for _ in range(2):
+                self.assertEqual(mount.request(f"ca/{name}", "account-rollover"), "ok")
+                keys.append(ca.key)
+            said = [payload for place, payload in ca.payloads if place == "key"]
+            self.assertEqual([json.loads(unwrap(one["payload"]))["oldKey"] for one in said],
+                             keys[:2], "each was told once, and neither was lost")
+            self.assertNotEqual(keys[0], keys[1])
 
     def test_a_ca_that_wants_an_external_account(self):
         ca = Acme(self, EAB="1")
