@@ -25,7 +25,7 @@
 #define NAMES_LIMIT   100
 #define PROOF_SECONDS 120 /* how long a job looks on while the CA examines challenges, */
 #define ISSUE_SECONDS 20  /* and while it issues; then it comes again */
-#define AGAIN_MAX     3
+#define AGAIN_MAX     2
 #define PAUSE_FIRST   50 /* milliseconds between two looks, at first and at most */
 #define PAUSE_LAST    3000
 

@@ -481,7 +481,7 @@ class Challenges(AcmeTest):
         port = free_port()
         mount = self.mount(f"http-01-listen=127.0.0.1:{port}")
         for i, (role, place) in enumerate(some_of(list(itertools.product(
-                ("store", "enroll", "keys"), places)), 100)):
+                ("store", "enroll", "keys"), places)), 60)):
             with self.subTest(f"{role} {place}"):
                 ca = FakeAcme(self, port=port, orders=late)
                 ca.token = f"token-{i}"

@@ -277,7 +277,7 @@ class Words(AcmeTest):
         mount = self.acme_mount(peer)
         self.assertIn("port 80 of www.example.net was not reached; it could not connect: refused",
                       self.waits(mount, peer))
-        self.assertEqual(peer.asked.count("challenge"), 4)
+        self.assertEqual(peer.asked.count("challenge"), 3)
 
     def test_a_certificate_request_that_is_not_taken(self):
         peer = FakeAcme(self, finalize=problem("badCSR", "weak key", status=400))
