@@ -25,7 +25,8 @@
 #define NAMES_LIMIT   100
 #define PROOF_SECONDS 120 /* how long a job looks on while the CA examines challenges, */
 #define ISSUE_SECONDS 20  /* and while it issues; then it comes again */
-#define PAUSE_FIRST   50  /* milliseconds between two looks, at first and at most */
+#define AGAIN_MAX     2
+#define PAUSE_FIRST   50 /* milliseconds between two looks, at first and at most */
 #define PAUSE_LAST    3000
 
 /* What proves one name. */
@@ -34,6 +35,7 @@ struct proof {
 	char *name, *token;
 	char *authorization, *challenge; /* URLs; NULL where another job began it */
 	bool posted;
+	int again; /* how often the CA was told to look again */
 };
 
 struct order {
@@ -308,56 +310,24 @@ static bool has_status(const json_t *json, const char *status)
 /* --- waiting --- */
 
 /*
- * Sleeps for what the last answer says, or PAUSE; JOB_WAITING where that is later than END. With
- * STAY there is one more look at END: what is answered here is answered as long as we stay.
+ * Sleeps for what the last answer says, or PAUSE; JOB_WAITING at END, with a last look there: what
+ * is answered here is answered as long as we stay, and some CAs name a day for what takes a moment.
  */
-static int pause_for(struct order *order, long *pause, time_t end, bool stay)
+static int pause_for(struct order *order, long *pause, time_t end)
 {
 	long long after = record_number(order->job->result, "retry-after", 0);
 	struct timespec now, span;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (stay && after > end - now.tv_sec)
-		after = end - now.tv_sec;
-	if (now.tv_sec >= end || now.tv_sec + after > end)
+	if (now.tv_sec >= end)
 		return JOB_WAITING;
+	if (after > end - now.tv_sec)
+		after = end - now.tv_sec;
 	span = after ? (struct timespec){ .tv_sec = after }
 	             : (struct timespec){ *pause / 1000, *pause % 1000 * 1000000 };
 	nanosleep(&span, NULL);
 	*pause = *pause * 2 < PAUSE_LAST ? *pause * 2 : PAUSE_LAST;
 	return 0;
-}
-
-/*
- * Asks for URL as long as its status is NOT_YET, SECONDS at most: then JOB_WAITING. *JSON, what was
- * said last, is the caller's.
- */
-static int await(struct order *order, const char *what, const char *url, const char *not_yet,
-                 long seconds, json_t **json, struct error *err)
-{
-	struct acme_answer answer = { 0 };
-	struct timespec now;
-	long pause = PAUSE_FIRST;
-	time_t end;
-	int r;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	end = now.tv_sec + seconds;
-	for (;;) {
-		acme_answer_clear(&answer);
-		r = acme_ask(&order->acme, what, url, "", &answer, err);
-		if (r < 0 || !has_status(answer.json, not_yet))
-			break;
-		r = pause_for(order, &pause, end, seconds == PROOF_SECONDS);
-		if (r)
-			break;
-	}
-	if (r >= 0) {
-		json_decref(*json);
-		*json = json_incref(answer.json);
-	}
-	acme_answer_clear(&answer);
-	return r;
 }
 
 /* --- proving the names --- */
@@ -437,18 +407,23 @@ static int read_authorizations(struct order *order, struct error *err)
 	return r;
 }
 
+static int post_challenge(struct order *order, const struct proof *proof, struct error *err)
+{
+	struct acme_answer answer = { 0 };
+	int r = acme_post(&order->acme, "answer to a challenge", proof->challenge, "{}", &answer,
+	                  err);
+
+	acme_answer_clear(&answer);
+	return r;
+}
+
 static int post_challenges(struct order *order, struct error *err)
 {
 	int r = 0;
 
-	for (struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next) {
-		struct acme_answer answer = { 0 };
-
+	for (struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next)
 		if (!proof->posted)
-			r = acme_post(&order->acme, "answer to a challenge", proof->challenge, "{}",
-			              &answer, err);
-		acme_answer_clear(&answer);
-	}
+			r = post_challenge(order, proof, err);
 	return r;
 }
 
@@ -471,25 +446,76 @@ static int unproved(const struct order *order, const struct proof *proof,
 	                 *here ? ": " : "", here, problem.text);
 }
 
+/*
+ * The authorization is pending. A CA may have looked, found nothing, and look again when it is told
+ * to (§8.2): it is told some times, ever later.
+ */
+static int look_again(struct order *order, struct proof *proof, const json_t *authorization,
+                      struct error *err)
+{
+	const json_t *challenge = find_challenge(order, authorization);
+	struct timespec span = { .tv_sec = 1L << proof->again };
+
+	if (has_status(challenge, "invalid"))
+		return unproved(order, proof, authorization, err);
+	if (!has_status(challenge, "pending") ||
+	    !json_is_object(json_object_get(challenge, "error")))
+		return 0;
+	if (proof->again++ == AGAIN_MAX) {
+		unproved(order, proof, authorization, err); /* for now: the order is good still */
+		return -EREMOTEIO;
+	}
+	nanosleep(&span, NULL);
+	return post_challenge(order, proof, err);
+}
+
+/*
+ * Asks for URL as long as its status is NOT_YET, some seconds at most: then JOB_WAITING. *JSON,
+ * what was said last, is the caller's. PROOF: what URL is the authorization of, or NULL.
+ */
+static int await(struct order *order, struct proof *proof, const char *url, const char *not_yet,
+                 json_t **json, struct error *err)
+{
+	const char *what = proof ? "question for an authorization" : "question for the order";
+	struct acme_answer answer = { 0 };
+	struct timespec now;
+	long pause = PAUSE_FIRST;
+	time_t end;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	end = now.tv_sec + (proof ? PROOF_SECONDS : ISSUE_SECONDS);
+	for (;;) {
+		acme_answer_clear(&answer);
+		r = acme_ask(&order->acme, what, url, "", &answer, err);
+		if (r < 0 || !has_status(answer.json, not_yet))
+			break;
+		r = proof ? look_again(order, proof, answer.json, err) : 0;
+		if (r == 0)
+			r = pause_for(order, &pause, end);
+		if (r)
+			break;
+	}
+	if (r >= 0) {
+		json_decref(*json);
+		*json = json_incref(answer.json);
+	}
+	acme_answer_clear(&answer);
+	return r;
+}
+
 static int await_proofs(struct order *order, struct error *err)
 {
 	int r = 0;
 
-	for (const struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next) {
+	for (struct proof *proof = order->proofs; r == 0 && proof; proof = proof->next) {
 		json_t *authorization = NULL;
 
-		r = await(order, "question for an authorization", proof->authorization, "pending",
-		          PROOF_SECONDS, &authorization, err);
+		r = await(order, proof, proof->authorization, "pending", &authorization, err);
 		if (r == 0 && !has_status(authorization, "valid"))
 			r = unproved(order, proof, authorization, err);
-		else if (r == JOB_WAITING &&
-		         json_is_object(
-				 json_object_get(find_challenge(order, authorization), "error"))) {
-			unproved(order, proof, authorization, err); /* and it tries on */
-			r = -EREMOTEIO;
-		} else if (r == JOB_WAITING) { /* it may ask in between: back to our place */
+		if (r == JOB_WAITING) /* it may ask in between: back to our place */
 			record_set(order->job->result, "retry-after", "1");
-		}
 		json_decref(authorization);
 	}
 	return r;
@@ -600,8 +626,7 @@ static int pursue(struct order *order, struct error *err)
 			break;
 		}
 		if (r == 0)
-			r = await(order, "question for the order", order->url, now, ISSUE_SECONDS,
-			          &order->json, err);
+			r = await(order, NULL, order->url, now, &order->json, err);
 	}
 	if (r)
 		return r;
@@ -670,6 +695,35 @@ static int account(struct job *job, struct error *err)
 	return r;
 }
 
+/* By the account that it was issued to (§7.6). */
+static int revoke(struct job *job, struct error *err)
+{
+	const struct field *field = record_find(job->settings, "certificate");
+	char *certificate = field ? base64url(field->value, field->length) : NULL, *text = NULL;
+	struct acme_answer answer = { 0 };
+	const char *url = NULL;
+	struct acme acme;
+	int r = acme_open(&acme, job, err);
+
+	if (r == 0)
+		r = acme_begin(&acme, err);
+	if (r == 0)
+		url = acme_url(&acme, acme.directory, "revokeCert", err);
+	if (certificate && asprintf(&text, "{\"certificate\":\"%s\"}", certificate) < 0)
+		text = NULL;
+	if (r == 0 && !text)
+		r = error_set(err, -EINVAL, "the job has no certificate to revoke");
+	else if (r == 0)
+		r = url ? acme_post(&acme, "revocation", url, text, &answer, err) : -EINVAL;
+	if (r == -EACCES && strcmp(answer.problem.type, "alreadyRevoked") == 0)
+		r = 0;
+	acme_answer_clear(&answer);
+	acme_close(&acme);
+	free(certificate);
+	free(text);
+	return r;
+}
+
 static int ca_certificate(struct job *job, struct error *err)
 {
 	(void)job;
@@ -681,5 +735,6 @@ const struct protocol acme_protocol = {
 	.check = check,
 	.ca_certificate = ca_certificate,
 	.enroll = enroll,
+	.revoke = revoke,
 	.account = account,
 };

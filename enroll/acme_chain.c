@@ -86,7 +86,8 @@ static void prefer(struct acme *acme, char *const *urls, size_t count, const cha
 		sk_X509_pop_free(other, X509_free);
 	}
 	record_addf(acme->job->result, "note",
-	            "the CA offers no chain to %s (acme-preferred-chain): it is its own", preferred);
+	            "the CA offers no chain to %s (acme-preferred-chain): it is its own",
+	            preferred);
 }
 
 int acme_chain(struct acme *acme, const char *url, struct error *err)

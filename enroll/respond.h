@@ -31,6 +31,8 @@ void respond_tls_free(struct respond_tls *responder);
 SSL *respond_tls_begin(const struct respond_tls *responder, int fd);
 /* Something came: 1 the client has its answer, 0 more is to come, -1 there is none for it. */
 int respond_tls_hear(SSL *tls);
+/* NAME as a client says it in SNI: for an address its name in the reverse tree (RFC 8738 §6). */
+void respond_tls_name(const char *name, char *text, size_t size);
 /* What proves NAME to who looks for ANSWER; the caller's. NULL: no memory. */
 X509 *respond_tls_certificate(EVP_PKEY *key, const char *name, const char *answer);
 

@@ -20,8 +20,7 @@ struct respond_tls {
 
 /* --- names --- */
 
-/* NAME as a client says it in SNI: for an address its name in the reverse tree. */
-static void server_name(const char *name, char *text, size_t size)
+void respond_tls_name(const char *name, char *text, size_t size)
 {
 	unsigned char address[sizeof(struct in6_addr)];
 	size_t used = 0;
@@ -65,7 +64,7 @@ static const char *find_answer(const struct record *answers, const char *asked, 
 	while ((field = record_next(answers, "challenge", &index))) {
 		if (!read_challenge(field, name, size, &answer))
 			continue;
-		server_name(name, text, sizeof text);
+		respond_tls_name(name, text, sizeof text);
 		if (strcasecmp(text, asked) == 0)
 			return answer;
 	}

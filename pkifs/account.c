@@ -26,7 +26,8 @@ bool account_is_used(const struct standing *standing)
 	const char *action = work_action(standing);
 
 	return standing->profile.id && strcmp(work_protocol(standing), "acme") == 0 &&
-	       (strcmp(action, "enroll") == 0 || strncmp(action, "account-", 8) == 0);
+	       (strcmp(action, "enroll") == 0 || strcmp(action, "revoke") == 0 ||
+	        strncmp(action, "account-", 8) == 0);
 }
 
 /* The row of the account's key, or of its NEXT one; 0: none yet. */

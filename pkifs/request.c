@@ -489,7 +489,7 @@ static int check_revoke(struct asked *asked, struct error *err)
 
 	if (!protocol)
 		return -EINVAL;
-	if (protocol->check != check_cmpv2)
+	if (protocol->check != check_cmpv2 && protocol->check != check_acme)
 		return error_set(err, -EINVAL, "%s has no way to revoke a certificate: ask the CA",
 		                 protocol->title);
 	if (!asked->edition.version)

@@ -24,7 +24,8 @@ class FakeAcme:
     """
     The CA believes whoever answers http-01 at its port (or all, where EXAMINES is false), and issues
     at once. CHANGES is a dictionary of a place (see BASE) and a function that is given the
-    server and its honest answer (status, headers, body), and gives back what is to be said.
+    server and its honest answer (status, headers, body), and gives back what is to be said; a
+    body may be a function that is given the handler, and says the rest of the headers as well.
     """
 
     examines = True
@@ -107,6 +108,10 @@ class FakeAcme:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
+                if callable(text):  # it says the rest, as it likes
+                    self.close_connection = True
+                    text(self)
+                    return
                 if status != 204:
                     self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -128,6 +133,19 @@ class FakeAcme:
         if isinstance(text, (dict, list)):
             text = json.dumps(text)
         return status, headers, text.encode() if isinstance(text, str) else text
+
+    @staticmethod
+    def without_end(piece, headers=(), sent=None):
+        """A body that says PIECE for 100 MB; how many times it did is added to SENT."""
+        def say(handler):
+            for name, value in headers:
+                handler.send_header(name, value)
+            handler.end_headers()
+            for _ in range(100_000_000 // len(piece)):
+                handler.wfile.write(piece)
+                if sent is not None:
+                    sent.append(len(piece))
+        return say
 
     def honest(self, place, number, payload):
         """What a good CA says."""

@@ -1,5 +1,6 @@
 """Certificates by ACME (RFC 8555), from a server that rejects nonces and examines challenges."""
 
+import gzip
 import itertools
 import json
 import socket
@@ -88,6 +89,22 @@ class Enroll(AcmeTest):
         self.assert_issued(mount)
         self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
 
+    def test_from_a_server_in_chaos(self):
+        """It rejects every other nonce, takes its time, and remembers some authorizations."""
+        ca = Acme(self, NONCE="50", REUSE="50", NOSLEEP="0", PEBBLE_VA_SLEEPTIME="2")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        kinds = ("http-01", "tls-alpn-01")
+        for i in range(4):
+            self.certificate_id(mount, f"www{i}", more="domain-name = all.example.net\n"
+                                f"acme-challenge = {kinds[i % 2]}\n")
+        for version in (1, 2):
+            for i in range(4):
+                mount.write(f"local/www{i}/request", "enroll\n" if version == 1 else "re-enroll\n")
+            for i in range(4):
+                self.assertEqual(mount.wait(f"local/www{i}"), "ok")
+                self.assert_issued(mount, f"www{i}", version=version)
+
     def test_the_chain_that_is_preferred(self):
         ca = Acme(self, ALT="2")
         mount = self.acme_mount(ca)
@@ -124,6 +141,20 @@ class Enroll(AcmeTest):
         self.certificate_id(mount)
         self.assertEqual(mount.request("local/www", "enroll"), "ok")
         self.assert_issued(mount)
+
+
+    def test_it_is_revoked_by_its_account(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.certificate_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        serial = run("openssl", "x509", "-in", mount.point / "local/www/cert.pem", "-noout",
+                     "-serial").stdout.strip().split("=")[1].lower().lstrip("0")
+        self.assertIn("Valid", ca.managed(f"cert-status-by-serial/{serial}"))
+        self.assertEqual(mount.request("local/www", "revoke"), "ok")
+        self.assertIn("Revoked", ca.managed(f"cert-status-by-serial/{serial}"))
+        self.assertEqual(mount.request("local/www", "revoke"), "ok", "once more")
 
 
 class Account(AcmeTest):
@@ -164,25 +195,22 @@ class Account(AcmeTest):
             self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
 
     def test_its_new_key_is_not_lost_whenever_we_die(self):
-        for role in ("store", "enroll"):
-            for place in ("account", "key"):
-                ca = FakeAcme(self)
-                mount = self.acme_mount(ca)
-                self.profile(mount, ca)
-                self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
-                old = ca.key
-                ca.changes["/" + place] = once(
-                    lambda _, answer, mount=mount, role=role: mount.kill(role) or answer)
-                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
-                self.assertEqual(ca.asked.count("key"), 1, ca.asked)
-                said = [payload for place, payload in ca.payloads if place == "key"]
-                self.assertEqual(json.loads(unwrap(said[0]["payload"]))["oldKey"], old)
-                new = ca.key
-                self.assertNotEqual(new, old)
-                self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
-                said = [payload for place, payload in ca.payloads if place == "key"]
-                self.assertEqual(json.loads(unwrap(said[1]["payload"]))["oldKey"], new)
-                mount.stop()
+        mount = self.mount()
+        for i, (role, place) in enumerate(itertools.product(("store", "enroll"),
+                                                            ("account", "key"))):
+            ca, name = FakeAcme(self), f"ca{i}"
+            self.profile(mount, ca, name)
+            self.assertEqual(mount.request(f"ca/{name}", "account-register"), "ok")
+            keys = [ca.key]
+            ca.changes["/" + place] = once(
+                lambda _, answer, role=role: mount.kill(role) or answer)
+            for _ in range(2):
+                self.assertEqual(mount.request(f"ca/{name}", "account-rollover"), "ok")
+                keys.append(ca.key)
+            said = [payload for place, payload in ca.payloads if place == "key"]
+            self.assertEqual([json.loads(unwrap(one["payload"]))["oldKey"] for one in said],
+                             keys[:2], "each was told once, and neither was lost")
+            self.assertNotEqual(keys[0], keys[1])
 
     def test_a_ca_that_wants_an_external_account(self):
         ca = Acme(self, EAB="1")
@@ -294,17 +322,43 @@ class Refused(AcmeTest):
             mount.stop()
 
     def test_attack_26_certificates_that_are_none(self):
-        bodies = {"more than 50": lambda pem, _: pem * 51,
+        size = (("Content-Length", "100000000"),)
+        bodies = {"more than 50": lambda pem, _: pem * 1000,
                   "private key": lambda pem, key: pem + key,
-                  "bytes": lambda pem, _: pem + "\n" * (2 << 20)}
+                  "sends more than 1048576 bytes": lambda pem, _: self.without_end(pem),
+                  "/1 sends more than 1048576 bytes": lambda pem, _: self.without_end(pem, size)}
         for words, body in bodies.items():
-            ca = FakeAcme(self)
-            key = (ca.folder / "root.key").read_text()
-            ca.changes["/certificate"] = lambda _, answer, body=body, key=key: (
-                answer[0], answer[1], body(answer[2], key))
-            mount = self.acme_mount(ca)
-            self.assertIn(words, self.refused_or_waits(mount, ca))
-            mount.stop()
+            self.assertIn(words, self.certificate_is(body))
+
+    def test_attack_29_answers_without_end(self):
+        bomb = gzip.compress(b"\n" * 100_000_000)
+
+        def headers(handler):
+            for i in range(100_000):
+                handler.send_header(f"X-{i}", "x" * 1000)
+                handler.flush_headers()
+
+        bodies = {"bytes of headers": lambda *_: headers,
+                  "no certificate in it": lambda *_: bomb}
+        for words, body in bodies.items():
+            self.assertIn(words, self.certificate_is(body, {"Content-Encoding": "gzip"}))
+
+    def without_end(self, pem, headers=()):
+        """A body of 100 MB, of which little is taken."""
+        sent = []
+        self.addCleanup(lambda: self.assertLess(sum(sent), 20_000_000))
+        return FakeAcme.without_end(pem.encode(), headers, sent)
+
+    def certificate_is(self, body, headers=None):
+        """What is said where the certificate is what BODY makes of it and the root's key."""
+        ca = FakeAcme(self)
+        key = (ca.folder / "root.key").read_text()
+        ca.changes["/certificate"] = lambda _, answer: (
+            answer[0], {**answer[1], **(headers or {})}, body(answer[2], key))
+        mount = self.acme_mount(ca)
+        reason = self.refused_or_waits(mount, ca)
+        mount.stop()
+        return reason
 
     def test_attack_27_when_to_come_again(self):
         for after, least, most in (("31536000", 86000, 86400), ("-1", 0, 60),
@@ -427,7 +481,7 @@ class Challenges(AcmeTest):
         port = free_port()
         mount = self.mount(f"http-01-listen=127.0.0.1:{port}")
         for i, (role, place) in enumerate(some_of(list(itertools.product(
-                ("store", "enroll", "keys"), places)), 100)):
+                ("store", "enroll", "keys"), places)), 60)):
             with self.subTest(f"{role} {place}"):
                 ca = FakeAcme(self, port=port, orders=late)
                 ca.token = f"token-{i}"

@@ -78,6 +78,26 @@ def it_thinks_about_what_it_found():
     return {"authz": authz}
 
 
+def finds_nothing(looks):
+    """It does not find the answer so many times, and says so in a challenge that is pending."""
+    def challenge(server, answer):
+        if server.asked.count("challenge") <= looks:
+            server.orders["1"]["status"] = "pending"
+        return answer
+
+    def authz(server, answer):
+        said = dict(answer[2]["challenges"][0])
+        if said["status"] == "pending" and "challenge" in server.asked:
+            said["error"] = {"type": "urn:ietf:params:acme:error:connection", "detail": "refused"}
+        return answer[0], answer[1], {**answer[2], "challenges": [said]}
+    return {"challenge": challenge, "authz": authz}
+
+
+@ca()
+def it_looks_again_when_it_is_told_to():
+    return finds_nothing(looks=2)
+
+
 @ca()
 def its_order_is_ready_a_moment_after_its_authorizations():
     return {"orders": once(with_json(status="pending")),
@@ -251,6 +271,13 @@ class Words(AcmeTest):
         peer.changes["/account"] = problem("unauthorized", "deactivated", status=401)
         self.assertEqual(mount.request("ca/corp", "account-delete"), "ok")
         self.assertNotIn("acme-key-id", mount.status("ca/corp"))
+
+    def test_a_ca_that_looks_again_in_vain(self):
+        peer = FakeAcme(self, **finds_nothing(looks=99))
+        mount = self.acme_mount(peer)
+        self.assertIn("port 80 of www.example.net was not reached; it could not connect: refused",
+                      self.waits(mount, peer))
+        self.assertEqual(peer.asked.count("challenge"), 3)
 
     def test_a_certificate_request_that_is_not_taken(self):
         peer = FakeAcme(self, finalize=problem("badCSR", "weak key", status=400))

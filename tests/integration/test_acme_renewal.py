@@ -65,6 +65,8 @@ class Suggested(AcmeTest):
         self.enrolled(20 * DAY, ari=lambda _, answer: (
             answer[0], answer[1], {**answer[2], "explanationURL": "https://ca.example/why"}))
         self.assertTrue(until(self.window))
+        self.assertEqual(self.m.status("local/www")["acme-renewal-reason"],
+                         "https://ca.example/why")
         before = self.window()
         self.suggest(-DAY)
         self.clock.set(5 * HOUR)  # the CA is asked every six
@@ -74,8 +76,6 @@ class Suggested(AcmeTest):
         self.assertTrue(until(lambda: self.m.children("store") and self.window() == before))
         self.clock.set(7 * HOUR)
         self.assertTrue(until(lambda: self.m.status("local/www")["version"] == "2"))
-        self.assertEqual(self.m.status("local/www").get("acme-renewal-reason"),
-                         "https://ca.example/why")
 
     def test_a_ca_that_suggests_to_renew_at_once_is_not_asked_again_at_once(self):
         self.enrolled(-DAY)

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include <openssl/x509v3.h>
+
 #include <cmocka.h>
 
 static struct acme_problem problem_of(const char *text)
@@ -167,6 +169,53 @@ static void only_tokens_in_force_are_answered(void **state)
 	record_free(answers);
 }
 
+static void an_address_is_asked_for_by_its_reverse_name(void **state)
+{
+	char text[256];
+
+	(void)state;
+	respond_tls_name("www.example.net", text, sizeof text);
+	assert_string_equal(text, "www.example.net");
+	respond_tls_name("192.0.2.17", text, sizeof text);
+	assert_string_equal(text, "17.2.0.192.in-addr.arpa");
+	respond_tls_name("2001:db8::5:1", text, sizeof text);
+	assert_string_equal(text, "1.0.0.0.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2."
+	                          "ip6.arpa");
+}
+
+/* RFC 8737 §3: one name, and the hash of what answers the challenge, critical. */
+static void a_challenges_certificate_proves_one_name(void **state)
+{
+	static const unsigned char address[] = { 0x20, 1, 13, 0xb8, [15] = 1 };
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *host = respond_tls_certificate(key, "www.example.net", "tok.print");
+	X509 *ip = respond_tls_certificate(key, "2001:db8::1", "tok.print");
+	ASN1_OBJECT *type = OBJ_txt2obj("1.3.6.1.5.5.7.1.31", 1);
+	unsigned char digest[32];
+	X509_EXTENSION *extension;
+	const ASN1_OCTET_STRING *value;
+
+	(void)state;
+	assert_non_null(host);
+	assert_non_null(ip);
+	assert_int_equal(X509_check_host(host, "www.example.net", 0, 0, NULL), 1);
+	assert_int_equal(X509_check_host(host, "mail.example.net", 0, 0, NULL), 0);
+	assert_int_equal(X509_check_ip(ip, address, sizeof address, 0), 1);
+	assert_int_equal(X509_verify(host, key), 1);
+	extension = X509_get_ext(host, X509_get_ext_by_OBJ(host, type, -1));
+	assert_non_null(extension);
+	assert_int_equal(X509_EXTENSION_get_critical(extension), 1);
+	value = X509_EXTENSION_get_data(extension);
+	EVP_Digest("tok.print", 9, digest, NULL, EVP_sha256(), NULL);
+	assert_int_equal(ASN1_STRING_length(value), 34);
+	assert_memory_equal(ASN1_STRING_get0_data(value), "\x04\x20", 2);
+	assert_memory_equal(ASN1_STRING_get0_data(value) + 2, digest, 32);
+	ASN1_OBJECT_free(type);
+	X509_free(host);
+	X509_free(ip);
+	EVP_PKEY_free(key);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -176,6 +225,8 @@ int main(void)
 		cmocka_unit_test(base64url_has_no_padding),
 		cmocka_unit_test(a_ca_may_name_other_servers_but_not_this_machine),
 		cmocka_unit_test(links_are_found_by_their_relation),
+		cmocka_unit_test(an_address_is_asked_for_by_its_reverse_name),
+		cmocka_unit_test(a_challenges_certificate_proves_one_name),
 		cmocka_unit_test(only_tokens_in_force_are_answered),
 	};
 
