@@ -94,6 +94,22 @@ class Rollover(Renewal):
         self.assertTrue(until(lambda: "former-ca" not in self.status(m)), self.status(m))
         self.assertEqual(len(self.events(m, "former-ca-dropped")), 1)
 
+    def test_a_ca_that_goes_on_with_its_former_certificate_is_asked_with_that(self):
+        ca = self.short_ca()
+        ca_certificate(ca.folder, "next", self.begin + 60, self.day(300))
+        ca.restart(*self.ways)
+        m = self.trusting(ca)
+        old = m.read("ca/corp/cert.pem")
+        self.assertEqual(m.request("ca/corp", "next-ca"), "ok")
+        new = m.read("ca/corp/cert.pem")
+        self.assertTrue(same(new, (ca.folder / "next.pem").read_text()), "it is valid already")
+        self.certificate_id(m)
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        self.assertTrue(same(m.read("local/www/chain.pem"), old))
+        self.roll(ca)
+        self.assertEqual(m.request("local/www", "re-enroll"), "ok")
+        self.assertTrue(same(m.read("local/www/chain.pem"), new))
+
     def test_a_ca_that_has_none_yet_is_asked_again(self):
         ca = self.short_ca()
         kept = (ca.folder / "next.pem").read_text()
