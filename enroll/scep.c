@@ -453,6 +453,8 @@ static int enroll(struct job *job, struct error *err)
 	int r;
 
 	r = authority_read(job->settings, &t.authority, err);
+	if (r == 0)
+		r = authority_follow(job, &t.authority, err);
 	if (r < 0)
 		goto out;
 	key = job_new_key(job, err);

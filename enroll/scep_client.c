@@ -1,5 +1,7 @@
 #include "enroll/scep_client.h"
 
+#include "common/x509.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -314,6 +316,67 @@ int scep_next_ca(struct job *job, struct error *err)
 	if (r == 0)
 		r = take_next(job, &answer, err);
 	http_answer_clear(&answer);
+	return r;
+}
+
+/* --- a CA that rolls over --- */
+
+/* CERTIFICATE is one of those that the CA had before, and has not ended. */
+static bool is_former(const struct record *settings, X509 *certificate)
+{
+	long long now = record_number(settings, "now", 0);
+	const struct field *field;
+	size_t index = 0;
+	bool found = false;
+
+	while (!found && (field = record_next(settings, "former", &index))) {
+		X509 *former = field_certificate(field, "former CA certificate", NULL);
+
+		found = former && X509_cmp(former, certificate) == 0 &&
+		        asn1_time_seconds(X509_get0_notAfter(former)) >= now;
+		X509_free(former);
+	}
+	return found;
+}
+
+/* The CA is the first of CERTIFICATES, which has these RAs. */
+static int authority_become(struct authority *authority, STACK_OF(X509) * certificates,
+                            struct error *err)
+{
+	authority_clear(authority);
+	authority->ca = X509_dup(sk_X509_value(certificates, 0));
+	authority->ras = sk_X509_new_null();
+	authority->signers = NULL;
+	for (int i = 1; authority->ca && authority->ras && i < sk_X509_num(certificates); i++) {
+		X509 *ra = sk_X509_value(certificates, i);
+
+		if (scep_is_ra_of(ra, authority->ca) &&
+		    !X509_add_cert(authority->ras, ra, X509_ADD_FLAG_UP_REF))
+			return error_set(err, -ENOMEM, "no memory");
+	}
+	if (authority->ca && authority->ras)
+		authority->signers = scep_signers(authority->ca, authority->ras);
+	if (!authority->signers)
+		return error_set(err, -ENOMEM, "no memory");
+	authority->recipient = scep_recipient(authority->ca, authority->ras, err);
+	return authority->recipient ? 0 : -EINVAL;
+}
+
+int authority_follow(struct job *job, struct authority *authority, struct error *err)
+{
+	STACK_OF(X509) *certificates = NULL;
+	struct http_answer answer = { 0 };
+	struct error ignored = { 0 };
+	int r = 0;
+
+	if (!record_find(job->settings, "former"))
+		return 0;
+	if (get(job, "GetCACert", &answer, &ignored) == 0 &&
+	    scep_ca_certificates(answer.body, answer.length, &certificates, &ignored) == 0 &&
+	    is_former(job->settings, sk_X509_value(certificates, 0)))
+		r = authority_become(authority, certificates, err);
+	http_answer_clear(&answer);
+	sk_X509_pop_free(certificates, X509_free);
 	return r;
 }
 

@@ -26,6 +26,13 @@ struct authority {
 int authority_read(const struct record *settings, struct authority *authority, struct error *err);
 void authority_clear(struct authority *authority);
 
+/*
+ * A CA that rolled over may go on for a while with the certificate it had before, which is trusted
+ * till it ends: AUTHORITY becomes that one where GetCACert says so. What else is said there counts
+ * for nothing. 0, or as authority_read.
+ */
+int authority_follow(struct job *job, struct authority *authority, struct error *err);
+
 /* The certificate in FIELD, the caller's; NULL with ERR filled, where WHAT names it. */
 X509 *field_certificate(const struct field *field, const char *what, struct error *err);
 

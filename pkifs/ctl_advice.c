@@ -116,7 +116,7 @@ static void about_state(struct page *page)
 		put_named(page, "To do:", BOLD, advice->to_do);
 		return;
 	}
-	if (*get(page, "pending"))
+	if (*get(page, "pending") || *get(page, "next-ca-waits"))
 		put_named(page, "To do:", BOLD,
 		          "pkictl ca confirm %s decides about a new CA certificate");
 	if (strcmp(get(page, "trust"), "none") == 0) {

@@ -109,7 +109,8 @@ static int is_unconfirmed(const struct ctl *ctl, const struct target *target, bo
 	r = ctl_status(ctl, target, &status, err);
 	if (r < 0)
 		return r;
-	*unconfirmed = record_is(status, "state", "unconfirmed") || access(path, F_OK) == 0;
+	*unconfirmed = record_is(status, "state", "unconfirmed") || access(path, F_OK) == 0 ||
+	               record_find(status, "next-ca-waits");
 	record_free(status);
 	return 0;
 }

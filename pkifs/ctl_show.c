@@ -153,7 +153,8 @@ static void remark(const json_t *object, char *text, size_t size)
 	*text = 0;
 	if (*error && (wrong || !*next))
 		snprintf(text, size, "%s", error);
-	else if (*member(object, "pending") || strcmp(member(object, "state"), "unconfirmed") == 0)
+	else if (*member(object, "pending") || *member(object, "next-ca-waits") ||
+	         strcmp(member(object, "state"), "unconfirmed") == 0)
 		snprintf(text, size, "waits for pkictl ca confirm");
 	else if (*next)
 		snprintf(text, size, "%s%s%s", next, *at ? " at " : "", at);

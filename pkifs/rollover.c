@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -503,6 +504,52 @@ int rollover_take(struct store *store, const struct object *profile, const struc
 	sk_X509_pop_free(bundle, X509_free);
 	generation_clear(&g);
 	return r;
+}
+
+/* Moves the CA certificates of ALL to BUNDLE; 1 where one of ALL is known, or issued by one that
+ * is.
+ */
+static int above_unknown(const struct generation *g, STACK_OF(X509) * all, STACK_OF(X509) * bundle)
+{
+	for (int i = 0; i < sk_X509_num(all); i++) {
+		X509 *certificate = sk_X509_value(all, i);
+
+		if (certificate_issuer(certificate, g->known))
+			return 1;
+		for (int k = 0; k < sk_X509_num(g->known); k++)
+			if (X509_cmp(certificate, sk_X509_value(g->known, k)) == 0)
+				return 1;
+		if (X509_check_ca(certificate) &&
+		    !X509_add_cert(bundle, certificate, X509_ADD_FLAG_UP_REF))
+			return -ENOMEM;
+	}
+	return sk_X509_num(bundle) ? 0 : 1;
+}
+
+int rollover_take_chain(struct store *store, const struct object *profile,
+                        const struct record *result, struct error *err)
+{
+	STACK_OF(X509) *all = NULL, *bundle = sk_X509_new_null();
+	struct record *announced = record_new();
+	struct generation g;
+	int r = generation_get(store, profile, &g);
+
+	if (r == 0 && (!bundle || !announced))
+		r = -ENOMEM;
+	if (r == 0 && g.ca)
+		r = read_ders(result, "certificate", &all, err);
+	if (r == 0)
+		r = g.ca ? above_unknown(&g, all, bundle) : 1;
+	if (r == 0) {
+		record_add(announced, "next-announced", "yes");
+		r = take(store, profile, &g, bundle, announced, err);
+	}
+	ERR_clear_error();
+	record_free(announced);
+	sk_X509_pop_free(all, X509_free);
+	sk_X509_pop_free(bundle, X509_free);
+	generation_clear(&g);
+	return r == 1 ? -ENOENT : r;
 }
 
 /* --- `confirm` --- */

@@ -37,6 +37,13 @@ int rollover_go(struct store *store, const struct object *object);
 int rollover_take(struct store *store, const struct object *profile, const struct record *result,
                   struct error *err);
 
+/*
+ * The same of a protocol that says nothing of its CA (ACME): what stands above the certificate in
+ * RESULT follows where none of it leads to what PROFILE has.
+ */
+int rollover_take_chain(struct store *store, const struct object *profile,
+                        const struct record *result, struct error *err);
+
 /* A next CA certificate waits for `confirm`; or it was answered with `no`. */
 bool rollover_waits(const struct edition *edition);
 bool rollover_is_refused(const struct edition *edition);

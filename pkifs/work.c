@@ -423,7 +423,9 @@ int work_take_next(struct store *store, struct standing *standing, const struct 
 
 	if (r < 0)
 		return r;
-	r = rollover_take(store, &standing->profile, result, &err);
+	r = strcmp(work_protocol(standing), "acme") == 0
+	            ? rollover_take_chain(store, &standing->profile, result, &err)
+	            : rollover_take(store, &standing->profile, result, &err);
 	if (r < 0) {
 		db_undo(store->db);
 		if (err.code)

@@ -4,9 +4,10 @@ import shutil
 
 import time
 
+from acme import Acme, AcmeTest
 from ca_texts import ca_certificate
 from est import Est, EstServer
-from harness import EC_KEY, main, until
+from harness import BIN, EC_KEY, main, run, until
 from scep import assert_valid
 from test_renewal import AUTO, DAY, Renewal, seconds
 
@@ -92,6 +93,22 @@ class Rollover(Renewal):
         self.step(m, self.clock.now() + 1.1 * DAY, synchronised=True)
         self.assertTrue(until(lambda: "former-ca" not in self.status(m)), self.status(m))
         self.assertEqual(len(self.events(m, "former-ca-dropped")), 1)
+
+    def test_a_ca_that_goes_on_with_its_former_certificate_is_asked_with_that(self):
+        ca = self.short_ca()
+        ca_certificate(ca.folder, "next", self.begin + 60, self.day(300))
+        ca.restart(*self.ways)
+        m = self.trusting(ca)
+        old = m.read("ca/corp/cert.pem")
+        self.assertEqual(m.request("ca/corp", "next-ca"), "ok")
+        new = m.read("ca/corp/cert.pem")
+        self.assertTrue(same(new, (ca.folder / "next.pem").read_text()), "it is valid already")
+        self.certificate_id(m)
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        self.assertTrue(same(m.read("local/www/chain.pem"), old))
+        self.roll(ca)
+        self.assertEqual(m.request("local/www", "re-enroll"), "ok")
+        self.assertTrue(same(m.read("local/www/chain.pem"), new))
 
     def test_a_ca_that_has_none_yet_is_asked_again(self):
         ca = self.short_ca()
@@ -236,8 +253,9 @@ class InCacerts(Est):
         self.assertIn("leads to no trusted CA", self.m.request("local/www", "re-enroll"))
         self.assertEqual(self.m.status("local/www")["request"], "rejected")
         self.assert_waits(new)
-        self.m.write("ca/corp/confirm",
-                     self.m.status("ca/corp")["next-ca-fingerprint-sha256"] + "\n")
+        done = run(BIN / "pkictl", "-m", self.m.point, "ca", "confirm", "corp", "--fingerprint",
+                   self.m.status("ca/corp")["next-ca-fingerprint-sha256"])
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
         assert_valid(self, self.m, "www", version=2)
 
@@ -274,6 +292,32 @@ class InCacerts(Est):
                                  intermediate.read_text() + self.old))
         self.assertNotIn("next-ca", self.m.status("ca/corp"))
         self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old)
+
+
+class AtTheTop(AcmeTest):
+    """ACME says nothing of its CA: only the chain shows it."""
+
+    def test_a_chain_that_ends_at_another_root_waits_for_confirm(self):
+        ca = Acme(self)
+        m = self.acme_mount(ca)
+        self.profile(m, ca)
+        self.certificate_id(m)
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        before, bundle = m.read("ca/corp/cert.pem"), m.read("local/www/bundle.pem")
+        ca.stop()
+        ca.start()  # pebble has another root each time
+        self.assertIn("leads to no trusted CA", m.request("local/www", "re-enroll"))
+        status = m.status("ca/corp")
+        self.assertIn("for `confirm`", status["next-ca-waits"])
+        self.assertEqual(m.read("ca/corp/cert.pem"), before)
+        self.assertEqual(m.read("local/www/bundle.pem"), bundle)
+        m.write("ca/corp/confirm", status["next-ca-fingerprint-sha256"] + "\n")
+        self.assertEqual(m.request("local/www", "re-enroll"), "ok")
+        self.assertEqual(m.status("local/www")["version"], "2")
+        # what was confirmed is the highest that the server sends: no root
+        verified = run("openssl", "verify", "-partial_chain", "-CAfile", m.point / "ca/corp/cert.pem",
+                       m.point / "local/www/cert.pem")
+        self.assertEqual(verified.returncode, 0, verified.stdout + verified.stderr)
 
 
 if __name__ == "__main__":
