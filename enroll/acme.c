@@ -14,7 +14,6 @@
 #include "enroll/acme_client.h"
 #include "enroll/csr.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -48,64 +47,9 @@ struct order {
 	bool resumed; /* another job began it, and nobody answered for a while */
 };
 
-/* --- names --- */
-
-static const struct {
-	const char *key, *type;
-} name_keys[] = { { "domain-name", "dns" }, { "ip-address", "ip" } };
-
-/* NAME without the "*." of a wildcard. */
-static const char *bare(const char *name)
-{
-	return strncmp(name, "*.", 2) == 0 ? name + 2 : name;
-}
-
-/* NAME as it is compared: an address in the one form that RFC 8738 takes. */
-static const char *canonical(const char *name, char text[INET6_ADDRSTRLEN])
-{
-	static const int families[] = { AF_INET, AF_INET6 };
-	unsigned char address[sizeof(struct in6_addr)];
-
-	for (size_t i = 0; i < COUNT(families); i++)
-		if (inet_pton(families[i], name, address) == 1 &&
-		    inet_ntop(families[i], address, text, INET6_ADDRSTRLEN))
-			return text;
-	return name;
-}
-
-/* Whether the identifier NAME is one that we want to prove. */
-static bool is_asked(const struct record *settings, const char *type, const char *name)
-{
-	char ours[INET6_ADDRSTRLEN], theirs[INET6_ADDRSTRLEN];
-	const struct field *field;
-
-	for (size_t i = 0; i < COUNT(name_keys); i++)
-		for (size_t index = 0; strcmp(type, name_keys[i].type) == 0 &&
-		                       (field = record_next(settings, name_keys[i].key, &index));)
-			if (strcasecmp(canonical(bare(field->value), ours),
-			               canonical(bare(name), theirs)) == 0)
-				return true;
-	return false;
-}
-
-static json_t *identifiers(const struct record *settings)
-{
-	json_t *list = json_array();
-	char text[INET6_ADDRSTRLEN];
-	const struct field *field;
-
-	for (size_t i = 0; i < COUNT(name_keys); i++)
-		for (size_t index = 0;
-		     list && (field = record_next(settings, name_keys[i].key, &index));)
-			json_array_append_new(list,
-			                      json_pack("{s:s, s:s}", "type", name_keys[i].type,
-			                                "value", canonical(field->value, text)));
-	return list;
-}
-
 static int check(const struct record *settings, struct error *err)
 {
-	json_t *list = identifiers(settings);
+	json_t *list = acme_identifiers(settings);
 	size_t count = json_array_size(list);
 
 	json_decref(list);
@@ -199,89 +143,17 @@ static int resume(struct order *order, struct error *err)
 	return order->proofs ? checkpoint(order, err) : 0;
 }
 
-/* PROFILE is refused here where the CA does not offer it: some take an order for any. */
-static int check_profile(const struct acme *acme, const char *profile, struct error *err)
-{
-	json_t *meta = json_object_get(acme->directory, "meta");
-	json_t *offered = json_object_get(meta, "profiles");
-	char names[200] = "";
-	const char *name;
-	json_t *about;
-
-	if (json_object_get(offered, profile))
-		return 0;
-	json_object_foreach(offered, name, about)
-	{
-		size_t used = strlen(names);
-
-		snprintf(names + used, sizeof names - used, "%s%.40s", used ? ", " : "", name);
-	}
-	return error_set(err, -EINVAL, "the CA does not offer acme-profile %s, but %s", profile,
-	                 *names ? names : "none at all");
-}
-
-/* The body of newOrder, REPLACES what it names or NULL; the caller's (free). */
-static char *order_text(const struct order *order, const char *replaces)
-{
-	const struct record *settings = order->job->settings;
-	json_t *payload =
-		json_pack("{s:o, s:s*, s:s*}", "identifiers", identifiers(settings), "profile",
-	                  record_get(settings, "acme-profile"), "replaces", replaces);
-	char *text = payload ? json_dumps(payload, JSON_COMPACT) : NULL;
-
-	json_decref(payload);
-	return text;
-}
-
-static int order_once(struct order *order, const char *url, const char *replaces,
-                      struct acme_answer *answer, struct error *err)
-{
-	char *text = order_text(order, replaces);
-	int r = text ? acme_ask(&order->acme, "order", url, text, answer, err)
-	             : error_set(err, -ENOMEM, "no memory");
-
-	free(text);
-	return r;
-}
-
-/* Whether the order may be taken where it does not name what it replaces. */
-static bool may_replace_nothing(const struct acme_answer *answer)
-{
-	static const char *const types[] = { "alreadyReplaced", "malformed", "unauthorized" };
-
-	for (size_t i = 0; i < COUNT(types); i++)
-		if (strcmp(answer->problem.type, types[i]) == 0)
-			return true;
-	return false;
-}
-
 static int new_order(struct order *order, struct error *err)
 {
-	struct acme *acme = &order->acme;
-	const char *url = acme_url(acme, acme->directory, "newOrder", err);
-	const char *profile = record_get(order->job->settings, "acme-profile");
-	bool ari = acme_text(acme->directory, "renewalInfo") != NULL;
-	char *replaces = ari ? acme_certificate_id(order->job->settings) : NULL;
 	struct acme_answer answer = { 0 };
-	int r = url ? 0 : -EINVAL;
+	int r = acme_new_order(&order->acme, &answer, err);
 
-	if (r == 0 && profile)
-		r = check_profile(acme, profile, err);
-	if (r == 0)
-		r = order_once(order, url, replaces, &answer, err);
-	if (r == -EACCES && replaces && may_replace_nothing(&answer)) {
-		acme_answer_clear(&answer);
-		r = order_once(order, url, NULL, &answer, err);
-	}
-	if (r == 0)
-		r = acme_check_url(acme, answer.location, "order", err);
 	if (r == 0) {
 		order->url = answer.location;
 		answer.location = NULL;
 		order->json = json_incref(answer.json);
 	}
 	acme_answer_clear(&answer);
-	free(replaces);
 	return r;
 }
 
@@ -357,7 +229,7 @@ static int choose(struct order *order, const char *url, const json_t *authorizat
 	const char *token, *where;
 	struct proof *proof;
 
-	if (!name || !type || !is_asked(order->job->settings, type, name))
+	if (!name || !type || !acme_is_asked(order->job->settings, type, name))
 		return error_set(err, -EINVAL,
 		                 "the CA wants proof for %.100s, which was not asked for",
 		                 name ? name : "no name");

@@ -73,6 +73,14 @@ const char *acme_url(const struct acme *acme, const json_t *object, const char *
 int acme_check_url(const struct acme *acme, const char *url, const char *key, struct error *err);
 
 /*
+ * acme_order.c. An order for the names of the job, in ANSWER, the caller's. Those names as
+ * identifiers, the caller's; whether NAME of TYPE is one of them, or what proves one.
+ */
+int acme_new_order(struct acme *acme, struct acme_answer *answer, struct error *err);
+json_t *acme_identifiers(const struct record *settings);
+bool acme_is_asked(const struct record *settings, const char *type, const char *name);
+
+/*
  * acme_chain.c. The certificate at URL and its chain as `certificate`s of the job's result; of
  * those that the CA offers the one of `acme-preferred-chain`.
  */

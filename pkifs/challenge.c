@@ -48,6 +48,44 @@ static bool is_wanted(const struct port *port)
 	return false;
 }
 
+/* The name that the challenge LINE is about, and its length. */
+static const char *name_in(const char *line, size_t *length)
+{
+	const char *name = strchr(line, ' ') + 1;
+
+	*length = strcspn(name, " ");
+	return name;
+}
+
+static bool share_a_name(const struct record *one, const struct record *other)
+{
+	for (size_t i = 0; i < record_count(one); i++)
+		for (size_t j = 0; j < record_count(other); j++) {
+			size_t length, length2;
+			const char *name = name_in(record_field(one, i)->value, &length);
+			const char *name2 = name_in(record_field(other, j)->value, &length2);
+
+			if (length == length2 && strncasecmp(name, name2, length) == 0)
+				return true;
+		}
+	return false;
+}
+
+/*
+ * With tls-alpn-01 a CA asks for a name and does not say for which of its challenges: those of one
+ * name are open one after the other.
+ */
+static bool has_to_wait(const struct waiter *waiter)
+{
+	if (waiter->port != &ports[1])
+		return false;
+	for (const struct waiter *other = waiters; other; other = other->next)
+		if (other->port == waiter->port && other->number < waiter->number &&
+		    share_a_name(other->challenges, waiter->challenges))
+			return true;
+	return false;
+}
+
 /* Calls back who waits for PORT; what they do may change the list. */
 static void tell_waiters(const struct port *port)
 {
@@ -56,7 +94,8 @@ static void tell_waiters(const struct port *port)
 	while (waiter) {
 		challenges_opened *opened = waiter->opened;
 
-		if (waiter->port != port || !opened) {
+		if (waiter->port != port || !opened ||
+		    (port->state == OPEN && has_to_wait(waiter))) {
 			waiter = waiter->next;
 			continue;
 		}
@@ -74,7 +113,7 @@ static void send_tokens(const struct port *port)
 		return;
 	record_add(record, "frame", "tokens");
 	for (const struct waiter *waiter = waiters; waiter; waiter = waiter->next)
-		if (waiter->port == port)
+		if (waiter->port == port && !has_to_wait(waiter))
 			record_append(record, waiter->challenges);
 	worker_tell(port->worker, record);
 	record_free(record);

@@ -17,7 +17,8 @@
 #define ASK_MAX     86400
 #define ASK_DEFAULT 21600
 #define ASKED_TWICE 900 /* before a question that was lost is asked again */
-#define AT_ONCE     4   /* questions */
+#define AT_ONCE     4   /* questions; */
+#define SPREAD      300 /* others come some time within these seconds */
 
 static struct {
 	int count; /* under way */
@@ -240,7 +241,8 @@ int suggestion_ask(struct store *store, const struct object *object, struct sugg
 	struct question *question;
 	int r;
 
-	suggestion->ask = store_now(store) + (questions.count < AT_ONCE ? ASKED_TWICE : 1);
+	suggestion->ask =
+		store_now(store) + (questions.count < AT_ONCE ? ASKED_TWICE : draw(1, SPREAD));
 	r = keep(store, object->id, suggestion);
 	if (r < 0 || questions.count >= AT_ONCE)
 		return r;

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import datetime
 import http.server
+import itertools
 import json
 import ssl
 import threading
@@ -45,7 +46,7 @@ class FakeAcme:
         self.changes = {"/" + place: change for place, change in changes.items()}
         self.asked = []  # places, in order
         self.payloads = []  # (place, what it was sent)
-        self.orders = {}
+        self.orders, self.numbers = {}, itertools.count(1)
         self.make_ca()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.server.daemon_threads = True
@@ -172,7 +173,7 @@ class FakeAcme:
             self.key = self.header.get("jwk", self.key)
             return 201, {"Location": self.base + "/account/1"}, {"status": "valid"}
         if place == "/order":
-            number = str(len(self.orders) + 1)
+            number = str(next(self.numbers))
             self.orders[number] = {"names": payload["identifiers"], "status": "pending"}
             return 201, {"Location": f"{self.base}/orders/{number}"}, self.order(number)
         number = number.split("-")[0]
@@ -224,10 +225,10 @@ class FakeAcme:
 
     def issue(self, number, payload):
         order = self.orders[number]
-        (self.folder / "csr.der").write_bytes(unwrap(payload["csr"]))
-        self.openssl("req", "-inform", "DER", "-in", "csr.der", "-out", "csr.pem")
+        (self.folder / f"{number}.der").write_bytes(unwrap(payload["csr"]))
+        self.openssl("req", "-inform", "DER", "-in", f"{number}.der", "-out", f"{number}.csr")
         order["certificate"] = self.openssl(
-            "x509", "-req", "-in", "csr.pem", "-CA", "root.pem", "-CAkey", "root.key", "-days",
+            "x509", "-req", "-in", f"{number}.csr", "-CA", "root.pem", "-CAkey", "root.key", "-days",
             "30", "-copy_extensions", "copyall", "-extfile", "extensions")
         order["status"] = "valid"
 

@@ -89,6 +89,19 @@ class Enroll(AcmeTest):
         self.assert_issued(mount)
         self.assertTrue(until(lambda: not answers(ca.tls)), "the port is given back")
 
+    def test_by_tls_alpn_01_with_one_name_many_times_at_once(self):
+        """The CA does not say for which of them it asks."""
+        ca = Acme(self, NOSLEEP="0", PEBBLE_VA_SLEEPTIME="1")
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        for i in range(3):
+            self.certificate_id(mount, f"www{i}", more="domain-name = all.example.net\n"
+                                                       "acme-challenge = tls-alpn-01\n")
+        for i in range(3):
+            mount.write(f"local/www{i}/request", "enroll\n")
+        for i in range(3):
+            self.assertEqual(mount.wait(f"local/www{i}"), "ok")
+
     def test_from_a_server_in_chaos(self):
         """It rejects every other nonce, takes its time, and remembers some authorizations."""
         ca = Acme(self, NONCE="50", REUSE="50", NOSLEEP="0", PEBBLE_VA_SLEEPTIME="2")
@@ -249,8 +262,14 @@ class Refused(AcmeTest):
             with self.assertRaises(OSError):
                 mount.write(f"local/{name}/request", "enroll\n")
             self.assertIn(words, mount.status(f"local/{name}")["last-error"])
+        self.certificate_id(mount)
         with self.assertRaises(OSError):
             mount.write("ca/corp/request", "enroll\n")
+        mount.write("ca/corp/config", f"protocol = acme\nenrollment-url = http{ca.url[5:]}\n")
+        for path, request in (("ca/corp", "account-register\n"), ("local/www", "enroll\n")):
+            with self.assertRaises(OSError):
+                mount.write(f"{path}/request", request)
+            self.assertIn("https", mount.status(path)["last-error"])
         self.assertEqual(ca.asked, [])
 
     def test_a_taken_port_is_told_with_its_holder(self):

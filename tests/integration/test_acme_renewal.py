@@ -1,11 +1,12 @@
 """When ACME certificates renew: as their CA suggests (RFC 9773)."""
 
 import base64
+import threading
 import time
 
 from acme import AcmeTest
 from acme_fake import FakeAcme, once, problem
-from harness import Clock, main, run, until
+from harness import PATIENCE, Clock, main, run, until
 
 HOUR, DAY = 3600, 86400
 
@@ -96,6 +97,33 @@ class Suggested(AcmeTest):
             self.assertTrue(until(lambda: "ari" in self.peer.asked))
             self.assert_renews_at(20 * DAY - (time.time() - self.now), 1.2 * DAY)
             self.assertIsNone(self.window())
+
+    def test_many_are_asked_for_a_few_at_once(self):
+        now, most, lock = [], [], threading.Lock()
+        full = threading.Event()
+
+        def slowly(_server, answer):
+            with lock:
+                now.append(None)
+                most.append(len(now))
+                if len(now) == 4:
+                    full.set()
+            full.wait(PATIENCE)
+            with lock:
+                now.pop()
+            return answer
+
+        names = [f"www{i}" for i in range(8)]
+        self.enrolled(ari=slowly)
+        for name in names:
+            self.certificate_id(self.m, name)
+            self.m.write(f"local/{name}/request", "enroll\n")
+        for name in names:
+            self.assertEqual(self.m.wait(f"local/{name}"), "ok")
+        self.clock.set(400)
+        self.assertTrue(until(lambda: all("acme-renewal-window" in self.m.status(f"local/{name}")
+                                          for name in names)))
+        self.assertEqual(max(most), 4)
 
     def test_a_setting_wins(self):
         self.enrolled(more="re-enroll-time = 5d\n")
