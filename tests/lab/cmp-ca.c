@@ -431,10 +431,11 @@ static enum attack attack_named(const char *name)
 static _Noreturn void usage(void)
 {
 	fputs("usage: cmp-ca -p PORT -d DIR [-1ISh] [-E FILE] [-P FILE] [-R BIT] [-T TEXT]\n"
-	      "              [-a ATTACK] [-b TYPE] [-h TYPE] [-k TYPE] [-n DAYS] [-s SECRET]\n"
+	      "              [-a ATTACK] [-b NUMBER] [-h TYPE] [-k TYPE] [-n DAYS] [-s SECRET]\n"
 	      "              [-t SECONDS] [-w POLLS]\n"
 	      "-1           a transactionID serves for one request for a certificate\n"
 	      "-E, -P FILE  certificates to send as extraCerts, as caPubs\n"
+	      "-b NUMBER    of the attack: the type of `body`, how many in a `crowd`\n"
 	      "-I           grant implicitConfirm\n"
 	      "-R BIT       refuse with this bit of PKIFailureInfo, and -T TEXT\n"
 	      "-S           sign all messages, have no secret\n"
@@ -473,7 +474,7 @@ static void option(struct lab_ca *ca, int c, int *port)
 	case 'S': ca->sign_only = true; break;
 	case 'T': ca->refuse_text = optarg; break;
 	case 'a': ca->attack = attack_named(optarg); break;
-	case 'b': ca->body = (int)number(optarg); break;
+	case 'b': ca->number = (int)number(optarg); break;
 	case 'h': ca->hold = (int)number(optarg); break;
 	case 'k': ca->lose = (int)number(optarg); break;
 	case 'n': ca->days = (int)number(optarg); break;

@@ -17,6 +17,8 @@
 	X(TRANSACTION, "transaction")                                                              \
 	X(REPLAY, "replay")                                                                        \
 	X(BODY, "body")                                                                            \
+	X(BODIES, "bodies")                                                                        \
+	X(CROWD, "crowd")                                                                          \
 	X(CUT, "cut")                                                                              \
 	X(HTML, "html")                                                                            \
 	X(CONFIRM_ERROR, "confirm-error")                                                          \
@@ -44,7 +46,7 @@ struct lab_ca {
 	int refuse;    /* bit of PKIFailureInfo, or -1 */
 	const char *refuse_text;
 	int lose, hold; /* body type whose first answer is lost, or held until `release` is there */
-	int body;       /* type that the attack `body` gives to answers */
+	int number;     /* type that `body` gives to answers; how many are in a `crowd` */
 	bool once;      /* a transactionID serves for one request */
 	enum attack attack;
 	BIO *kept; /* the first answer, to be replayed */
