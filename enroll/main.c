@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "enroll/crl.h"
 #include "enroll/csr.h"
+#include "enroll/dns.h"
 #include "enroll/protocol.h"
 #include "enroll/respond.h"
 
@@ -146,6 +147,7 @@ static const struct action {
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
+	{ "dns", dns_job },
 	{ "enroll", act_enroll },
 	{ "revoke", act_revoke },
 	{ "respond", respond_job },
