@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <openssl/crypto.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -100,6 +101,25 @@ static struct proof *proof_add(struct order *order, const char *name, const char
 	return proof;
 }
 
+/* What answers PROOF: the token and the account's key, or their hash (RFC 8555 §8.1, 8.4). */
+static void add_challenge(const struct order *order, const struct proof *proof,
+                          struct record *resume)
+{
+	char *answer = NULL, *hashed = NULL;
+	unsigned char hash[SHA256_DIGEST_LENGTH];
+	int length = asprintf(&answer, "%s.%s", proof->token, order->acme.key.thumbprint);
+
+	if (length >= 0 && strcmp(order->type, "dns-01") == 0) {
+		SHA256((unsigned char *)answer, (size_t)length, hash);
+		hashed = base64url(hash, sizeof hash);
+	}
+	if (length >= 0)
+		record_addf(resume, "challenge", "%s %s %s %s", order->type, proof->name,
+		            proof->token, hashed ? hashed : answer);
+	free(answer);
+	free(hashed);
+}
+
 /* Stores what is under way; from then on the tokens are answered. */
 static int checkpoint(struct order *order, struct error *err)
 {
@@ -111,11 +131,13 @@ static int checkpoint(struct order *order, struct error *err)
 	record_add(resume, "resume-order", order->url);
 	for (const struct proof *proof = order->proofs; proof; proof = proof->next) {
 		record_addf(resume, "resume-proof", "%s %s", proof->name, proof->token);
-		record_addf(resume, "challenge", "%s %s %s %s.%s", order->type, proof->name,
-		            proof->token, proof->token, order->acme.key.thumbprint);
+		add_challenge(order, proof, resume);
 	}
 	r = job_checkpoint(order->job, resume, err);
 	record_free(resume);
+	/* where a web server may answer in our place, nobody else puts records */
+	if (r == 0 && *order->job->notice && strcmp(order->type, "dns-01") == 0)
+		r = error_set(err, -EREMOTEIO, "%s", order->job->notice);
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #include "enroll/acme_client.h"
 #include "enroll/crl.h"
 #include "enroll/csr.h"
+#include "enroll/dns.h"
 #include "enroll/protocol.h"
 #include "enroll/respond.h"
 
@@ -160,6 +161,7 @@ static const struct action {
 	{ "crl", act_crl },
 	{ "crl-check", crl_check_job },
 	{ "csr", act_csr },
+	{ "dns", dns_job },
 	{ "enroll", act_enroll },
 	{ "next-ca", act_next_ca },
 	{ "renewal-info", acme_renewal_info },

@@ -250,8 +250,7 @@ void challenges_tick(struct store *store)
 
 #define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-/* Whether LINE is what it must be: a worker may have been taken over, and TOKEN becomes a name. */
-static bool is_challenge(const char *line)
+bool challenge_is_legal(const char *line)
 {
 	static const struct {
 		const char *plain;
@@ -312,7 +311,7 @@ static struct waiter *waiter_new(int64_t request, const struct record *record)
 	       (field = record_next(record, "challenge", &index))) {
 		struct port *port = find_port(field->value, strcspn(field->value, " "));
 
-		if (!port || (waiter->port && port != waiter->port) || !is_challenge(field->value))
+		if (!port || (waiter->port && port != waiter->port) || !challenge_is_legal(field->value))
 			continue;
 		waiter->port = port;
 		record_add(waiter->challenges, "challenge", field->value);

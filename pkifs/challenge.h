@@ -18,6 +18,9 @@ void challenges_open(struct store *store, int64_t request, const struct record *
                      challenges_opened *opened, void *user);
 void challenges_close(struct store *store, int64_t request);
 
+/* Whether LINE is such a field: a worker may have been taken over, and TOKEN becomes a name. */
+bool challenge_is_legal(const char *line);
+
 /* A frame of the supervisor that is about a port. False: it is not. */
 bool challenges_received(struct store *store, const struct record *record, int *fds);
 

@@ -5,6 +5,7 @@
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/challenge.h"
+#include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
@@ -56,6 +57,7 @@ static void job_free(struct job *job)
 	if (job->has_crl)
 		crl_files_drop(job->store, &job->crl);
 	challenges_close(job->store, job->request);
+	dns_records_close(job->store, job->request);
 	record_free(job->challenges);
 	free(job);
 }
@@ -223,11 +225,14 @@ static void checkpoint_done(void *user, int code)
 {
 	struct job *job = job_numbered(user);
 
-	if (job && code == 0)
+	if (!job)
+		return;
+	if (code < 0) /* what can't be stored must not be sent */
+		job_abort(job);
+	else if (!dns_records_open(job->store, job->request, job->profile, job->challenges,
+	                           challenges_answered, number_of(job)))
 		challenges_open(job->store, job->request, job->challenges, challenges_answered,
 		                number_of(job));
-	else if (job) /* what can't be stored must not be sent */
-		job_abort(job);
 }
 
 static void checkpoint(struct job *job, const struct record *record)
@@ -247,6 +252,8 @@ static void checkpoint(struct job *job, const struct record *record)
 			r = work_judge(store, &standing, job->key, record, &job->rejected);
 			if (r == 0)
 				r = standing_checkpoint(&standing, record, job->key);
+			if (r == 0)
+				r = dns_records_note(store, job->profile, record);
 			if (r == 0)
 				r = db_request_checkpoint(
 					store->db, job->request, standing.request.resume.data,

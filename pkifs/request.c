@@ -254,6 +254,21 @@ static int check_cmpv2(struct asked *asked, struct error *err)
 	                 "known by");
 }
 
+/* Somebody puts the records, and each name is one. */
+static int check_dns_01(struct asked *asked, struct error *err)
+{
+	const struct record *settings = asked->settings;
+
+	if (record_get(asked->config, "ip-address"))
+		return error_set(err, -EINVAL,
+		                 "acme-challenge = dns-01 proves no ip-address: use http-01");
+	if (!record_get(settings, "acme-dns-server") && !record_get(settings, "acme-dns-hook"))
+		return error_set(err, -EINVAL,
+		                 "acme-challenge = dns-01 needs acme-dns-server or acme-dns-hook "
+		                 "in the profile");
+	return 0;
+}
+
 static int check_acme(struct asked *asked, struct error *err)
 {
 	const char *challenge = record_get(asked->config, "acme-challenge");
@@ -273,7 +288,7 @@ static int check_acme(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL,
 		                 "ACME needs at least one of domain-name and ip-address");
 	if (strcmp(challenge, "dns-01") == 0)
-		return later(challenge, err);
+		return check_dns_01(asked, err);
 	while ((name = record_next(asked->config, "domain-name", &index)))
 		if (strncmp(name->value, "*.", 2) == 0)
 			return error_set(err, -EINVAL, "%s wants acme-challenge = dns-01",

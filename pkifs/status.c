@@ -5,6 +5,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/content.h"
 #include "pkifs/declare.h"
+#include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
@@ -120,6 +121,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 	if (*edition.capabilities)
 		record_add(status, "capabilities", edition.capabilities);
 	account_status(store, object, status);
+	dns_records_status(object, status);
 	r = add_crl(store, &edition, status);
 	X509_free(ca);
 	edition_clear(&edition);

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/challenge.h"
+#include "pkifs/dnsrecord.h"
 #include "pkifs/children.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
@@ -242,7 +243,8 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		log_error("the supervisor is gone: %s", strerror(-code));
 		_exit(1);
 	}
-	if (children_received(store, record, fds) || challenges_received(store, record, fds)) {
+	if (children_received(store, record, fds) || challenges_received(store, record, fds) ||
+	    dns_records_received(store, record)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {
@@ -281,6 +283,7 @@ static void second(uv_timer_t *timer)
 	temporary_expire(store);
 	if (store->serving) {
 		clock_follow(store);
+		dns_records_tick(store);
 		rows_fade(store);
 		jobs_run(store);
 	}
@@ -405,6 +408,7 @@ void store_serve(struct store *store)
 		older_check(store);
 	serve_requests(store);
 	declare_apply(store);
+	dns_records_start(store);
 	jobs_run(store);
 	on_change_resume(store);
 	store_commit(store);

@@ -57,9 +57,9 @@ static const struct key ca_keys[] = {
 	  "ACME: key identifier of the external account" },
 	{ "acme-eab-key", KEY_SECRET, NULL, PLAIN(check_base64url),
 	  "ACME: its HMAC key (base64url)" },
-	{ "acme-dns-server", KEY_LATER, NULL, PLAIN(check_server),
+	{ "acme-dns-server", 0, NULL, PLAIN(check_server),
 	  "ACME dns-01: name server for RFC 2136 updates" },
-	{ "acme-dns-tsig", KEY_SECRET | KEY_LATER, NULL, PLAIN(check_tsig),
+	{ "acme-dns-tsig", KEY_SECRET, NULL, PLAIN(check_tsig),
 	  "ACME dns-01: NAME:ALGORITHM:BASE64 that signs the updates" },
 	{ "acme-dns-hook", KEY_ROOT | KEY_LATER, NULL, PLAIN(check_program),
 	  "ACME dns-01: program that sets and removes the record" },
@@ -178,7 +178,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "acme-challenge", "dns-01" },
 	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },
