@@ -366,7 +366,7 @@ class Refused(AcmeTest):
         """A body of 100 MB, of which little is taken."""
         sent = []
         self.addCleanup(lambda: self.assertLess(sum(sent), 20_000_000))
-        return FakeAcme.without_end(pem.encode(), headers, sent)
+        return FakeAcme.without_end(pem.encode() * 100, headers, sent)
 
     def certificate_is(self, body, headers=None):
         """What is said where the certificate is what BODY makes of it and the root's key."""
