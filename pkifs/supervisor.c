@@ -130,6 +130,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_stop(record_number(record, "id", 0));
 	} else if (record_is(record, "frame", "listen")) {
 		listen_for(s.given, record);
+	} else if (record_is(record, "frame", "dns-hook")) {
+		hook_start(s.given, record);
 	} else if (record_is(record, "frame", "on-change-kept")) {
 		command_kept();
 	} else if (record_is(record, "frame", "serves")) {
@@ -178,6 +180,7 @@ static void store_ended(int status)
 	s.store = 0;
 	family_kill();
 	commands_store_ended();
+	hooks_store_ended();
 	if (s.stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 		uv_stop(s.given->loop);
 		return;
@@ -215,6 +218,7 @@ static void hand_over(void)
 	kill(s.store, SIGKILL);
 	waitpid(s.store, &status, 0);
 	family_kill();
+	hooks_store_ended();
 	handover_become(s.given, &err);
 	log_error("%s: this program goes on", err.text);
 	store_ended(status);
@@ -265,7 +269,7 @@ static void child_ended(uv_signal_t *signal, int number)
 		} else if (pid == s.successor) {
 			close(s.successor_fd);
 			s.successor = 0;
-		} else if (!family_ended(pid)) {
+		} else if (!family_ended(pid) && !hook_ended(s.given, pid, status)) {
 			command_ended(s.given, pid, status);
 		}
 	}
@@ -299,6 +303,7 @@ static void tick(uv_timer_t *timer)
 
 	(void)timer;
 	commands_end_late(s.given);
+	hooks_end_late(s.given);
 	if (!s.stopping)
 		start_commands();
 	hand_over();
