@@ -1,6 +1,7 @@
 /*
  * ACME accounts: one of each profile. Its key is the profile's key pair (of the edition), sealed
- * like all others, and its next one the edition's next; its URL and what the CA's terms are stand in the store's named values.
+ * like all others, and its next one the edition's next; its URL and what the CA's terms are stand
+ * in the store's named values.
  */
 #ifndef PKIFS_ACCOUNT_H
 #define PKIFS_ACCOUNT_H
@@ -12,8 +13,9 @@
 bool account_is_used(const struct standing *standing);
 
 /*
- * Has the account's key made where one is needed and none is there, or the one that follows it. 0: nothing to wait for; 1:
- * READY is called when it is durable, or with the REASON why there is none; or a negative errno.
+ * Has the account's key made where one is needed and none is there, or the one that follows it. 0:
+ * nothing to wait for; 1: READY is called when it is durable, or with the REASON why there is none;
+ * or a negative errno.
  */
 typedef void account_ready_cb(void *user, const char *reason);
 int account_prepare(struct store *store, const struct standing *standing, account_ready_cb *ready,

@@ -311,7 +311,8 @@ static struct waiter *waiter_new(int64_t request, const struct record *record)
 	       (field = record_next(record, "challenge", &index))) {
 		struct port *port = find_port(field->value, strcspn(field->value, " "));
 
-		if (!port || (waiter->port && port != waiter->port) || !challenge_is_legal(field->value))
+		if (!port || (waiter->port && port != waiter->port) ||
+		    !challenge_is_legal(field->value))
 			continue;
 		waiter->port = port;
 		record_add(waiter->challenges, "challenge", field->value);

@@ -21,9 +21,6 @@
 #define SECONDS   60 /* that one may run */
 #define TRIES     3
 
-/* Exit code of a program that is not there, or that others than its user could change. */
-#define NOT_TRUSTED 126
-
 /* One that runs, waits, or is to be tried again. */
 struct command {
 	struct command *next;
@@ -36,8 +33,7 @@ struct command {
 static struct command *commands;
 static int results; /* that the store was told, and has not stored yet */
 
-/* A program that root runs must be one that only root could have put there. */
-static bool is_trusted_program(const char *path, uid_t owner)
+bool is_trusted_program(const char *path, uid_t owner)
 {
 	struct stat file;
 

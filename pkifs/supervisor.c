@@ -132,6 +132,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		listen_for(s.given, record);
 	} else if (record_is(record, "frame", "listened")) {
 		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
+	} else if (record_is(record, "frame", "dns-hook")) {
+		hook_start(s.given, record);
 	} else if (record_is(record, "frame", "on-change-kept")) {
 		command_kept();
 	} else if (record_is(record, "frame", "serves")) {
@@ -181,6 +183,7 @@ static void store_ended(int status)
 	family_kill();
 	firewall_close_all();
 	commands_store_ended();
+	hooks_store_ended();
 	if (s.stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 		uv_stop(s.given->loop);
 		return;
@@ -219,6 +222,7 @@ static void hand_over(void)
 	waitpid(s.store, &status, 0);
 	family_kill();
 	firewall_close_all();
+	hooks_store_ended();
 	handover_become(s.given, &err);
 	log_error("%s: this program goes on", err.text);
 	store_ended(status);
@@ -269,7 +273,7 @@ static void child_ended(uv_signal_t *signal, int number)
 		} else if (pid == s.successor) {
 			close(s.successor_fd);
 			s.successor = 0;
-		} else if (!family_ended(pid)) {
+		} else if (!family_ended(pid) && !hook_ended(s.given, pid, status)) {
 			command_ended(s.given, pid, status);
 		}
 	}
@@ -303,6 +307,7 @@ static void tick(uv_timer_t *timer)
 
 	(void)timer;
 	commands_end_late(s.given);
+	hooks_end_late(s.given);
 	if (!s.stopping)
 		start_commands();
 	hand_over();

@@ -136,4 +136,18 @@ void commands_store_ended(void);
 bool commands_have_ended(void); /* none runs, and what came of them is stored */
 void commands_end_late(const struct supervision *given);
 
+/* A program that root had set must be one that only root, or OWNER, could have put there; the exit
+ * code of a child that was to become another. */
+#define NOT_TRUSTED 126
+bool is_trusted_program(const char *path, uid_t owner);
+
+/*
+ * dnshook.c: the programs of `acme-dns-hook`, as commands.c has those of `on-change`. Start: the
+ * one that ASKED names; the store is told what came of it. Ended: false where PID is none of them.
+ */
+void hook_start(const struct supervision *given, const struct record *asked);
+bool hook_ended(const struct supervision *given, pid_t pid, int status);
+void hooks_end_late(const struct supervision *given);
+void hooks_store_ended(void);
+
 #endif

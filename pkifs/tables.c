@@ -61,7 +61,7 @@ static const struct key ca_keys[] = {
 	  "ACME dns-01: name server for RFC 2136 updates" },
 	{ "acme-dns-tsig", KEY_SECRET, NULL, PLAIN(check_tsig),
 	  "ACME dns-01: NAME:ALGORITHM:BASE64 that signs the updates" },
-	{ "acme-dns-hook", KEY_ROOT | KEY_LATER, NULL, PLAIN(check_program),
+	{ "acme-dns-hook", KEY_ROOT, NULL, PLAIN(check_program),
 	  "ACME dns-01: program that sets and removes the record" },
 	{ "allow-legacy", 0, "no", YES_NO, "take SHA-1, 3DES and their like" },
 	{ "issuer", KEY_CA, NULL, PLAIN(check_object),

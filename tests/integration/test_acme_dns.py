@@ -2,12 +2,10 @@
 
 import os
 import random
-import socket
 import stat
-import unittest
 
 from acme import Acme, AcmeTest
-from harness import LAB, PATIENCE, free_port, main, run, until
+from harness import LAB, main, run, until
 
 
 class Bind:
@@ -95,6 +93,144 @@ class Update(DnsTest):
         self.assertNotIn(bind.key("hmac-sha256").split(":")[2],
                          mount.read("ca/corp/config") + mount.read("events") +
                          mount.log.read_text())
+
+
+class Refused(DnsTest):
+    """Nothing is final that a name server or a program says: whoever mends it need do no more."""
+
+    def reason(self, mount, name="www"):
+        self.assertTrue(until(lambda: mount.status(f"local/{name}")["last-error"]))
+        return mount.status(f"local/{name}")["last-error"]
+
+    def change(self, mount, old, new):
+        mount.write("ca/corp/config", mount.read("ca/corp/config").replace(old, new))
+
+    def test_each_refusal_in_words_and_a_mended_key_goes_on(self):
+        bind = self.bind()
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        true = bind.key("hmac-sha512")
+        refused = {"wrong": (true[:-8] + "AAAAAA==", "another secret (BADSIG)"),
+                   "unknown": ("nobody" + true[true.index(":"):], "does not know the TSIG key"),
+                   "stranger": (bind.key("stranger"), "does not let the TSIG key stranger"),
+                   "unsigned": ("", "acme-dns-tsig is not set (REFUSED)")}
+        for name, (key, words) in refused.items():
+            line = f"acme-dns-tsig = {key}\n" if key else ""
+            self.profile(mount, ca, name=name, more=f"acme-dns-server = {bind.address}\n{line}")
+            self.certificate_id(mount, name, profile=name, more="acme-challenge = dns-01\n")
+            mount.write(f"local/{name}/request", "enroll\n")
+        for name, (key, words) in refused.items():
+            self.assertIn(words, self.reason(mount, name))
+        mount.write("ca/wrong/config", mount.read("ca/wrong/config") +
+                    f"acme-dns-tsig = {true}\n")
+        self.assertEqual(mount.wait("local/wrong"), "ok")
+        self.assert_issued(mount, "wrong", "wrong")
+        self.assert_clean(bind)
+
+    def test_zones_that_are_none_of_the_servers(self):
+        bind = self.bind()
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        self.dns_profile(mount, ca, bind)
+        for name, domain, words in (("other", "www.example.org", "has no zone"),
+                                    ("far", "x.elsewhere.example.net", "other name servers'")):
+            os.mkdir(mount.point / "local" / name)
+            mount.write(f"local/{name}/config", f"ca-profile = corp\ndomain-name = {domain}\n"
+                                                "acme-challenge = dns-01\nkey-type = ecdsa\n")
+            mount.write(f"local/{name}/request", "enroll\n")
+            self.assertIn(words, self.reason(mount, name))
+
+    def test_a_dead_server_leaves_a_record_until_it_is_back(self):
+        bind = self.bind(start=False)
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        bind.start()
+        self.dns_profile(mount, ca, bind)
+        bind.stop()
+        self.dns_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertIn("is not reached by TCP: Connection refused", self.reason(mount))
+        self.assertTrue(until(lambda: "acme-dns-left" in mount.status("ca/corp")))
+        bind.start()
+        self.assertEqual(mount.wait("local/www"), "ok")
+        self.assertTrue(until(lambda: "acme-dns-left" not in mount.status("ca/corp")))
+        self.assert_clean(bind)
+
+    def test_what_is_missing_is_said_at_once(self):
+        ca = self.ca(self.bind(start=False))
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        for name, more, words in (("www", "", "acme-dns-server or acme-dns-hook"),
+                                  ("ip", "ip-address = 127.0.0.1\n", "proves no ip-address")):
+            self.dns_id(mount, name, more)
+            with self.assertRaises(OSError):
+                mount.write(f"local/{name}/request", "enroll\n")
+            self.assertIn(words, mount.status(f"local/{name}")["last-error"])
+
+
+class Deaths(DnsTest):
+    def test_what_was_put_is_taken_away_after_any_death(self):
+        bind = self.bind()
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        self.dns_profile(mount, ca, bind)
+        self.dns_id(mount, more="domain-name = *.www.example.net\n")
+        for version, death in enumerate((lambda: mount.kill("enroll"), lambda: mount.kill("store"),
+                                         lambda: (mount.kill_all(), mount.start())), 1):
+            mount.write("local/www/request", "enroll\n" if version == 1 else "re-enroll\n")
+            until(lambda: bind.records() or mount.status("local/www")["request"] == "done")
+            death()
+            self.assertEqual(mount.wait("local/www"), "ok")
+            self.assert_issued(mount, version=version)
+            self.assert_clean(bind)
+
+
+class Hook(DnsTest):
+    """The program does what nsupdate would, for a server that the profile says nothing of."""
+
+    def hook(self, text):
+        program = self.folder / "hook"
+        program.write_text(text)
+        program.chmod(stat.S_IRWXU | stat.S_IXGRP | stat.S_IRGRP | stat.S_IXOTH | stat.S_IROTH)
+        return program
+
+    def test_a_program_puts_the_records_and_takes_them_away(self):
+        bind = self.bind()
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        name, algorithm, secret = bind.key("hmac-sha256").split(":")
+        program = self.hook(f"""#!/bin/sh
+PATH=/usr/bin:/bin
+case $PKIFS_ACTION in
+add) change="add $PKIFS_NAME. 60 TXT $PKIFS_VALUE" ;;
+remove) change="delete $PKIFS_NAME. TXT $PKIFS_VALUE" ;;
+esac
+env >{self.folder}/environment
+printf 'server {bind.address}\\nupdate %s\\nsend\\n' "$change" |
+	nsupdate -y {algorithm}:{name}:{secret}
+""")
+        self.profile(mount, ca, more=f"acme-dns-hook = {program}\n")
+        self.dns_id(mount, more="domain-name = *.www.example.net\n")
+        self.assertEqual(mount.request("local/www", "enroll"), "ok")
+        self.assert_issued(mount)
+        self.assert_clean(bind)
+        told = (self.folder / "environment").read_text()
+        self.assertEqual({line.split("=")[0] for line in told.splitlines()} - {"PWD", "_", "SHLVL"},
+                         {"PKIFS_ACTION", "PKIFS_NAME", "PKIFS_VALUE"})
+
+    def test_its_failure_is_told_with_its_last_words(self):
+        ca = self.ca(self.bind(start=False))
+        mount = self.acme_mount(ca)
+        program = self.hook("#!/bin/sh\necho first >&2\nprintf 'no such zone\\033[2J\\n' >&2\nexit 3\n")
+        self.profile(mount, ca, more=f"acme-dns-hook = {program}\n")
+        self.dns_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertTrue(until(lambda: mount.status("local/www")["last-error"]))
+        self.assertIn("acme-dns-hook failed (exit code 3): no such zone?[2J",
+                      mount.status("local/www")["last-error"])
+        program.chmod(0o777)
+        self.assertTrue(until(lambda: "others than root can change it" in
+                              mount.status("local/www")["last-error"]))
 
 
 if __name__ == "__main__":
