@@ -449,6 +449,9 @@ static int enroll(struct job *job, struct error *err)
 		r = run(&t, err);
 	ERR_clear_error();
 	transaction_clear(&t);
+	/* with the confirmation behind us nothing is lost if that takes its time */
+	if (r == JOB_DONE && record_is(job->settings, "renewal", "yes"))
+		cmp_next_ask(job);
 	return r;
 }
 

@@ -34,4 +34,10 @@ bool cmp_refusal_is(const OSSL_CMP_CTX *context, int bits);
  */
 int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err);
 
+/*
+ * Adds to RESULT the certificates of an id-it-rootCaKeyUpdate's VALUE that its root CA goes on
+ * with: `next` (DER, repeats) and `next-announced`. False: it is none, nothing was added.
+ */
+bool cmp_next_read(const ASN1_TYPE *value, struct record *result);
+
 #endif

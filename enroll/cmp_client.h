@@ -31,4 +31,10 @@ int cmp_client_template(struct cmp_client *client, int type, struct error *err);
 int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, bool own_connection,
                     struct http_answer *answer, struct error *err);
 
+/*
+ * cmp_next.c. Asks the CA of an enrollment which root certificate follows the one in `ca`, proven
+ * as the enrollment is: cmp_next_read of the answer. No news and no answer are no error.
+ */
+void cmp_next_ask(struct job *job);
+
 #endif

@@ -7,7 +7,8 @@ from harness import BIN, run
 from scep import Ca, Scep
 
 # Types of messages (RFC 4210 §5.1.2).
-IR, CR, P10CR, KUR, RR, PKI_CONF, ERROR, CERT_CONF, POLL_REQ = 0, 2, 4, 7, 11, 19, 23, 24, 25
+IR, CR, P10CR, KUR, RR, PKI_CONF, GENM = 0, 2, 4, 7, 11, 19, 21
+ERROR, CERT_CONF, POLL_REQ = 23, 24, 25
 
 
 class CmpCa(Ca):

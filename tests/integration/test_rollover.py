@@ -6,6 +6,7 @@ import time
 
 from acme import Acme, AcmeTest
 from ca_texts import ca_certificate
+from cmp import GENM, Cmp, CmpCa
 from est import Est, EstServer
 from harness import BIN, EC_KEY, main, run, until
 from scep import assert_valid
@@ -292,6 +293,56 @@ class InCacerts(Est):
                                  intermediate.read_text() + self.old))
         self.assertNotIn("next-ca", self.m.status("ca/corp"))
         self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old)
+
+
+class ByGeneralMessage(Cmp):
+    """CMP: a renewal asks which root follows (RFC 9483 §4.3.2)."""
+
+    def setUp(self):
+        super().setUp()
+        self.ca = CmpCa(self, "-P", "ca.pem")
+        self.m = self.mount()
+        self.profile(self.m, self.ca)
+        self.cmp_id(self.m)
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        self.assertEqual(self.ca.got(GENM), [], "nothing follows what was just got to know")
+        self.old = self.m.read("ca/corp/cert.pem")
+
+    def certificate(self, name, begins=-60, **how):
+        now = time.time()
+        return ca_certificate(self.ca.folder, name, now + begins, now + 1000 * DAY,
+                              **{"subject": "/O=Lab/CN=Lab CMP CA", **how})
+
+    def renew(self, version):
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        assert_valid(self, self.m, "www", version=version)
+
+    def test_a_new_root_that_the_old_one_vouches_for_takes_over_by_itself(self):
+        new = self.certificate("next", begins=60)
+        self.certificate("next-by-old", begins=60, key="next", signer="ca")
+        self.renew(2)
+        self.assertEqual(len(self.ca.got(GENM)), 1)
+        status = self.m.status("ca/corp")
+        self.assertEqual(status["next-ca-trusted-by"], "the CA certificate before it")
+        self.assertTrue(same(self.m.read("ca/corp/next.pem"), new.read_text()))
+        self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old, "it is not valid yet")
+
+    def test_attack_31_a_new_root_that_nobody_vouches_for_waits_for_confirm(self):
+        new = self.certificate("next")
+        self.renew(2)
+        status = self.m.status("ca/corp")
+        self.assertIn("for `confirm`", status["next-ca-waits"])
+        self.assertEqual(self.m.read("ca/corp/cert.pem"), self.old)
+        self.m.write("ca/corp/confirm", status["next-ca-fingerprint-sha256"] + "\n")
+        self.assertTrue(same(self.m.read("ca/corp/cert.pem"), new.read_text()))
+
+    def test_a_ca_that_says_nothing_or_garbage_is_no_hindrance(self):
+        self.certificate("next")
+        for version, manners in enumerate((("-k", GENM), ("-a", "genm-garbage")), 2):
+            self.ca.restart("-P", "ca.pem", *manners)
+            self.renew(version)
+            self.assertEqual(len(self.ca.got(GENM)), version - 1)
+            self.assertNotIn("next-ca", self.m.status("ca/corp"))
 
 
 class AtTheTop(AcmeTest):

@@ -5,7 +5,7 @@ import json
 import random
 import signal
 
-from cmp import CERT_CONF, Cmp, CmpCa
+from cmp import CERT_CONF, KUR, Cmp, CmpCa
 from est import Est, EstServer
 from harness import SHARE, main, until
 from test_renewal import AUTO, DAY, Renewal, seconds
@@ -21,6 +21,7 @@ class Year(Renewal):
 
     names = ("www", "mail", "gate")
     manners = ("-n", str(LIFETIME))  # of the CA; what a protocol needs comes before
+    loses = ("-k", "2")  # so many answers
 
     def setUp(self):
         super().setUp()
@@ -53,7 +54,7 @@ class Year(Renewal):
 
     def lost(self, when):
         """The next answers don't arrive."""
-        return [(when, lambda: self.authority.restart(*self.manners, "-k", "2"))]
+        return [(when, lambda: self.authority.restart(*self.manners, *self.loses))]
 
     def restarted(self, when):
         return [(when, lambda: (self.m.stop(), self.m.start()))]
@@ -114,6 +115,7 @@ class ByScep(Year):
 
 class ByCmp(Year, Cmp):
     manners = ("-P", "ca.pem", *Year.manners)
+    loses = ("-k", str(KUR))  # the first answer to such a message
 
     def begin(self):
         authority = CmpCa(self, *self.manners, program=self.clock.programs / "cmp-ca")

@@ -185,14 +185,73 @@ static OSSL_CMP_PKISI *take_back(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *m
 	return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_accepted, 0, NULL);
 }
 
-/* Whatever is asked is answered with nothing. */
+/* RootCaKeyUpdateContent (RFC 9480 §2.15) of NEXT, and LINK where there is one: NewWithOld. */
+static ASN1_TYPE *key_update(X509 *next, X509 *link)
+{
+	int first = i2d_X509(next, NULL), second = link ? i2d_X509(link, NULL) : 0;
+	int tagged = link ? ASN1_object_size(1, second, 0) : 0;
+	unsigned char *der = malloc((size_t)ASN1_object_size(1, first + tagged, V_ASN1_SEQUENCE));
+	unsigned char *at = der;
+	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_SEQUENCE);
+	ASN1_TYPE *value = ASN1_TYPE_new();
+
+	ASN1_put_object(&at, 1, first + tagged, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL);
+	i2d_X509(next, &at);
+	if (link) {
+		ASN1_put_object(&at, 1, second, 0, V_ASN1_CONTEXT_SPECIFIC);
+		i2d_X509(link, &at);
+	}
+	ASN1_STRING_set(text, der, (int)(at - der));
+	ASN1_TYPE_set(value, V_ASN1_SEQUENCE, text);
+	free(der);
+	return value;
+}
+
+static ASN1_TYPE *garbage(void)
+{
+	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_SEQUENCE);
+	ASN1_TYPE *value = ASN1_TYPE_new();
+
+	ASN1_STRING_set(text, "\x30\x03\x02\x01\x05", 5); /* a number alone */
+	ASN1_TYPE_set(value, V_ASN1_SEQUENCE, text);
+	return value;
+}
+
+static X509 *load_one(const char *name)
+{
+	BIO *file = BIO_new_file(name, "r");
+	X509 *certificate = file ? PEM_read_bio_X509(file, NULL, NULL, NULL) : NULL;
+
+	BIO_free(file);
+	ERR_clear_error();
+	return certificate;
+}
+
+/*
+ * The root CA certificate that follows the one asked about, where next.pem is there
+ * (next-by-old.pem: the same by the old key). Whatever else is asked is answered with nothing.
+ */
 static int inform(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,
                   const STACK_OF(OSSL_CMP_ITAV) * in, STACK_OF(OSSL_CMP_ITAV) * *out)
 {
-	(void)server;
+	const OSSL_CMP_ITAV *asked = sk_OSSL_CMP_ITAV_value(in, 0);
+	const struct transaction *t = OSSL_CMP_SRV_CTX_get0_custom_ctx(server);
+	X509 *next = load_one("next.pem"), *link = load_one("next-by-old.pem");
+	char type[64] = "";
+
 	(void)message;
-	(void)in;
 	*out = sk_OSSL_CMP_ITAV_new_null();
+	if (asked)
+		OBJ_obj2txt(type, sizeof type, OSSL_CMP_ITAV_get0_type(asked), 1);
+	printf("asked about %s\n", type);
+	if (next && strcmp(type, "1.3.6.1.5.5.7.4.20") == 0) /* id-it-rootCaCert */
+		sk_OSSL_CMP_ITAV_push(*out,
+		                      OSSL_CMP_ITAV_create(OBJ_txt2obj("1.3.6.1.5.5.7.4.18", 1),
+		                                           t->ca->attack == ATTACK_GENM_GARBAGE
+		                                                   ? garbage()
+		                                                   : key_update(next, link)));
+	X509_free(next);
+	X509_free(link);
 	return 1;
 }
 

@@ -25,7 +25,8 @@
 	X(OTHER_KEY, "other-key")                                                                  \
 	X(OTHER_NAME, "other-name")                                                                \
 	X(OTHER_SUBJECT, "other-subject")                                                          \
-	X(CA_TRUE, "ca-true")
+	X(CA_TRUE, "ca-true")                                                                      \
+	X(GENM_GARBAGE, "genm-garbage")
 
 enum attack {
 #define X(name, text) ATTACK_##name,
