@@ -59,8 +59,9 @@ def multiply(folder, first, last):
             text = db.execute("INSERT INTO config (object, created, text) VALUES (?, 1, ?)",
                               (into, config(number).encode())).lastrowid
             edition = db.execute(
-                "INSERT INTO edition SELECT NULL, ?, 1, 0, 0, 0, x'', x'', x'', x'', x'', '', '', 0",
-                (into,)).lastrowid
+                "INSERT INTO edition (object, created, key_pair, next_key, version, csr,"
+                " certificate, chain, ra, pending, trusted_by, capabilities, crl)"
+                " VALUES (?, 1, 0, 0, 0, x'', x'', x'', x'', x'', '', '', 0)", (into,)).lastrowid
             db.execute("UPDATE object SET config=?, edition=? WHERE id=?", (text, edition, into))
             db.execute("INSERT INTO reference VALUES (?, ?)", (into, profile))
 
