@@ -293,6 +293,20 @@ class Renewing(Cmp):
         assert_valid(self, m, "ed25519", version=3)
         self.assertEqual((len(ca.got(P10CR)), len(ca.got(CR))), (3, 0))
 
+    def test_a_key_that_signs_takes_the_place_of_one_that_does_not(self):
+        """The certificate in force can't prove us: the renewal is a request known by the secret."""
+        ca = CmpCa(self, "-P", "ca.pem")
+        m = self.enrolled(ca, "ecdsa", "ed25519")
+        text = m.read("local/ed25519/config").replace("= ed25519", "= ecdsa")
+        m.write("local/ed25519/config", text.replace("***", "secret"))
+        self.assertEqual(m.request("local/ed25519", "action = re-enroll\n"
+                                                    "re-generate-keypair = yes\n"), "ok")
+        assert_valid(self, m, "ed25519", version=2)
+        self.assertEqual((len(ca.got(CR)), len(ca.got(KUR))), (1, 0))
+        self.assertEqual(m.request("local/ed25519", "re-enroll"), "ok")
+        assert_valid(self, m, "ed25519", version=3)
+        self.assertEqual((len(ca.got(CR)), len(ca.got(KUR))), (1, 1))
+
     def test_another_certificate_proves_us_the_first_time(self):
         ca = CmpCa(self, "-P", "ca.pem")
         m = self.enrolled(ca, "ecdsa")
