@@ -138,7 +138,8 @@ static int add_certificates(struct job *job, const char *key, const struct http_
 
 /* --- cacerts --- */
 
-static int ca_certificate(struct job *job, struct error *err)
+/* What READ finds in the answer, as the result's KEY. */
+static int cacerts(struct job *job, const char *key, certificates_reader *read, struct error *err)
 {
 	struct http_request request = { 0 };
 	struct http_answer answer = { 0 };
@@ -147,24 +148,20 @@ static int ca_certificate(struct job *job, struct error *err)
 	if (r == 0)
 		r = talk(job, "cacerts", &request, &answer, err);
 	if (r == 0)
-		r = add_certificates(job, "certificate", &answer, est_ca_certificates_read, err);
+		r = add_certificates(job, key, &answer, read, err);
 	http_answer_clear(&answer);
 	return r;
+}
+
+static int ca_certificate(struct job *job, struct error *err)
+{
+	return cacerts(job, "certificate", est_ca_certificates_read, err);
 }
 
 /* All that the CA publishes: also what it signed with its old key for the new one (§4.1.3). */
 static int next_ca(struct job *job, struct error *err)
 {
-	struct http_request request = { 0 };
-	struct http_answer answer = { 0 };
-	int r = check_url(job->settings, err);
-
-	if (r == 0)
-		r = talk(job, "cacerts", &request, &answer, err);
-	if (r == 0)
-		r = add_certificates(job, "next", &answer, est_certificates_read, err);
-	http_answer_clear(&answer);
-	return r;
+	return cacerts(job, "next", est_certificates_read, err);
 }
 
 /* --- who asks --- */
