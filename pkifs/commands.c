@@ -41,7 +41,7 @@ bool is_trusted_program(const char *path, uid_t owner)
 	       (file.st_uid == 0 || file.st_uid == owner) && (file.st_mode & 022) == 0;
 }
 
-__attribute__((noreturn)) static void become(char **arguments, char **environment)
+void program_signals(void)
 {
 	sigset_t none;
 
@@ -49,6 +49,11 @@ __attribute__((noreturn)) static void become(char **arguments, char **environmen
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL); /* what we ignore is no concern of the program's */
 	signal(SIGXFSZ, SIG_DFL);
+}
+
+__attribute__((noreturn)) static void become(char **arguments, char **environment)
+{
+	program_signals();
 	umask(022);
 	setsid();
 	/* here, not in the supervisor: the path may lead into the mount, and hang */

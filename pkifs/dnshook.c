@@ -49,12 +49,8 @@ __attribute__((noreturn)) static void become(const char *program, const struct p
 	struct rlimit limit = { FILE_LIMIT, FILE_LIMIT };
 	uid_t owner = user ? 0 : geteuid();
 	int null = open("/dev/null", O_RDWR);
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL); /* what we ignore is no concern of the program's */
-	signal(SIGXFSZ, SIG_DFL);
+	program_signals();
 	umask(022);
 	setsid();
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(said, 2) < 0 ||

@@ -32,13 +32,9 @@ __attribute__((noreturn)) static void become(char *const *arguments, int said)
 {
 	static char path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin", language[] = "LC_ALL=C.UTF-8";
 	static char *environment[] = { path, language, NULL };
-	sigset_t none;
 	int null = open("/dev/null", O_RDWR);
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	signal(SIGXFSZ, SIG_DFL);
+	program_signals();
 	dup2(null, 0);
 	dup2(null, 1);
 	dup2(said, 2);

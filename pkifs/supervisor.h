@@ -141,6 +141,9 @@ void commands_end_late(const struct supervision *given);
 #define NOT_TRUSTED 126
 bool is_trusted_program(const char *path, uid_t owner);
 
+/* In a child that is to become a program of the user's: signals as that expects them. */
+void program_signals(void);
+
 /*
  * dnshook.c: the programs of `acme-dns-hook`, as commands.c has those of `on-change`. Start: the
  * one that ASKED names; the store is told what came of it. Ended: false where PID is none of them.
