@@ -47,6 +47,7 @@ enum file {
 	FILE_OLD_BUNDLE,
 	FILE_CHALLENGES,
 	FILE_CHALLENGE,
+	FILE_VERIFY, /* new rows come here: the store keeps modes by these numbers */
 	FILE_TEMPORARY,
 	FILES,
 };

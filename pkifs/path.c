@@ -41,6 +41,19 @@ const char *path_reason_name(int reason)
 	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
 }
 
+void path_add_step(struct path_answer *answer, X509 *certificate)
+{
+	struct path_step *step = &answer->steps[answer->count];
+
+	if (answer->count == PATH_CERTIFICATES)
+		return;
+	X509_up_ref(certificate);
+	step->certificate = certificate;
+	subject_of(certificate, step->name);
+	text_printable(step->name);
+	answer->count++;
+}
+
 /* Signs CRLs, and says so. */
 static bool is_crl_signer(X509 *certificate)
 {
@@ -217,6 +230,10 @@ int path_check(const struct path_question *question, struct path_answer *answer,
 	}
 	if (r == -EINVAL && store)
 		r = path_try_others(question, store, untrusted, answer, err);
+	if (answer->count == 0)
+		path_add_step(answer, question->leaf);
+	if (r == 0)
+		path_describe(question, answer);
 	X509_STORE_free(store);
 	sk_X509_free(untrusted);
 	ERR_clear_error();

@@ -87,7 +87,7 @@ struct path_question {
 struct path_step {
 	X509 *certificate;    /* a reference of the answer's */
 	char name[PATH_NAME]; /* its subject */
-	char checked[200];    /* what was checked of it */
+	char checked[400];    /* what was checked of it */
 	struct path_revocation revocation;
 };
 

@@ -445,22 +445,12 @@ static bool context_init(X509_STORE_CTX *context, X509_STORE *store, STACK_OF(X5
 	return add_policies(parameters, question);
 }
 
-static void take_chain(struct path_answer *answer, STACK_OF(X509) * chain)
-{
-	for (int i = 0; i < sk_X509_num(chain) && i < PATH_CERTIFICATES; i++) {
-		struct path_step *step = &answer->steps[answer->count++];
-
-		step->certificate = sk_X509_value(chain, i);
-		X509_up_ref(step->certificate);
-		subject_of(step->certificate, step->name);
-	}
-}
-
 int path_verify(const struct path_question *question, X509_STORE *store, STACK_OF(X509) * untrusted,
                 struct path_answer *answer, struct error *err)
 {
 	struct verification verification = { .question = question, .answer = answer };
 	X509_STORE_CTX *context = X509_STORE_CTX_new();
+	STACK_OF(X509) *chain = NULL;
 	int r = 0;
 
 	if (!context || !context_init(context, store, untrusted, &verification))
@@ -469,7 +459,9 @@ int path_verify(const struct path_question *question, X509_STORE *store, STACK_O
 		r = verification.error ? sentence(&verification, err)
 		                       : error_openssl(err, -EINVAL, "the path can't be verified");
 	if (context)
-		take_chain(answer, X509_STORE_CTX_get0_chain(context));
+		chain = X509_STORE_CTX_get0_chain(context);
+	for (int i = 0; i < sk_X509_num(chain); i++)
+		path_add_step(answer, sk_X509_value(chain, i));
 	X509_STORE_CTX_free(context);
 	ERR_clear_error();
 	return r;

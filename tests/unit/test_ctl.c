@@ -466,7 +466,7 @@ static void exit_codes_tell_what_went_wrong(void **state)
 		{ { "ca", "add", "x", "--protocol=x" }, EXIT_WRONG_USAGE, "protocol takes" },
 		{ { "ca", "add", "corp" }, EXIT_FAILED, "there is a CA profile corp already" },
 		{ { "wait", "nobody" }, EXIT_FAILED, "there is no CA profile or" },
-		{ { "verify", "x.pem" }, EXIT_FAILED, "x.pem was not verified" },
+		{ { "verify", "x.pem" }, EXIT_FAILED, "x.pem: No such file" },
 		{ { "export", "ca/corp" }, EXIT_FAILED, "has no cert.pem yet" },
 		{ { "export", "ca/corp", "--key" }, EXIT_WRONG_USAGE, "name one file" },
 		{ { "-m", "/proc", "show" }, EXIT_NO_MOUNT, "no store is mounted at /proc" },
