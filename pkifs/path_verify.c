@@ -20,7 +20,8 @@
 struct verification {
 	const struct path_question *question;
 	struct path_answer *answer;
-	const X509_CRL *doubtful; /* does not prove what it says */
+	X509_CRL *asked;             /* the one at hand: OpenSSL forgets it after a doubt */
+	const X509_CRL *doubtful[2]; /* a complete CRL, its delta: does not prove what it says */
 	int error;
 	char whose[PRINTED_NAME], issuer[PRINTED_NAME];
 	int64_t from, to;
@@ -118,6 +119,11 @@ static void describe_crl(X509_CRL *crl, char *text, size_t size)
 	ASN1_INTEGER_free(number);
 }
 
+static bool is_delta(const X509_CRL *crl)
+{
+	return X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0;
+}
+
 static void note_revoked(struct path_revocation *revocation, X509_CRL *crl, X509 *certificate)
 {
 	ASN1_ENUMERATED *reason = NULL;
@@ -136,8 +142,9 @@ static void note_revoked(struct path_revocation *revocation, X509_CRL *crl, X509
 }
 
 /* A CRL's signer that is covered by its own CRL has no other to be asked (PKITS 4.14.30). */
-static bool is_own_crl(X509_STORE_CTX *context, X509_CRL *crl)
+static bool is_own_crl(X509_STORE_CTX *context)
 {
+	const X509_CRL *crl = X509_STORE_CTX_get0_current_crl(context);
 	X509 *signer = X509_STORE_CTX_get_current_cert(context);
 
 	return X509_STORE_CTX_get_error_depth(context) == 0 && crl && signer &&
@@ -150,22 +157,22 @@ static bool is_own_crl(X509_STORE_CTX *context, X509_CRL *crl)
  */
 static int judge_revocation(struct verification *verification, X509_STORE_CTX *context, int error)
 {
-	X509_CRL *crl = X509_STORE_CTX_get0_current_crl(context);
+	X509_CRL *crl = verification->asked;
 	int depth = X509_STORE_CTX_get_error_depth(context);
 	bool of_anchor = depth + 1 == sk_X509_num(X509_STORE_CTX_get0_chain(context));
 	struct path_revocation *revocation;
 
 	if (X509_STORE_CTX_get0_parent_ctx(context))
 		return of_anchor ||
-		       (error == X509_V_ERR_CRL_PATH_VALIDATION_ERROR && is_own_crl(context, crl));
+		       (error == X509_V_ERR_CRL_PATH_VALIDATION_ERROR && is_own_crl(context));
 	if (of_anchor || depth >= PATH_CERTIFICATES)
 		return 1;
 	revocation = &verification->answer->steps[depth].revocation;
 	if (makes_doubtful(error))
-		verification->doubtful = crl;
+		verification->doubtful[is_delta(crl)] = crl;
 	if (error != X509_V_ERR_CERT_REVOKED)
 		note_unknown(revocation, error, crl);
-	else if (crl != verification->doubtful)
+	else if (crl != verification->doubtful[is_delta(crl)])
 		note_revoked(revocation, crl, X509_STORE_CTX_get_current_cert(context));
 	return 1;
 }
@@ -357,17 +364,34 @@ static STACK_OF(X509_CRL) * look_crls_up(const X509_STORE_CTX *context, const X5
 	return NULL;
 }
 
-static X509_STORE_CTX_cert_crl_fn look_entry_up; /* OpenSSL's own */
+static X509_STORE_CTX_check_crl_fn check_crl; /* OpenSSL's own */
+static X509_STORE_CTX_cert_crl_fn look_entry_up;
+
+/* A complete CRL is checked first, then its delta; then the delta is asked, then the other. */
+static int note_checked(X509_STORE_CTX *context, X509_CRL *crl)
+{
+	struct verification *verification = verification_of(context);
+
+	if (!X509_STORE_CTX_get0_parent_ctx(context)) {
+		verification->asked = crl;
+		verification->doubtful[1] = NULL;
+		if (!is_delta(crl))
+			verification->doubtful[0] = NULL;
+	}
+	return check_crl(context, crl);
+}
 
 /* Notes which CRL a certificate was looked up in; the newest word is a delta's, asked first. */
 static int note_crl(X509_STORE_CTX *context, X509_CRL *crl, X509 *certificate)
 {
-	struct path_answer *answer = verification_of(context)->answer;
+	struct verification *verification = verification_of(context);
+	struct path_answer *answer = verification->answer;
 	int depth = X509_STORE_CTX_get_error_depth(context);
 
 	if (!X509_STORE_CTX_get0_parent_ctx(context) && depth < PATH_CERTIFICATES) {
 		struct path_revocation *revocation = &answer->steps[depth].revocation;
 
+		verification->asked = crl;
 		if (revocation->state == PATH_UNCHECKED && !*revocation->how)
 			describe_crl(crl, revocation->how, sizeof revocation->how);
 	}
@@ -426,9 +450,11 @@ static bool context_init(X509_STORE_CTX *context, X509_STORE *store, STACK_OF(X5
 	if (!X509_STORE_set_ex_data(store, 0, verification) ||
 	    !X509_STORE_CTX_init(context, store, NULL, NULL))
 		return false;
+	check_crl = X509_STORE_CTX_get_check_crl(context);
 	look_entry_up = X509_STORE_CTX_get_cert_crl(context);
 	X509_STORE_CTX_cleanup(context);
 	X509_STORE_set_lookup_crls(store, look_crls_up);
+	X509_STORE_set_check_crl(store, note_checked);
 	X509_STORE_set_cert_crl(store, note_crl);
 	if (!X509_STORE_CTX_init(context, store, question->leaf, untrusted))
 		return false;
