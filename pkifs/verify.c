@@ -217,14 +217,15 @@ int verify_answer(struct store *store, const struct object *profile, const char 
 	struct path_answer answer = { .failed = -1 };
 	struct verify_question question;
 	struct error err = { 0 };
+	bool detail;
 	int r;
 
 	r = verify_question_read(text, length, &question, &err);
+	detail = r == 0 && record_is(question.settings, "detail", "yes");
 	if (r == 0)
 		r = ask(store, profile, &question, &answer, &err);
 	if (r == 0 || err.code)
-		r = verify_verdict(&answer, &err, record_is(question.settings, "detail", "yes"),
-		                   content);
+		r = verify_verdict(&answer, &err, detail, content);
 	path_answer_clear(&answer);
 	verify_question_clear(&question);
 	return r;
