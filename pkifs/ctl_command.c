@@ -74,7 +74,7 @@ const struct command ctl_commands[] = {
 	{ "show", ctl_show, "[ID]", "json", NULL, "a table of all, or all about one",
 	  "pkictl show\npkictl show www\npkictl show ca/corp --json" },
 	{ "verify", ctl_verify, "FILE", "profile=", &verify_keys,
-	  "judge somebody else's certificate (its chain may follow it)",
+	  "judge somebody else's certificate, and its chain",
 	  "pkictl verify peer.pem\n"
 	  "pkictl verify peer.pem --profile corp --name gw.example.net --purpose ike" },
 	{ "watch", ctl_watch, "", "json", NULL, "print events as they happen, until interrupted",

@@ -142,6 +142,10 @@ static void verify_read(fuse_req_t req, const struct node *node, size_t size, of
 		fuse_reply_buf(req, NULL, 0);
 		return;
 	}
+	if (file->refused) {
+		fuse_reply_err(req, file->refused);
+		return;
+	}
 	if (!file->answered)
 		file->start = (uint64_t)offset;
 	file->answered = true;

@@ -8,29 +8,10 @@ import pathlib
 import threading
 import time
 
-from harness import BIN, SANITIZED, Test, attempt, main, run
-from x509 import Authority
+from harness import BIN, SANITIZED, attempt, main, run
+from x509 import Asked, Authority
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
-
-
-class Asked(Test):
-    """A store with a profile that trusts a CA of the test's."""
-
-    def setUp(self):
-        super().setUp()
-        self.ca = Authority(self.folder, "Root")
-
-    def profile(self, m, name="corp", settings="revocation-check = disable\n", ca=None):
-        (m.point / "ca" / name).mkdir()
-        m.write(f"ca/{name}/config", settings)
-        m.write(f"ca/{name}/cert.pem", (ca or self.ca).pem)
-
-    @staticmethod
-    def ask(m, text, profile="corp"):
-        with open(m.point / "ca" / profile / "verify", "r+b", buffering=0) as file:
-            file.write(text.encode() if isinstance(text, str) else text)
-            return file.read().decode()
 
 
 class Questions(Asked):
@@ -131,6 +112,7 @@ class Questions(Asked):
             for _ in range(8):
                 file.write(b"#" * (128 << 10))
             self.assertEqual(attempt(file.write, b"#"), -errno.EFBIG)
+            self.assertEqual(attempt(file.read), -errno.EFBIG)
 
     def test_a_store_that_dies_between_question_and_answer(self):
         m = self.mount()

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from harness import run
+from harness import Test, run
 
 CA = "basicConstraints = critical,CA:TRUE\nkeyUsage = critical,keyCertSign,cRLSign\n"
 LEAF = "basicConstraints = CA:FALSE\nkeyUsage = critical,digitalSignature\n"
@@ -67,3 +67,22 @@ class Authority:
         done = run("openssl", *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+class Asked(Test):
+    """A store with a profile that trusts a CA of the test's."""
+
+    def setUp(self):
+        super().setUp()
+        self.ca = Authority(self.folder, "Root")
+
+    def profile(self, m, name="corp", settings="revocation-check = disable\n", ca=None):
+        (m.point / "ca" / name).mkdir()
+        m.write(f"ca/{name}/config", settings)
+        m.write(f"ca/{name}/cert.pem", (ca or self.ca).pem)
+
+    @staticmethod
+    def ask(m, text, profile="corp"):
+        with open(m.point / "ca" / profile / "verify", "r+b", buffering=0) as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+            return file.read().decode()

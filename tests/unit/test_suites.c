@@ -32,6 +32,21 @@
 #define PKITS  "/usr/lib/python3/dist-packages/cryptography_vectors/x509/PKITS_data"
 #define POLICY "2.16.840.1.101.3.2.1.48." /* NIST-test-policy-N */
 
+/*
+ * OpenSSL 3.0 keeps the policy constraints of a certificate that has no policies for good, 42 bytes
+ * a check; it comes to that only in a path whose signatures lead to a trusted CA.
+ */
+const char *__lsan_default_suppressions(void), *__asan_default_options(void);
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:X509_policy_check";
+}
+
+const char *__asan_default_options(void)
+{
+	return "fast_unwind_on_malloc=0"; /* else nobody knows who allocates in a library */
+}
+
 /* What one case gives to path_check. */
 struct given {
 	STACK_OF(X509) * anchors, *untrusted;
@@ -185,7 +200,7 @@ static void pkits_case(char *line, int *differences)
 	given_clear(&given);
 }
 
-static void pkits_is_judged_as_nist_expects(void **state)
+static void attack_44_pkits_is_judged_as_nist_expects(void **state)
 {
 	FILE *table = fopen(SUITES "/pkits.tsv", "r");
 	char line[1000];
@@ -328,7 +343,7 @@ static void limbo_case(const json_t *test, char *const *known, int *differences)
 	given_clear(&given);
 }
 
-static void limbo_is_judged_by_the_standard(void **state)
+static void attack_44_limbo_is_judged_by_the_standard(void **state)
 {
 	json_t *suite = read_limbo(), *tests = json_object_get(suite, "testcases");
 	char *const *known = limbo_known();
@@ -345,8 +360,8 @@ static void limbo_is_judged_by_the_standard(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(pkits_is_judged_as_nist_expects),
-		cmocka_unit_test(limbo_is_judged_by_the_standard),
+		cmocka_unit_test(attack_44_pkits_is_judged_as_nist_expects),
+		cmocka_unit_test(attack_44_limbo_is_judged_by_the_standard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
