@@ -96,15 +96,12 @@ int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *
 int db_object_names(struct db *db, enum kind kind, int64_t after,
                     int (*each)(int64_t id, const char *name, void *user), void *user);
 
-/* What the table of all objects shows of a certificate id. Texts and FACTS live for the call. */
+/* What the table of all objects shows of a certificate id. Texts live for the call. */
 struct overview {
 	int64_t id;
 	const char *name, *state, *last_error;
 	enum request_state request;
-	int64_t profile; /* the one its config names, or 0 */
-	const void *facts;
-	size_t facts_length; /* 0: no certificate */
-	int64_t not_after;
+	int64_t not_after; /* 0: no certificate */
 };
 /* Calls EACH for all certificate ids, by their rows, until it fails; gives what it gave. */
 int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user);
@@ -192,17 +189,16 @@ int db_watch_hurry(struct db *db, int64_t latest);
 struct ocsp_row {
 	int64_t id, profile, object;
 	unsigned char name[32];
-	struct blob certificate, issuer; /* DER */
-	struct blob response;            /* DER; empty: nothing yet */
+	struct blob certificate, issuer;           /* DER */
+	struct blob response;                      /* DER; empty: nothing yet */
 	int64_t status, reason, revoked_at, until; /* struct ocsp_answer */
-	int64_t ask;                     /* when it is to be asked, 0: nobody wants it */
-	int64_t later;                   /* not before that */
+	int64_t ask;                               /* when it is to be asked, 0: nobody wants it */
+	int64_t later;                             /* not before that */
 	int64_t failures, used;
 	char error[512]; /* why the last question had no answer */
 };
 /* -ENOENT: nothing is known. The caller clears it. */
-int db_ocsp_get(struct db *db, int64_t profile, const unsigned char name[32],
-                struct ocsp_row *row);
+int db_ocsp_get(struct db *db, int64_t profile, const unsigned char name[32], struct ocsp_row *row);
 int db_ocsp_find(struct db *db, int64_t id, struct ocsp_row *row);
 /* Keeps ROW: its own (id), or a new one in place of what was least used of more than KEEP. */
 int db_ocsp_put(struct db *db, struct ocsp_row *row, int64_t keep);

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define ROW                                                                                        \
-	"SELECT id,profile,name,object,certificate,issuer,response,status,reason,revoked_at,until," \
+	"SELECT "                                                                                  \
+	"id,profile,name,object,certificate,issuer,response,status,reason,revoked_at,until,"       \
 	"ask,later,failures,used,error FROM ocsp "
 
 static int read_row(sqlite3_stmt *statement, struct ocsp_row *row)
@@ -50,15 +51,16 @@ static int add(struct db *db, struct ocsp_row *row, int64_t keep)
 	                "ii", row->profile, keep - 1);
 
 	if (r == 0)
-		r = sql_run(db,
-		            "INSERT INTO ocsp (profile,name,object,certificate,issuer,response,status,"
-		            "reason,revoked_at,until,ask,later,failures,used,error)"
-		            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-		            "ibibbbiiiiiiiit", row->profile, row->name, sizeof row->name,
-		            row->object, row->certificate.data, row->certificate.length,
-		            row->issuer.data, row->issuer.length, row->response.data,
-		            row->response.length, row->status, row->reason, row->revoked_at,
-		            row->until, row->ask, row->later, row->failures, row->used, row->error);
+		r = sql_run(
+			db,
+			"INSERT INTO ocsp (profile,name,object,certificate,issuer,response,status,"
+			"reason,revoked_at,until,ask,later,failures,used,error)"
+			" VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+			"ibibbbiiiiiiiit", row->profile, row->name, sizeof row->name, row->object,
+			row->certificate.data, row->certificate.length, row->issuer.data,
+			row->issuer.length, row->response.data, row->response.length, row->status,
+			row->reason, row->revoked_at, row->until, row->ask, row->later,
+			row->failures, row->used, row->error);
 	if (r == 0)
 		row->id = sqlite3_last_insert_rowid(db->sqlite);
 	return r;
