@@ -84,7 +84,7 @@ static const char *const steps[] = {
 	"ALTER TABLE edition ADD COLUMN next_ca BLOB NOT NULL DEFAULT x'';"
 	"ALTER TABLE edition ADD COLUMN next_by TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE edition ADD COLUMN former BLOB NOT NULL DEFAULT x'';",
-	/* 8: own certificates are watched; what OCSP responders said */
+	/* 7: own certificates are watched; what OCSP responders said */
 	"ALTER TABLE object ADD COLUMN watch INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE object ADD COLUMN revocation TEXT NOT NULL DEFAULT '';"
 	"UPDATE object SET watch=1 WHERE kind=2;"
