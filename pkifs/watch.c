@@ -281,13 +281,22 @@ static int tell_event(const struct look *look, const char *name)
 	return r;
 }
 
+/* What is revoked stays so until somebody says that it is good again, or nobody is to ask. */
+static bool stays_revoked(const struct look *look)
+{
+	return strcmp(look->object->state, "revoked") == 0 && look->state == PATH_UNKNOWN;
+}
+
 /* Acts on what is known: the state, an event, another certificate. */
 static int act(struct look *look)
 {
 	bool was = strcmp(look->object->state, "revoked") == 0, is = look->state == PATH_REVOKED;
 	struct store *store = look->store;
-	int r = db_watch_keep(store->db, look->object->id, look->again, look->how);
+	int r;
 
+	if (stays_revoked(look))
+		return db_watch_set(store->db, look->object->id, look->again);
+	r = db_watch_keep(store->db, look->object->id, look->again, look->how);
 	if (r == 0)
 		r = staple(look);
 	if (r < 0 || was == is)
@@ -349,10 +358,10 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 	r = look_begin(store, object, &look);
 	if (r == 0)
 		r = look_at(&look);
-	if (r == 0) {
+	if (r == 0 && !stays_revoked(&look))
 		snprintf(text, size, "%s", look.how);
-		r = look.state == PATH_REVOKED;
-	}
+	if (r == 0)
+		r = look.state == PATH_REVOKED || stays_revoked(&look);
 	look_clear(&look);
 	return r;
 }
