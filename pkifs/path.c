@@ -209,6 +209,7 @@ int path_attempt(const struct path_question *question, X509_STORE *store,
 		r = path_check_constraints(question, answer, err);
 	if (r == 0)
 		r = check_depth(question, answer, err);
+	answer->sound = r == 0;
 	if (r == 0)
 		r = check_revocation(question, answer, err);
 	return r;

@@ -96,6 +96,7 @@ struct path_answer {
 	struct path_step steps[PATH_CERTIFICATES];
 	int count;
 	int failed; /* the step that fails, -1: none */
+	bool sound; /* but for revocation, all holds: its responders may be asked */
 };
 
 /*

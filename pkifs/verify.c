@@ -3,6 +3,7 @@
 #include "common/x509.h"
 #include "pkifs/content.h"
 #include "pkifs/object.h"
+#include "pkifs/ocsp.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -143,10 +144,11 @@ int verify_verdict(const struct path_answer *answer, const struct error *err, bo
 
 /* --- the profile --- */
 
-/* Where CRLs come from, for path_check. */
+/* Where revocation is known from, for path_check. */
 struct source {
 	struct store *store;
 	const struct object *profile;
+	const struct record *settings;
 };
 
 static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
@@ -154,6 +156,34 @@ static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
 	const struct source *source = user;
 
 	return crls_known(source->store, source->profile, issuer);
+}
+
+static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_revocation *verdict)
+{
+	const struct source *source = user;
+
+	ocsp_verdict(&(struct ocsp_source){ source->store, source->profile->id, source->settings },
+	             certificate, issuer, verdict);
+}
+
+/* Has the responders asked for a path that is sound; what they say is for the next question. */
+static int want_ocsp(const struct source *source, const struct path_answer *answer)
+{
+	struct ocsp_source responders = { source->store, source->profile->id, source->settings };
+	int r = store_begin(source->store);
+
+	if (r == 1) /* done by a store that died */
+		return 0;
+	for (int i = 0; r == 0 && i + 1 < answer->count; i++) {
+		int64_t again = INT64_MAX;
+
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			r = ocsp_want(&responders, 0, answer->steps[i].certificate,
+			              answer->steps[i + 1].certificate, &again, NULL);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return store_end(source->store, r);
 }
 
 static enum path_source source_of(const struct record *settings)
@@ -189,14 +219,14 @@ static int ask(struct store *store, const struct object *profile,
 	struct path_question asked = {
 		.now = store_now(store),
 		.clock_trusted = store_clock_trusted(store),
-		.revocation = { .crls = crls_of, .user = &source },
+		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
 	};
 	struct record *settings = NULL;
 	int r;
 
 	r = read_anchor(store, profile, &asked.anchors, err);
 	if (r == 0)
-		r = store_config(store, profile, &settings);
+		r = store_settings(store, profile, &settings);
 	if (r == 0)
 		r = verify_question_ask(question, &asked, err);
 	if (r == 0) {
@@ -204,7 +234,11 @@ static int ask(struct store *store, const struct object *profile,
 		asked.revocation.source = source_of(settings);
 		asked.revocation.accept_unknown =
 			record_is(settings, "crl-on-download-failure", "accept");
+		source.settings = settings;
 		r = path_check(&asked, answer, err);
+		if (answer->sound && (asked.revocation.source == PATH_SOURCE_OCSP ||
+		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
+			want_ocsp(&source, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);

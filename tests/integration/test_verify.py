@@ -8,7 +8,8 @@ import pathlib
 import threading
 import time
 
-from harness import BIN, SANITIZED, attempt, main, run
+import responder
+from harness import BIN, SANITIZED, attempt, main, run, until
 from x509 import Asked, Authority
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data"
@@ -194,6 +195,44 @@ class Revocation(Asked):
         self.ca.revoke()
         self.loaded(m, self.ca.crl())
         self.assertEqual(self.ask(m, bad), "ok\n")
+
+
+class Responders(Asked):
+
+    def setUp(self):
+        super().setUp()
+        self.lab = responder.Authority(self.folder / "lab")
+        self.responder = responder.Responder(self, self.lab)
+        self.lab.pem = (self.folder / "lab/ca.pem").read_text()
+
+    def issued(self, name):
+        self.lab.issue(name, "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+        return (self.folder / f"lab/{name}.pem").read_text()
+
+    def test_what_a_responder_says_is_known_the_next_time(self):
+        m = self.mount()
+        self.profile(m, settings="revocation-check = ocsp\n"
+                                 f"ocsp-url = {self.responder.url}\n", ca=self.lab)
+        good, bad = self.issued("good"), self.issued("bad")
+        self.lab.revoke("bad")
+        self.assertIn("its OCSP responder was not asked yet", self.ask(m, good))
+        self.assertTrue(until(lambda: self.ask(m, good) == "ok\n"))
+        self.assertTrue(until(lambda: "CN=bad: is revoked since" in self.ask(m, bad)))
+
+    def test_attack_42_a_responder_is_not_asked_for_a_path_that_fails(self):
+        m = self.mount()
+        self.profile(m, settings="revocation-check = ocsp\n"
+                                 f"ocsp-url = {self.responder.url}\n", ca=self.lab)
+        forged = bytearray(self.issued("good").encode())
+        asked = []
+        self.responder.answer = lambda der: asked.append(der) or (503, b"")
+        forged[-40] ^= 1
+        for text in (bytes(forged), b"name = a.example\n" + self.issued("other").encode()):
+            self.assertIn("failed: ", self.ask(m, text))
+        time.sleep(1.5)
+        self.assertEqual(asked, [])
+        self.assertIn("was not asked yet", self.ask(m, self.issued("third")))
+        self.assertTrue(until(lambda: asked))
 
 
 class Pkictl(Asked):

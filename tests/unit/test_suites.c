@@ -36,16 +36,8 @@
  * OpenSSL 3.0 keeps the policy constraints of a certificate that has no policies for good, 42 bytes
  * a check; it comes to that only in a path whose signatures lead to a trusted CA.
  */
-const char *__lsan_default_suppressions(void), *__asan_default_options(void);
-const char *__lsan_default_suppressions(void)
-{
-	return "leak:X509_policy_check";
-}
-
-const char *__asan_default_options(void)
-{
-	return "fast_unwind_on_malloc=0"; /* else nobody knows who allocates in a library */
-}
+void __lsan_disable(void) __attribute__((weak)), __lsan_enable(void) __attribute__((weak));
+#define LEAKS "rfc5280::pc::ica-noncritical-pc"
 
 /* What one case gives to path_check. */
 struct given {
@@ -94,7 +86,11 @@ static void compare(const char *id, bool expected, const struct path_question *q
 	bool is_known = false, good;
 	double begun = milliseconds();
 
+	if (__lsan_disable && strcmp(id, LEAKS) == 0)
+		__lsan_disable();
 	good = path_check(question, &answer, &err) == 0;
+	if (__lsan_enable && strcmp(id, LEAKS) == 0)
+		__lsan_enable();
 	if (!SANITIZED)
 		assert_true(milliseconds() - begun < 100); /* the pathological cases, too */
 	path_answer_clear(&answer);
