@@ -10,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#define WHOLE_MAX (256 << 10) /* bytes: reading a CRL that is larger holds others up */
 
 /* --- the text --- */
 
@@ -154,39 +151,11 @@ struct source {
 	const struct record *settings;
 };
 
-static X509_CRL *read_whole(struct store *store, const struct crl *crl)
-{
-	unsigned char *der = crl->size <= WHOLE_MAX ? malloc((size_t)crl->size) : NULL;
-	const unsigned char *at = der;
-	X509_CRL *whole = NULL;
-	int fd = der ? crl_open(store, crl->id, false) : -1;
-
-	if (fd >= 0 && read(fd, der, (size_t)crl->size) == crl->size)
-		whole = d2i_X509_CRL(NULL, &at, (long)crl->size);
-	if (fd >= 0)
-		close(fd);
-	free(der);
-	ERR_clear_error();
-	return whole;
-}
-
-/* The CRL of the profile, if it is ISSUER's. */
 static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
 {
 	const struct source *source = user;
-	STACK_OF(X509_CRL) *found = sk_X509_CRL_new_null();
-	struct edition edition = { 0 };
-	X509_CRL *whole = NULL;
-	struct crl crl;
 
-	if (db_edition_get(source->store->db, source->profile->edition, &edition) == 0 &&
-	    edition.crl && db_crl_get(source->store->db, edition.crl, &crl) == 0)
-		whole = read_whole(source->store, &crl);
-	edition_clear(&edition);
-	if (whole && (!found || X509_NAME_cmp(X509_CRL_get_issuer(whole), issuer) != 0 ||
-	              !sk_X509_CRL_push(found, whole)))
-		X509_CRL_free(whole);
-	return found;
+	return crls_known(source->store, source->profile, issuer);
 }
 
 static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_revocation *verdict)
