@@ -231,6 +231,7 @@ static int ask(struct store *store, const struct object *profile,
 		r = verify_question_ask(question, &asked, err);
 	if (r == 0) {
 		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
+		asked.tolerant = asked.allow_legacy; /* who is that old is of no better form */
 		asked.revocation.source = source_of(settings);
 		asked.revocation.accept_unknown =
 			record_is(settings, "crl-on-download-failure", "accept");

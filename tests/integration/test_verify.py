@@ -54,6 +54,15 @@ class Questions(Asked):
         self.assertEqual(self.ask(m, self.ca.server(), "new"),
                          "failed: text: profile new is not trusted yet\n")
 
+    def test_old_forms_need_allow_legacy(self):
+        m = self.mount()
+        self.profile(m)
+        self.ca.key_ids = "subjectKeyIdentifier = none\nauthorityKeyIdentifier = none\n"
+        leaf = self.ca.server()
+        self.assertIn("Missing Authority Key Identifier", self.ask(m, leaf))
+        m.write("ca/corp/config", "revocation-check = disable\nallow-legacy = yes\n")
+        self.assertEqual(self.ask(m, leaf), "ok\n")
+
     def test_detail_tells_what_was_checked(self):
         m = self.mount()
         self.profile(m)
