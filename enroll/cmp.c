@@ -16,6 +16,8 @@
  */
 #include "enroll/cmp_answer.h"
 #include "enroll/cmp_client.h"
+#include "enroll/cmp_path.h"
+#include "enroll/cmp_told.h"
 
 #include "common/x509.h"
 
@@ -46,6 +48,7 @@ struct transaction {
 	struct message answers[2]; /* to the request, and the last pollRep after it */
 	int open;                  /* type of a message whose answer we do not have */
 	bool anew;                 /* it is the second, since the CA did not take up the first */
+	struct record *kept;       /* what the CA told: resume-told…, resume-template */
 	/* this job */
 	int repeated;          /* what was open when it began */
 	size_t given;          /* stored answers that were given back */
@@ -68,6 +71,7 @@ static void transaction_clear(struct transaction *t)
 	message_clear(&t->answers[0]);
 	message_clear(&t->answers[1]);
 	message_clear(&t->last);
+	record_free(t->kept);
 }
 
 /* --- the resume-… fields --- */
@@ -84,6 +88,7 @@ static struct record *resume_write(const struct transaction *t)
 	record_add(resume, "resume-anew", t->anew ? "yes" : "no");
 	for (size_t i = 0; i < COUNT(t->answers) && t->answers[i].der; i++)
 		record_add_bytes(resume, "resume-answer", t->answers[i].der, t->answers[i].length);
+	record_append(resume, t->kept);
 	return resume;
 }
 
@@ -105,6 +110,29 @@ static int checkpoint(struct transaction *t, struct error *err)
 
 	record_free(resume);
 	return r;
+}
+
+/* What the CA told stays true for a transaction that begins anew. */
+static int keep_told(struct transaction *t)
+{
+	static const char *const keys[] = { "resume-told", "resume-told-by", "resume-template" };
+	const struct field *field;
+
+	t->kept = record_new();
+	for (size_t i = 0; t->kept && i < COUNT(keys); i++)
+		for (size_t index = 0;
+		     (field = record_next(t->job->settings, keys[i], &index)) != NULL;)
+			record_add_bytes(t->kept, keys[i], field->value, field->length);
+	return t->kept && !record_failed(t->kept) ? 0 : -ENOMEM;
+}
+
+/* What the CA is known to want, if anything. The caller clears *TEMPLATE in either case. */
+static int read_template(const struct transaction *t, struct cmp_template *template,
+                         struct error *err)
+{
+	const struct field *field = record_find(t->kept, "resume-template");
+
+	return field ? cmp_told_template(field->value, field->length, template, err) : 0;
 }
 
 /* Takes up what an earlier job left. False: there is nothing that can be taken up. */
@@ -163,33 +191,21 @@ static OSSL_CMP_MSG *give_back(struct transaction *t)
 	return message;
 }
 
-/* Some servers send their refusals with an HTTP status of their own. */
-static bool is_answer(int r, const struct http_answer *answer)
-{
-	return r == 0 || (r == -EREMOTEIO && answer->body && *answer->body == 0x30);
-}
-
 static OSSL_CMP_MSG *exchange(struct transaction *t, const OSSL_CMP_MSG *message, int type)
 {
+	const struct cmp_way way = { .own_connection = type != POLL_REQ };
 	struct http_answer answer;
-	OSSL_CMP_MSG *got = NULL;
-	int r;
+	OSSL_CMP_MSG *got;
 
 	t->sent = type;
-	r = cmp_client_send(&t->client, message, type != POLL_REQ, &answer, &t->err);
-	if (r < 0 && !answer.sent)
+	t->code = cmp_client_send(&t->client, message, &way, &answer, &got, &t->err);
+	if (t->code < 0 && !answer.sent)
 		t->open = t->repeated == type ? type : NO_MESSAGE;
-	if (is_answer(r, &answer))
-		got = cmp_message_read(answer.body, answer.length);
 	if (got) {
-		r = 0;
 		message_clear(&t->last);
 		t->last.der = OPENSSL_memdup(answer.body, answer.length);
 		t->last.length = answer.length;
-	} else if (r == 0) {
-		r = error_set(&t->err, -EBADMSG, "the server's answer is no CMP message");
 	}
-	t->code = r;
 	http_answer_clear(&answer);
 	return got;
 }
@@ -212,68 +228,43 @@ static OSSL_CMP_MSG *transfer(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message
 
 /* --- the certificate --- */
 
-static void add_certificate(struct record *record, const char *key, const X509 *certificate)
-{
-	unsigned char *der;
-	size_t length;
-
-	if (certificate_to_der(certificate, &der, &length) == 0)
-		record_add_bytes(record, key, der, length);
-	OPENSSL_free(der);
-}
-
-static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(certificates); i++)
-		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
-			return true;
-	return false;
-}
-
-/* Adds to PATH those of POOL that may stand above what is in it, by their names. */
-static void add_above(STACK_OF(X509) * path, STACK_OF(X509) * pool)
-{
-	for (int i = 0; i < sk_X509_num(path); i++) {
-		const X509_NAME *issuer = X509_get_issuer_name(sk_X509_value(path, i));
-
-		for (int k = 0; k < sk_X509_num(pool) && sk_X509_num(path) < ISSUERS_MAX; k++) {
-			X509 *certificate = sk_X509_value(pool, k);
-
-			if (X509_NAME_cmp(X509_get_subject_name(certificate), issuer) == 0 &&
-			    !has(path, certificate))
-				sk_X509_push(path, certificate);
-		}
-	}
-}
-
-/*
- * The certificate and what came with it, for the store: all as `certificate`, the one asked for
- * first; what the shared secret vouches for (caPubs, RFC 4210 §5.3.2; never extraCerts, which lie
- * outside the MAC) also as `published`.
- */
-static void add_certificates(struct transaction *t, struct record *record)
+static int add_certificates(const struct transaction *t, struct record *record)
 {
 	OSSL_CMP_MSG *answer = cmp_message_read(t->answers[0].der, t->answers[0].length);
-	bool proven = answer && cmp_proven_by_secret(answer, t->client.secret);
-	STACK_OF(X509) *publish = OSSL_CMP_CTX_get1_caPubs(t->client.context);
-	STACK_OF(X509) *extra = OSSL_CMP_CTX_get1_extraCertsIn(t->client.context);
-	STACK_OF(X509) *path = sk_X509_new_null();
-	X509 *certificate = OSSL_CMP_CTX_get0_newCert(t->client.context);
+	struct cmp_path path = { 0 };
+	int r = answer ? cmp_path_read(&t->client, answer, t->kept, &path) : -ENOMEM;
 
-	if (path && certificate && sk_X509_push(path, certificate)) {
-		add_above(path, publish);
-		add_above(path, extra);
-	}
-	for (int i = 0; i < sk_X509_num(path); i++) {
-		add_certificate(record, "certificate", sk_X509_value(path, i));
-		if (i > 0 && proven && has(publish, sk_X509_value(path, i)))
-			add_certificate(record, "published", sk_X509_value(path, i));
-	}
-	record_add(record, "proven-by", proven ? "secret" : "signature");
+	if (r == 0)
+		cmp_path_add(&path, record);
+	cmp_path_clear(&path);
 	OSSL_CMP_MSG_free(answer);
-	sk_X509_free(path);
-	sk_X509_pop_free(publish, X509_free);
-	sk_X509_pop_free(extra, X509_free);
+	return r;
+}
+
+/* Whether the CA is to be asked for its certificates: who issued this one is not known. */
+static bool lacks_issuers(const struct transaction *t)
+{
+	OSSL_CMP_MSG *answer = cmp_message_read(t->answers[0].der, t->answers[0].length);
+	struct cmp_path path = { 0 };
+	bool lacks = answer && !record_find(t->kept, "resume-told-by") &&
+	             cmp_path_read(&t->client, answer, t->kept, &path) == 0 &&
+	             !cmp_path_is_whole(&path, t->job->settings);
+
+	cmp_path_clear(&path);
+	OSSL_CMP_MSG_free(answer);
+	return lacks;
+}
+
+/* What is told once holds until the transaction's end, whoever dies meanwhile. */
+static int ask_issuers(struct transaction *t)
+{
+	int r;
+
+	t->open = NO_MESSAGE;
+	r = checkpoint(t, &t->err);
+	if (r == 0)
+		cmp_ca_certificates(t->job, t->kept);
+	return r;
 }
 
 /* Asks the store, before anything is confirmed. What is then durable holds over a restart. */
@@ -285,12 +276,12 @@ static int judge(OSSL_CMP_CTX *context, X509 *certificate, int fail, const char 
 
 	(void)certificate;
 	keep_last(t);
+	if (lacks_issuers(t))
+		t->code = ask_issuers(t);
 	t->open = CERT_CONF;
 	resume = resume_write(t);
-	if (resume && judged) {
-		add_certificates(t, judged);
+	if (t->code == 0 && resume && judged && add_certificates(t, judged) == 0)
 		r = job_judge(t->job, resume, judged, &t->rejected, &t->err);
-	}
 	record_free(resume);
 	record_free(judged);
 	t->code = r < 0 ? r : 0;
@@ -302,12 +293,52 @@ static int judge(OSSL_CMP_CTX *context, X509 *certificate, int fail, const char 
 
 /* --- what came of it --- */
 
-static int take(struct transaction *t)
+static int take(struct transaction *t, struct error *err)
 {
-	add_certificates(t, t->job->result);
+	if (add_certificates(t, t->job->result) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
 	if (t->rejected.code)
 		record_add(t->job->result, "rejected", t->rejected.text);
 	return JOB_DONE;
+}
+
+/* The next job is to begin with another transaction, and at once. */
+static void begin_anew(struct transaction *t)
+{
+	record_add(t->job->result, "resume-anew", "yes");
+	record_append(t->job->result, t->kept);
+	record_remove(t->job->result, "retry-after");
+	record_add_number(t->job->result, "retry-after", 0);
+}
+
+/*
+ * The CA refuses what was asked for, in WORDS, and may say what it wants instead: a key that we can
+ * name in a sentence, or extensions that the next request will have. Names are not taken from it.
+ */
+static int refused_by_template(struct transaction *t, const char *words, struct error *err)
+{
+	bool known = record_find(t->kept, "resume-template") != NULL;
+	int r = error_set(err, -EACCES, "the CA refuses the request: %s", words);
+	EVP_PKEY *key = job_new_key(t->job, NULL);
+	struct cmp_template template = { 0 };
+	struct error why = { 0 };
+
+	if (!known)
+		cmp_template_ask(t->job, t->kept);
+	if (!key || read_template(t, &template, NULL) < 0) {
+		/* nothing is known of what it wants */
+	} else if (key_kinds_check(&template.kinds, key, &why) < 0) {
+		error_set(err, r, "the CA refuses the request: %s; %s", words, why.text);
+	} else if (template.extensions && !known) {
+		begin_anew(t);
+		r = error_set(err, -EREMOTEIO,
+		              "the CA refuses the request (%s): it begins anew with the "
+		              "extensions that the CA names",
+		              words);
+	}
+	cmp_template_clear(&template);
+	EVP_PKEY_free(key);
+	return r;
 }
 
 /* A refusal that the CA's protection proves. */
@@ -321,14 +352,12 @@ static int refused(struct transaction *t, struct error *err)
 	if (t->sent == CERT_CONF && again) {
 		record_add(t->job->result, "note",
 		           "the CA did not answer the confirmation when it came first");
-		return take(t);
+		return take(t, err);
 	}
 	if (t->sent == CERT_CONF)
 		return error_set(err, -EACCES, "the CA refuses the confirmation: %s", words);
 	if (again && !t->anew) {
-		record_add(t->job->result, "resume-anew", "yes");
-		record_remove(t->job->result, "retry-after");
-		record_add_number(t->job->result, "retry-after", 0);
+		begin_anew(t);
 		return error_set(err, -EREMOTEIO,
 		                 "the CA does not take the request up where it stood (%s): it "
 		                 "begins anew",
@@ -339,6 +368,8 @@ static int refused(struct transaction *t, struct error *err)
 		leave(t);
 		return error_set(err, -EREMOTEIO, "the CA cannot decide now: %s", words);
 	}
+	if (t->sent != RR && cmp_refusal_is(t->client.context, CMP_TEMPLATE))
+		return refused_by_template(t, words, err);
 	return error_set(err, -EACCES, "the CA refuses the request: %s", words);
 }
 
@@ -366,7 +397,7 @@ static int unusable(struct transaction *t, struct error *err)
 static int failed(struct transaction *t, struct error *err)
 {
 	if (t->rejected.code && t->code == 0)
-		return take(t);
+		return take(t, err);
 	if (t->code < 0) {
 		leave(t);
 		return error_set(err, t->code, "%s", t->err.text);
@@ -395,6 +426,17 @@ static int choose_type(const struct cmp_client *client)
 	return record_is(client->job->settings, "renewal", "yes") ? OSSL_CMP_CR : OSSL_CMP_IR;
 }
 
+static int make_request(struct transaction *t, struct error *err)
+{
+	struct cmp_template template = { 0 };
+	int r = read_template(t, &template, err);
+
+	if (r == 0)
+		r = cmp_client_template(&t->client, t->type, template.extensions, err);
+	cmp_template_clear(&template);
+	return r;
+}
+
 static int begin(struct transaction *t, struct error *err)
 {
 	ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
@@ -403,7 +445,9 @@ static int begin(struct transaction *t, struct error *err)
 	int r;
 
 	t->type = choose_type(&t->client);
-	r = cmp_client_template(&t->client, t->type, err);
+	r = keep_told(t);
+	if (r == 0)
+		r = make_request(t, err);
 	if (r == 0 && !resume_read(t, t->type) && RAND_bytes(t->id, sizeof t->id) != 1)
 		r = error_openssl(err, -EIO, "no random numbers");
 	good = id && ASN1_OCTET_STRING_set(id, t->id, sizeof t->id) &&
@@ -426,7 +470,7 @@ static int run(struct transaction *t, struct error *err)
 		r = OSSL_CMP_try_certreq(t->client.context, t->type, NULL, &after);
 	while (r == -1 && t->sent == NO_MESSAGE);
 	if (r == 1)
-		return take(t);
+		return take(t, err);
 	if (r == 0)
 		return failed(t, err);
 	keep_last(t);
@@ -451,7 +495,7 @@ static int enroll(struct job *job, struct error *err)
 	transaction_clear(&t);
 	/* with the confirmation behind us nothing is lost if that takes its time */
 	if (r == JOB_DONE && record_is(job->settings, "renewal", "yes"))
-		cmp_next_ask(job);
+		cmp_next_ca(job, NULL);
 	return r;
 }
 
@@ -494,5 +538,7 @@ const struct protocol cmp_protocol = {
 	.name = "cmpv2",
 	.check = check,
 	.enroll = enroll,
+	.next_ca = cmp_next_ca,
+	.crl = cmp_crl,
 	.revoke = revoke,
 };

@@ -1,7 +1,6 @@
 #include "enroll/cmp_answer.h"
 
 #include <errno.h>
-#include <openssl/asn1t.h>
 #include <openssl/err.h>
 #include <string.h>
 
@@ -191,50 +190,4 @@ int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err)
 	                 *words   ? words
 	                 : reason ? reason
 	                          : "it has no good protection");
-}
-
-/* --- the next root CA: RootCaKeyUpdateContent (RFC 9480 §2.15) --- */
-
-struct key_update {
-	X509 *new_with_new, *new_with_old, *old_with_new;
-};
-
-typedef struct key_update KEY_UPDATE;
-
-/* clang-format off */
-ASN1_SEQUENCE(KEY_UPDATE) = {
-	ASN1_SIMPLE(KEY_UPDATE, new_with_new, X509),
-	ASN1_EXP_OPT(KEY_UPDATE, new_with_old, X509, 0),
-	ASN1_EXP_OPT(KEY_UPDATE, old_with_new, X509, 1),
-} static_ASN1_SEQUENCE_END(KEY_UPDATE)
-/* clang-format on */
-
-static void add(struct record *result, X509 *certificate)
-{
-	unsigned char *der = NULL;
-	int length = certificate ? i2d_X509(certificate, &der) : 0;
-
-	if (length > 0)
-		record_add_bytes(result, "next", der, (size_t)length);
-	OPENSSL_free(der);
-}
-
-bool cmp_next_read(const ASN1_TYPE *value, struct record *result)
-{
-	struct key_update *update = NULL;
-	const unsigned char *at;
-	long length;
-
-	if (!value || value->type != V_ASN1_SEQUENCE)
-		return false;
-	at = value->value.sequence->data;
-	length = value->value.sequence->length;
-	update = (struct key_update *)ASN1_item_d2i(NULL, &at, length, ASN1_ITEM_rptr(KEY_UPDATE));
-	if (update) {
-		add(result, update->new_with_new);
-		add(result, update->new_with_old);
-		record_add(result, "next-announced", "yes");
-	}
-	ASN1_item_free((ASN1_VALUE *)update, ASN1_ITEM_rptr(KEY_UPDATE));
-	return update != NULL;
 }

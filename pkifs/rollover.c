@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
+#include "pkifs/prover.h"
 #include "pkifs/renewal.h"
 #include "pkifs/validate.h"
 
@@ -103,7 +104,7 @@ static bool can_ask(const struct record *settings, const struct edition *edition
 {
 	if (!record_get(settings, "enrollment-url") || !edition->certificate.length)
 		return false;
-	return record_is(settings, "protocol", "est") ||
+	return record_is(settings, "protocol", "est") || record_is(settings, "protocol", "cmpv2") ||
 	       (record_is(settings, "protocol", "scep") &&
 	        (!*edition->capabilities || /* it was loaded by hand: who knows */
 	         strcasestr(edition->capabilities, "GetNextCACert")));
@@ -113,9 +114,12 @@ static bool wants_to_ask(struct store *store, const struct object *profile,
                          const struct generation *g)
 {
 	struct record *settings = NULL;
+	struct object prover;
 	bool wants = !g->edition.next.length && ends(g->ca) > store_now(store) &&
 	             store_settings(store, profile, &settings) == 0 &&
-	             can_ask(settings, &g->edition);
+	             can_ask(settings, &g->edition) &&
+	             (!record_is(settings, "protocol", "cmpv2") ||
+	              prover_find(store, profile, &prover) == 0);
 
 	record_free(settings);
 	return wants;

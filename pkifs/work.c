@@ -4,6 +4,7 @@
 #include "common/x509.h"
 #include "pkifs/account.h"
 #include "pkifs/issuers.h"
+#include "pkifs/prover.h"
 #include "pkifs/rollover.h"
 
 #include <errno.h>
@@ -127,6 +128,7 @@ static const char *const profile_names[] = { "enrollment-url", "ca-identity",   
 
 /* And those that concern one protocol. */
 static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
+static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest" };
 static const char *const est_names[] = { "est-user", "est-password" };
 static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
 
@@ -225,6 +227,32 @@ const char *work_protocol(const struct standing *standing)
 	return own ? own : "scep";
 }
 
+/* What is asked for a profile by CMP: a certificate id of its own proves us. */
+static int add_profile_prover(struct store *store, const struct standing *standing,
+                              struct worker_job *work)
+{
+	struct edition edition = { 0 };
+	struct record *config = NULL;
+	struct object prover;
+	int r;
+
+	if (standing->object.kind != KIND_CA || !record_is(work->record, "protocol", "cmpv2") ||
+	    prover_find(store, &standing->object, &prover) < 0)
+		return 0;
+	r = store_settings(store, &prover, &config);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
+	if (r == 0) {
+		add_settings(work->record, config, asker_names, COUNT(asker_names));
+		r = prover_can_sign(store, &edition)
+		            ? add_identity(store, edition.version, "certificate", false, work)
+		            : 0;
+	}
+	edition_clear(&edition);
+	record_free(config);
+	return r;
+}
+
 int work_compose(struct store *store, const struct standing *standing, int64_t key,
                  struct worker_job *work)
 {
@@ -263,6 +291,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_renewal(store, standing, work);
 	if (r == 0)
 		r = add_prover(store, standing, work);
+	if (r == 0)
+		r = add_profile_prover(store, standing, work);
 	if (r == 0)
 		r = account_compose(store, standing, work);
 	record_append(record, standing->resume);

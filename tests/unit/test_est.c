@@ -91,7 +91,7 @@ static void nothing_is_wanted(void **state)
 
 	(void)state;
 	assert_int_equal(est_attributes_read(NULL, 0, &attributes, NULL), 0);
-	assert_int_equal(est_attributes_key(&attributes, key, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, key, NULL), 0);
 	assert_null(est_attributes_digest(&attributes, key, "sha256"));
 	assert_false(attributes.binding);
 	EVP_PKEY_free(key);
@@ -104,15 +104,15 @@ static void any_of_the_kinds_that_are_wanted_will_do(void **state)
 	struct error err;
 
 	(void)state;
-	assert_int_equal(est_attributes_key(&attributes, p384, NULL), 0);
-	assert_int_equal(est_attributes_key(&attributes, p256, &err), -EINVAL);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p384, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, &err), -EINVAL);
 	assert_string_equal(err.text,
 	                    "the CA does not want a key of ecdsa 256: set key-type = rsa and "
 	                    "key-size = 4096, and request generate-key-pair");
 	attributes = attributes_of(OID("072a8648ce3d0201"));
-	assert_int_equal(est_attributes_key(&attributes, p256, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, NULL), 0);
 	attributes = attributes_of(K_283);
-	assert_int_equal(est_attributes_key(&attributes, p256, &err), -EINVAL);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, &err), -EINVAL);
 	assert_string_equal(err.text,
 	                    "the CA wants a kind of key that pkifs does not know, not ecdsa 256");
 	EVP_PKEY_free(p256);

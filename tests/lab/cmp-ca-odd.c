@@ -1,0 +1,142 @@
+/* Answers of the lab's CMP CA that are as good as others, but spelled otherwise. */
+#include "tests/lab/cmp-ca-der.h"
+#include "tests/lab/cmp-ca.h"
+
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The fields of a header by their tags (RFC 4210 §5.1.1); sender and recipient have none. */
+enum { TIME = 0xa0, SENDER_KID = 0xa2, RECIPIENT_KID = 0xa3, FREE_TEXT = 0xa7, INFO = 0xa8 };
+
+#define CP 3 /* OpenSSL has no public name for it */
+
+/* A directoryName, or the empty one (NULL-DN) where NAME is NULL. */
+static BIO *general_name(const X509_NAME *name)
+{
+	X509_NAME *empty = X509_NAME_new();
+	BIO *out = BIO_new(BIO_s_mem());
+	unsigned char *der = NULL;
+	int length = i2d_X509_NAME(name ? name : empty, &der);
+
+	put_head(out, 4, V_ASN1_CONTEXT_SPECIFIC, length);
+	BIO_write(out, der, length);
+	OPENSSL_free(der);
+	X509_NAME_free(empty);
+	return out;
+}
+
+static void append(BIO *out, BIO *more)
+{
+	unsigned char *bytes;
+	long length = BIO_get_mem_data(more, &bytes);
+
+	BIO_write(out, bytes, (int)length);
+	BIO_free(more);
+}
+
+/* freeText and generalInfo that nobody has use for. */
+static void put_chatter(BIO *out)
+{
+	static const unsigned char chatter[] = {
+		0xa7, 0x09, 0x30, 0x07, 0x0c, 0x05, 'h',  'e',  'l',  'l',  'o', /* freeText */
+		0xa8, 0x0a, 0x30, 0x08, 0x30, 0x06, 0x06, 0x02, 0x2a, 0x03, 0x05, 0x00,
+	};
+
+	BIO_write(out, chatter, sizeof chatter);
+}
+
+/* HEADER with these names instead of its own (NULL: they are empty), and without what can be left
+ * out, or with more than is of use. */
+static BIO *header_of(const struct part *header, const X509_NAME *sender,
+                      const X509_NAME *recipient, bool bare, bool chatty)
+{
+	const unsigned char *at = header->content, *end = at + header->length;
+	BIO *content = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
+	struct part field;
+	unsigned char *bytes;
+	long length;
+
+	for (int i = 0; next_part(&at, end, &field); i++) {
+		bool spare = i > 2 && (*field.at == TIME || *field.at == SENDER_KID ||
+		                       *field.at == RECIPIENT_KID || *field.at == FREE_TEXT ||
+		                       *field.at == INFO);
+
+		if (i == 1)
+			append(content, general_name(sender));
+		else if (i == 2)
+			append(content, general_name(recipient));
+		else if (!spare || (!bare && !(chatty && *field.at >= FREE_TEXT)))
+			BIO_write(content, field.at, (int)field.whole);
+	}
+	if (chatty)
+		put_chatter(content);
+	length = BIO_get_mem_data(content, &bytes);
+	put_head(out, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL, length);
+	append(out, content);
+	return out;
+}
+
+/* MESSAGE (freed) with another header, and protected as it was: by KEY, or by SECRET. */
+static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME *sender, bool bare,
+                          bool chatty, EVP_PKEY *key)
+{
+	struct part whole = { 0 }, header = { 0 };
+	unsigned char *bytes;
+	long length = BIO_get_mem_data(message, &bytes), size;
+	const unsigned char *at = bytes, *end;
+	BIO *new, *out = BIO_new(BIO_s_mem());
+
+	next_part(&at, bytes + length, &whole);
+	at = whole.content;
+	end = whole.content + whole.length;
+	next_part(&at, end, &header);
+	new = header_of(&header, sender, NULL, bare, chatty);
+	size = BIO_get_mem_data(new, &bytes);
+	put_head(out, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL, size + (end - at));
+	append(out, new);
+	BIO_write(out, at, (int)(end - at));
+	BIO_free(message);
+	return protect(out, ca->secret, key);
+}
+
+BIO *rename_sender(const struct lab_ca *ca, BIO *answer, const X509_NAME *sender)
+{
+	return change_header(ca, answer, sender, false, false, ca->server_key);
+}
+
+/* certReqId of the answer to a p10cr: 0 and -1 are both in use (RFC 4210, RFC 9480). */
+static BIO *change_id(const struct lab_ca *ca, BIO *message, bool negative)
+{
+	struct part whole = { 0 }, header = { 0 }, body = { 0 };
+	unsigned char *bytes, *found;
+	long length = BIO_get_mem_data(message, &bytes);
+	const unsigned char *at = bytes;
+
+	next_part(&at, bytes + length, &whole);
+	at = whole.content;
+	next_part(&at, bytes + length, &header);
+	next_part(&at, bytes + length, &body);
+	found = memmem(body.at, (size_t)body.whole, "\x02\x01", 2); /* no caPubs precede it */
+	if (found)
+		found[2] = negative ? 0xff : 0;
+	return protect(message, ca->secret, NULL);
+}
+
+BIO *odd_answer(const struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answer)
+{
+	const char *odd = ca->odd;
+	int type = OSSL_CMP_MSG_get_bodytype(message);
+
+	if (!odd)
+		return answer;
+	if (strcmp(odd, "nobody") == 0)
+		return change_header(ca, answer, NULL, false, false, NULL);
+	if (strcmp(odd, "bare") == 0)
+		return change_header(ca, answer, NULL, true, false, NULL);
+	if (strcmp(odd, "chatty") == 0)
+		return change_header(ca, answer, X509_get_subject_name(ca->ca), false, true, NULL);
+	if (strncmp(odd, "id-", 3) == 0 && type == CP)
+		return change_id(ca, answer, strcmp(odd, "id-minus") == 0);
+	return answer;
+}
