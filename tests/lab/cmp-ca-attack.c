@@ -119,21 +119,21 @@ BIO *attack_answer(struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answer)
 
 	switch (ca->attack) {
 	case ATTACK_OTHER_SECRET:
-		return protect(answer, "another secret", NULL);
+		return protect(answer, "another secret", ca->server_key);
 	case ATTACK_NONCE:
 		change(answer, OSSL_CMP_HDR_get0_recipNonce(header));
-		return protect(answer, ca->secret, NULL);
+		return protect(answer, ca->secret, ca->server_key);
 	case ATTACK_TRANSACTION:
 		change(answer, OSSL_CMP_HDR_get0_transactionID(header));
-		return protect(answer, ca->secret, NULL);
+		return protect(answer, ca->secret, ca->server_key);
 	case ATTACK_SENDER:
 		return rename_sender(ca, answer, X509_get_subject_name(ca->ca));
 	case ATTACK_BODY:
-		return protect(change_body(answer, ca->number), ca->secret, NULL);
+		return protect(change_body(answer, ca->number), ca->secret, ca->server_key);
 	case ATTACK_BODIES: /* each once; the last one is the right one */
 		type = ca->number;
 		ca->number = type < POLL_REP ? type + 1 : OSSL_CMP_MSG_get_bodytype(message);
-		return protect(change_body(answer, type), ca->secret, NULL);
+		return protect(change_body(answer, type), ca->secret, ca->server_key);
 	case ATTACK_CROWD:
 		return crowd(answer, ca->ca, ca->number);
 	case ATTACK_REPLAY:

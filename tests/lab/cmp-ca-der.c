@@ -90,11 +90,10 @@ static BIO *protected_part(const struct part *header, const struct part *body)
 	return out;
 }
 
-/* The MAC by SECRET over HEADER and BODY, as the bytes of a BIT STRING's value. */
-static size_t mac_of(const struct part *header, const struct part *body, const char *secret,
-                     unsigned char **mac)
+/* The MAC by SECRET over HEADER and BODY, or a signature, as the bytes of a BIT STRING's value. */
+static size_t mac_of(const struct part *header, const struct part *body,
+                     const OSSL_CRMF_PBMPARAMETER *pbm, const char *secret, unsigned char **mac)
 {
-	OSSL_CRMF_PBMPARAMETER *pbm = pbm_of(header);
 	BIO *protected = protected_part(header, body);
 	unsigned char *bytes;
 	size_t length = 0;
@@ -102,7 +101,6 @@ static size_t mac_of(const struct part *header, const struct part *body, const c
 
 	OSSL_CRMF_pbm_new(NULL, NULL, pbm, bytes, (size_t)size, (const unsigned char *)secret,
 	                  strlen(secret), mac, &length);
-	OSSL_CRMF_PBMPARAMETER_free(pbm);
 	BIO_free(protected);
 	return length;
 }
@@ -152,6 +150,7 @@ BIO *protect(BIO *message, const char *secret, EVP_PKEY *key)
 	const unsigned char *at, *end;
 	unsigned char *bytes, *protection = NULL;
 	long length = BIO_get_mem_data(message, &bytes);
+	OSSL_CRMF_PBMPARAMETER *pbm;
 	size_t size;
 	BIO *out;
 
@@ -162,8 +161,10 @@ BIO *protect(BIO *message, const char *secret, EVP_PKEY *key)
 	next_part(&at, end, &header);
 	next_part(&at, end, &body);
 	next_part(&at, end, &old);
-	size = key ? signature_of(&header, &body, key, &protection)
-	           : mac_of(&header, &body, secret, &protection);
+	pbm = pbm_of(&header);
+	size = pbm ? mac_of(&header, &body, pbm, secret, &protection)
+	           : signature_of(&header, &body, key, &protection);
+	OSSL_CRMF_PBMPARAMETER_free(pbm);
 	out = message_of(&header, &body, protection, size, at, end - at);
 	BIO_free(message);
 	return out;

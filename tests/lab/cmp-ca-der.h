@@ -24,8 +24,8 @@ X509_NAME *recipient_of(const unsigned char *der, size_t length);
 void put_head(BIO *out, int tag, int class, long length);
 
 /*
- * MESSAGE (freed) in DER, protected anew: signed by KEY, or where that is NULL with a MAC by
- * SECRET. What comes behind the protection stays.
+ * MESSAGE (freed) in DER, protected anew as its header says: with a MAC by SECRET, or signed by
+ * KEY. What comes behind the protection stays.
  */
 BIO *protect(BIO *message, const char *secret, EVP_PKEY *key);
 

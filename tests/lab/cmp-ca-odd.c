@@ -77,9 +77,9 @@ static BIO *header_of(const struct part *header, const X509_NAME *sender,
 	return out;
 }
 
-/* MESSAGE (freed) with another header, and protected as it was: by KEY, or by SECRET. */
+/* MESSAGE (freed) with another header, and protected anew. */
 static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME *sender, bool bare,
-                          bool chatty, EVP_PKEY *key)
+                          bool chatty)
 {
 	struct part whole = { 0 }, header = { 0 };
 	unsigned char *bytes;
@@ -97,12 +97,12 @@ static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME
 	append(out, new);
 	BIO_write(out, at, (int)(end - at));
 	BIO_free(message);
-	return protect(out, ca->secret, key);
+	return protect(out, ca->secret, ca->server_key);
 }
 
 BIO *rename_sender(const struct lab_ca *ca, BIO *answer, const X509_NAME *sender)
 {
-	return change_header(ca, answer, sender, false, false, ca->server_key);
+	return change_header(ca, answer, sender, false, false);
 }
 
 /* certReqId of the answer to a p10cr: 0 and -1 are both in use (RFC 4210, RFC 9480). */
@@ -120,7 +120,7 @@ static BIO *change_id(const struct lab_ca *ca, BIO *message, bool negative)
 	found = memmem(body.at, (size_t)body.whole, "\x02\x01", 2); /* no caPubs precede it */
 	if (found)
 		found[2] = negative ? 0xff : 0;
-	return protect(message, ca->secret, NULL);
+	return protect(message, ca->secret, ca->server_key);
 }
 
 BIO *odd_answer(const struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answer)
@@ -131,11 +131,11 @@ BIO *odd_answer(const struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answe
 	if (!odd)
 		return answer;
 	if (strcmp(odd, "nobody") == 0)
-		return change_header(ca, answer, NULL, false, false, NULL);
+		return change_header(ca, answer, NULL, false, false);
 	if (strcmp(odd, "bare") == 0)
-		return change_header(ca, answer, NULL, true, false, NULL);
+		return change_header(ca, answer, NULL, true, false);
 	if (strcmp(odd, "chatty") == 0)
-		return change_header(ca, answer, X509_get_subject_name(ca->ca), false, true, NULL);
+		return change_header(ca, answer, X509_get_subject_name(ca->ca), false, true);
 	if (strncmp(odd, "id-", 3) == 0 && type == CP)
 		return change_id(ca, answer, strcmp(odd, "id-minus") == 0);
 	return answer;
