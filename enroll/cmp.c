@@ -193,12 +193,11 @@ static OSSL_CMP_MSG *give_back(struct transaction *t)
 
 static OSSL_CMP_MSG *exchange(struct transaction *t, const OSSL_CMP_MSG *message, int type)
 {
-	const struct cmp_way way = { .own_connection = type != POLL_REQ };
 	struct http_answer answer;
 	OSSL_CMP_MSG *got;
 
 	t->sent = type;
-	t->code = cmp_client_send(&t->client, message, &way, &answer, &got, &t->err);
+	t->code = cmp_client_send(&t->client, message, 0, &answer, &got, &t->err);
 	if (t->code < 0 && !answer.sent)
 		t->open = t->repeated == type ? type : NO_MESSAGE;
 	if (got) {

@@ -285,15 +285,14 @@ static bool is_answer(int r, const struct http_answer *answer)
 	return r == 0 || (r == -EREMOTEIO && answer->body && *answer->body == 0x30);
 }
 
-int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
-                    const struct cmp_way *way, struct http_answer *answer, OSSL_CMP_MSG **got,
-                    struct error *err)
+int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, size_t limit,
+                    struct http_answer *answer, OSSL_CMP_MSG **got, struct error *err)
 {
 	struct job *job = client->job;
 	struct http_request request = { .url = record_get(job->settings, "enrollment-url"),
 		                        .type = "application/pkixcmp",
-		                        .limit = way->limit,
-		                        .own_connection = way->own_connection };
+		                        .limit = limit,
+		                        .own_connection = true };
 	unsigned char *der;
 	int r;
 

@@ -29,19 +29,13 @@ void cmp_client_clear(struct cmp_client *client);
 int cmp_client_template(struct cmp_client *client, int type, const X509_EXTENSIONS *wanted,
                         struct error *err);
 
-/* How a message goes out. */
-struct cmp_way {
-	bool own_connection;
-	size_t limit; /* bytes of the answer; 0: HTTP_BODY_MAX */
-};
-
 /*
- * One message and its answer: 0 with *GOT, the caller's, whatever it says and whoever says it.
- * ANSWER, which has its bytes, is the caller's in either case (http_answer_clear).
+ * One message and its answer, of LIMIT bytes at most (0: HTTP_BODY_MAX): 0 with *GOT, the caller's,
+ * whatever it says and whoever says it. ANSWER, which has its bytes, is the caller's in either case
+ * (http_answer_clear). Each has a connection of its own: what is sent twice is sent by us.
  */
-int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
-                    const struct cmp_way *way, struct http_answer *answer, OSSL_CMP_MSG **got,
-                    struct error *err);
+int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, size_t limit,
+                    struct http_answer *answer, OSSL_CMP_MSG **got, struct error *err);
 
 /* --- cmp_genm.c: questions, proven as the job's other messages are --- */
 

@@ -34,10 +34,9 @@ struct question {
 static OSSL_CMP_MSG *transfer(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message)
 {
 	struct question *q = OSSL_CMP_CTX_get_transfer_cb_arg(context);
-	const struct cmp_way way = { .limit = q->limit };
 	OSSL_CMP_MSG *got = NULL;
 
-	q->code = cmp_client_send(&q->client, message, &way, &q->answer, &got, &q->err);
+	q->code = cmp_client_send(&q->client, message, q->limit, &q->answer, &got, &q->err);
 	return got;
 }
 

@@ -1,7 +1,10 @@
 """CMPv2 with other CAs' ways: what the standard allows, and OpenSSL's own server (`openssl cmp`)."""
 
+import socket
+import subprocess
+
 from cmp import CERT_CONF, P10CR, POLL_REQ, Cmp, CmpCa
-from harness import main, run
+from harness import main, run, until
 from scep import assert_valid
 
 
@@ -105,6 +108,90 @@ class Ways(Cmp):
         m.write("ca/corp/config", config + "ca-dn = O=Lab,CN=Lab RA\n")
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
         assert_valid(self, m, "www", version=2)
+
+
+class Mock(Cmp):
+    """`openssl cmp -port`: it gives one certificate that was made before, and knows one transaction
+    and one connection at a time; what it says is OpenSSL's."""
+
+    BY_SECRET = ("-srv_ref", "4711", "-srv_secret", "pass:secret")
+    BY_KEY = ("-srv_cert", "server.pem", "-srv_key", "server.key")
+
+    def setUp(self):
+        super().setUp()
+        self.ca = CmpCa(self)  # its files alone are of use
+        self.ca.stop()
+        (self.ca.folder / "names").write_text("subjectAltName=DNS:www.example.net\n")
+        self.m = self.mount()
+        self.profile(self.m, self.ca)
+        self.cmp_id(self.m)
+        self.assertEqual(self.m.request("local/www", "generate-key-pair"), "ok")
+        (self.ca.folder / "www.pub").write_text(self.m.read("local/www/public.pem"))
+        done = run("openssl", "x509", "-new", "-force_pubkey", "www.pub", "-subj",
+                   "/CN=www.example.net/O=Example", "-CA", "ca.pem", "-CAkey", "ca.key", "-days",
+                   "9", "-extfile", "names", "-out", "www.pem", cwd=self.ca.folder)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.process = None
+        self.addCleanup(self.stop)
+
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def serve(self, *options):
+        """It gives the certificate for the key that is there."""
+        self.stop()
+        with open(self.ca.folder / "mock.log", "a") as log:
+            self.process = subprocess.Popen(
+                ["openssl", "cmp", "-config", "", "-port", str(self.ca.port), "-srv_trusted",
+                 "ca.pem", "-rsp_cert", "www.pem", "-rsp_capubs", "ca.pem", *map(str, options)],
+                cwd=self.ca.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.assertTrue(until(self.listens))
+
+    def listens(self):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.ca.port)) == 0
+
+    def assert_issued(self):
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        assert_valid(self, self.m, "www")
+
+    def test_confirmed_implicitly_and_after_polls(self):
+        """A MAC with SHA-1, which is OpenSSL's way."""
+        for options in ((), ("-grant_implicitconf",), ("-poll_count", 2, "-check_after", 1)):
+            self.serve(*self.BY_SECRET, *options)
+            self.assert_issued()
+            self.m.request("ca/corp", "unenroll")
+            self.m.request("local/www", "clear-certificate")
+
+    def test_errors(self):
+        self.assertEqual(self.m.status("local/www")["state"], "key")
+        for options, words in (
+                (("-send_error",), "the CA refuses the request: badRequest"),
+                (("-pkistatus", 2, "-failure", 9, "-statusstring", "not you"),
+                 "the CA refuses the request: badPOP: the proof of possession failed, not you"),
+                (("-send_error", "-send_unprot_err"), "unproven answer: badRequest"),
+                (("-send_unprotected",), "unproven answer: ")):
+            self.serve(*self.BY_SECRET, *options)
+            self.m.write("local/www/request", "enroll\n")
+            self.assertTrue(until(lambda: words in self.m.status("local/www")["last-error"]),
+                            (words, self.m.status("local/www")["last-error"]))
+            if words.startswith("unproven"):
+                self.m.write("local/www/request", "cancel\n")
+            self.assertEqual(self.m.status("local/www")["state"], "key")
+        self.serve(*self.BY_SECRET)
+        self.assert_issued()
+
+    def test_what_is_signed(self):
+        """General messages, of which it says what it was asked, and a revocation."""
+        self.serve(*self.BY_SECRET)
+        self.assert_issued()
+        self.serve(*self.BY_KEY)
+        self.assertIn("names no other CA certificate", self.m.request("ca/corp", "next-ca"))
+        self.assertIn("has no CRL", self.m.request("ca/corp", "refresh-crl"))
+        self.assertEqual(self.m.request("local/www", "revoke"), "ok")
 
 
 if __name__ == "__main__":
