@@ -27,8 +27,7 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-#define ID_LENGTH   16
-#define ISSUERS_MAX 20 /* certificates that are passed on with the one asked for */
+#define ID_LENGTH 16
 
 /* Types of messages that OpenSSL has no public names for (RFC 4210 §5.1.2). */
 enum { RR = 11, CERT_CONF = 24, POLL_REQ = 25, POLL_REP = 26 };
@@ -47,7 +46,7 @@ struct transaction {
 	unsigned char id[ID_LENGTH];
 	struct message answers[2]; /* to the request, and the last pollRep after it */
 	int open;                  /* type of a message whose answer we do not have */
-	bool anew;                 /* it is the second, since the CA did not take up the first */
+	bool anew;                 /* a second one, since the CA did not take up the first */
 	struct record *kept;       /* what the CA told: resume-told…, resume-template */
 	/* this job */
 	int repeated;          /* what was open when it began */
@@ -227,30 +226,34 @@ static OSSL_CMP_MSG *transfer(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message
 
 /* --- the certificate --- */
 
-static int add_certificates(const struct transaction *t, struct record *record)
+static int read_path(const struct transaction *t, struct cmp_path *path)
 {
 	OSSL_CMP_MSG *answer = cmp_message_read(t->answers[0].der, t->answers[0].length);
+	int r = answer ? cmp_path_read(&t->client, answer, t->kept, path) : -ENOMEM;
+
+	OSSL_CMP_MSG_free(answer);
+	return r;
+}
+
+static int add_certificates(const struct transaction *t, struct record *record)
+{
 	struct cmp_path path = { 0 };
-	int r = answer ? cmp_path_read(&t->client, answer, t->kept, &path) : -ENOMEM;
+	int r = read_path(t, &path);
 
 	if (r == 0)
 		cmp_path_add(&path, record);
 	cmp_path_clear(&path);
-	OSSL_CMP_MSG_free(answer);
 	return r;
 }
 
 /* Whether the CA is to be asked for its certificates: who issued this one is not known. */
 static bool lacks_issuers(const struct transaction *t)
 {
-	OSSL_CMP_MSG *answer = cmp_message_read(t->answers[0].der, t->answers[0].length);
 	struct cmp_path path = { 0 };
-	bool lacks = answer && !record_find(t->kept, "resume-told-by") &&
-	             cmp_path_read(&t->client, answer, t->kept, &path) == 0 &&
+	bool lacks = !record_find(t->kept, "resume-told-by") && read_path(t, &path) == 0 &&
 	             !cmp_path_is_whole(&path, t->job->settings);
 
 	cmp_path_clear(&path);
-	OSSL_CMP_MSG_free(answer);
 	return lacks;
 }
 
@@ -304,7 +307,7 @@ static int take(struct transaction *t, struct error *err)
 /* The next job is to begin with another transaction, and at once. */
 static void begin_anew(struct transaction *t)
 {
-	record_add(t->job->result, "resume-anew", "yes");
+	record_add(t->job->result, "resume-anew", t->anew ? "yes" : "no");
 	record_append(t->job->result, t->kept);
 	record_remove(t->job->result, "retry-after");
 	record_add_number(t->job->result, "retry-after", 0);
@@ -356,6 +359,7 @@ static int refused(struct transaction *t, struct error *err)
 	if (t->sent == CERT_CONF)
 		return error_set(err, -EACCES, "the CA refuses the confirmation: %s", words);
 	if (again && !t->anew) {
+		t->anew = true;
 		begin_anew(t);
 		return error_set(err, -EREMOTEIO,
 		                 "the CA does not take the request up where it stood (%s): it "

@@ -173,9 +173,34 @@ static void ask_again(OSSL_CMP_CTX *context, const struct unproven *unproven)
 	OSSL_CMP_MSG_free(message);
 }
 
+/* Why OpenSSL believes nothing of it, for who can do something about that. */
+static const char *why_unproven(void)
+{
+	static const struct {
+		int reason;
+		const char *words;
+	} reasons[] = {
+		{ CMP_R_MISSING_PROTECTION, "it is not protected" },
+		{ CMP_R_WRONG_PBM_VALUE, "it is protected by another secret" },
+		{ CMP_R_MISSING_TRUST_ANCHOR,
+		  "it is signed, and the profile has no CA certificate to prove that: load it" },
+		{ CMP_R_NO_SUITABLE_SENDER_CERT,
+		  "it is signed, and no certificate came that fits its sender and signature" },
+		{ CMP_R_POTENTIALLY_INVALID_CERTIFICATE,
+		  "who signed it does not speak for the CA (an RA: see ca-dn)" },
+	};
+	unsigned long first = ERR_peek_error();
+	const char *words = ERR_reason_error_string(first);
+
+	for (size_t i = 0; ERR_GET_LIB(first) == ERR_LIB_CMP && i < COUNT(reasons); i++)
+		if (reasons[i].reason == ERR_GET_REASON(first))
+			return reasons[i].words;
+	return words ? words : "it has no good protection";
+}
+
 int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err)
 {
-	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+	const char *reason = why_unproven();
 	struct unproven unproven = { der, length };
 	OSSL_CMP_CTX *context = credulous(&unproven, old);
 	char words[CMP_WORDS_MAX] = "";
@@ -186,8 +211,5 @@ int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err)
 		cmp_refusal(context, words);
 	OSSL_CMP_CTX_free(context);
 	ERR_clear_error();
-	return error_set(err, -EBADMSG, "unproven answer: %s",
-	                 *words   ? words
-	                 : reason ? reason
-	                          : "it has no good protection");
+	return error_set(err, -EBADMSG, "unproven answer: %s", *words ? words : reason);
 }

@@ -38,18 +38,36 @@ static int judge_signer(int ok, X509_STORE_CTX *path)
 	return 0;
 }
 
-/* The profile's CA anchors what is signed; where it is not known yet, only the secret proves. */
-static int trust(struct cmp_client *client, X509 *ca, struct error *err)
+/* Adds all certificates of the job in the fields KEY. */
+static bool add_anchors(X509_STORE *store, const struct record *settings, const char *key)
 {
+	const struct field *field;
+	size_t index = 0;
+	bool good = true;
+
+	while (good && (field = record_next(settings, key, &index))) {
+		X509 *anchor = certificate_from_der(field->value, field->length, NULL);
+
+		good = anchor && X509_STORE_add_cert(store, anchor);
+		X509_free(anchor);
+	}
+	return good;
+}
+
+/* The profile's CA anchors what is signed, and as long as it is valid the one before, whose servers
+ * may go on for a while; where none is known yet, only the secret proves. */
+static int trust(struct cmp_client *client, struct error *err)
+{
+	const struct record *settings = client->job->settings;
 	X509_STORE *store = X509_STORE_new();
 	X509_VERIFY_PARAM *parameters = store ? X509_STORE_get0_param(store) : NULL;
 
-	if (!store || !X509_STORE_add_cert(store, ca) || !X509_STORE_set_ex_data(store, 0, client))
+	if (!store || !add_anchors(store, settings, "ca") ||
+	    !add_anchors(store, settings, "former") || !X509_STORE_set_ex_data(store, 0, client))
 		goto fail;
 	X509_STORE_set_verify_cb(store, judge_signer);
 	X509_VERIFY_PARAM_set_flags(parameters, X509_V_FLAG_PARTIAL_CHAIN);
-	X509_VERIFY_PARAM_set_time(parameters,
-	                           (time_t)record_number(client->job->settings, "now", 0));
+	X509_VERIFY_PARAM_set_time(parameters, (time_t)record_number(settings, "now", 0));
 	/* a CA's own certificate often may sign certificates and CRLs alone */
 	if (OSSL_CMP_CTX_set_option(client->context, OSSL_CMP_OPT_IGNORE_KEYUSAGE, 1) &&
 	    OSSL_CMP_CTX_set0_trustedStore(client->context, store))
@@ -199,7 +217,7 @@ int cmp_client_open(struct cmp_client *client, struct job *job, struct error *er
 		                   : protect_by_secret(client, err);
 	}
 	if (r == 0 && ca)
-		r = trust(client, ca, err);
+		r = trust(client, err);
 	if (r == 0)
 		r = address(client, ca, err);
 	X509_free(ca);

@@ -35,6 +35,20 @@ class Ways(Cmp):
                                  key="key-type = ed25519")
             self.assertEqual(len(ca.got(P10CR)), 1, odd)
 
+    def test_a_signed_answer_to_who_is_known_by_a_secret(self):
+        """It is as good as one by MAC where the CA certificate is loaded; else that is told."""
+        ca = CmpCa(self, "-O", "signs", "-E", "server.pem")
+        m = self.mount()
+        self.profile(m, ca, more="enrollment-retry = 1\n")
+        self.cmp_id(m)
+        m.write("local/www/request", "enroll\n")
+        self.assertTrue(m.ends("local/www"))
+        self.assertIn("unproven answer: it is signed, and the profile has no CA certificate to prove "
+                      "that: load it", m.status("local/www")["last-error"])
+        m.write("ca/corp/cert.pem", (ca.folder / "ca.pem").read_text())
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        assert_valid(self, m, "www", version=1)
+
     def test_transport(self):
         for odd in ("chunked", "untyped", "charset"):
             self.enrolls("-O", odd)
@@ -104,7 +118,8 @@ class Ways(Cmp):
             m.write("ca/corp/config", config + more)
             m.write("local/www/request", "re-enroll\n")
             self.assertTrue(m.ends("local/www"))
-            self.assertIn("unproven answer", m.status("local/www")["last-error"])
+            self.assertIn("unproven answer: who signed it does not speak for the CA",
+                          m.status("local/www")["last-error"])
         m.write("ca/corp/config", config + "ca-dn = O=Lab,CN=Lab RA\n")
         self.assertEqual(m.request("local/www", "re-enroll"), "ok")
         assert_valid(self, m, "www", version=2)

@@ -74,6 +74,10 @@ class NextCa(Told):
                               "the CA certificate before it"))
         self.assertEqual(certificate(self.m.point / "ca/corp/cert.pem"),
                          certificate(self.ca.folder / "next.pem"))
+        # the server goes on for a while as it did
+        self.without_secret()
+        self.assertEqual(self.m.request("local/www", "re-enroll"), "ok")
+        self.assertEqual(self.m.status("local/www")["version"], "2")
 
     def test_a_ca_that_does_not_know_the_question(self):
         self.enrolled()

@@ -7,9 +7,17 @@
 #include <string.h>
 
 /* The fields of a header by their tags (RFC 4210 §5.1.1); sender and recipient have none. */
-enum { TIME = 0xa0, SENDER_KID = 0xa2, RECIPIENT_KID = 0xa3, FREE_TEXT = 0xa7, INFO = 0xa8 };
+enum { TIME = 0xa0, ALGORITHM = 0xa1, SENDER_KID = 0xa2, RECIPIENT_KID = 0xa3, FREE_TEXT = 0xa7 };
 
 #define CP 3 /* OpenSSL has no public name for it */
+
+/* What a header has beside the names. */
+enum manner {
+	USUAL,
+	BARE,   /* nothing that can be left out */
+	CHATTY, /* more than is of use */
+	SIGNED  /* a signature where a MAC was asked with */
+};
 
 /* A directoryName, or the empty one (NULL-DN) where NAME is NULL. */
 static BIO *general_name(const X509_NAME *name)
@@ -46,10 +54,17 @@ static void put_chatter(BIO *out)
 	BIO_write(out, chatter, sizeof chatter);
 }
 
-/* HEADER with these names instead of its own (NULL: they are empty), and without what can be left
- * out, or with more than is of use. */
-static BIO *header_of(const struct part *header, const X509_NAME *sender,
-                      const X509_NAME *recipient, bool bare, bool chatty)
+/* protectionAlg: ecdsa-with-SHA256, what a server with the usual key signs with. */
+static void put_signature_algorithm(BIO *out)
+{
+	static const unsigned char algorithm[] = { ALGORITHM, 0x0c, 0x30, 0x0a, 0x06, 0x08, 0x2a,
+		                                   0x86,      0x48, 0xce, 0x3d, 0x04, 0x03, 0x02 };
+
+	BIO_write(out, algorithm, sizeof algorithm);
+}
+
+/* HEADER with this name of the sender (NULL: an empty one), and nobody as recipient. */
+static BIO *header_of(const struct part *header, const X509_NAME *sender, enum manner manner)
 {
 	const unsigned char *at = header->content, *end = at + header->length;
 	BIO *content = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
@@ -58,18 +73,19 @@ static BIO *header_of(const struct part *header, const X509_NAME *sender,
 	long length;
 
 	for (int i = 0; next_part(&at, end, &field); i++) {
-		bool spare = i > 2 && (*field.at == TIME || *field.at == SENDER_KID ||
-		                       *field.at == RECIPIENT_KID || *field.at == FREE_TEXT ||
-		                       *field.at == INFO);
+		int tag = *field.at;
+		bool spare = tag == TIME || tag == SENDER_KID || tag == RECIPIENT_KID ||
+		             tag >= FREE_TEXT;
 
-		if (i == 1)
-			append(content, general_name(sender));
-		else if (i == 2)
-			append(content, general_name(recipient));
-		else if (!spare || (!bare && !(chatty && *field.at >= FREE_TEXT)))
+		if (i == 1 || i == 2)
+			append(content, general_name(i == 1 ? sender : NULL));
+		else if (manner == SIGNED && tag == ALGORITHM)
+			put_signature_algorithm(content);
+		else if (!(manner == BARE && spare) && !(manner == CHATTY && tag >= FREE_TEXT) &&
+		         !(manner == SIGNED && tag == SENDER_KID))
 			BIO_write(content, field.at, (int)field.whole);
 	}
-	if (chatty)
+	if (manner == CHATTY)
 		put_chatter(content);
 	length = BIO_get_mem_data(content, &bytes);
 	put_head(out, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL, length);
@@ -78,8 +94,8 @@ static BIO *header_of(const struct part *header, const X509_NAME *sender,
 }
 
 /* MESSAGE (freed) with another header, and protected anew. */
-static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME *sender, bool bare,
-                          bool chatty)
+static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME *sender,
+                          enum manner manner)
 {
 	struct part whole = { 0 }, header = { 0 };
 	unsigned char *bytes;
@@ -91,7 +107,7 @@ static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME
 	at = whole.content;
 	end = whole.content + whole.length;
 	next_part(&at, end, &header);
-	new = header_of(&header, sender, NULL, bare, chatty);
+	new = header_of(&header, sender, manner);
 	size = BIO_get_mem_data(new, &bytes);
 	put_head(out, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL, size + (end - at));
 	append(out, new);
@@ -102,7 +118,7 @@ static BIO *change_header(const struct lab_ca *ca, BIO *message, const X509_NAME
 
 BIO *rename_sender(const struct lab_ca *ca, BIO *answer, const X509_NAME *sender)
 {
-	return change_header(ca, answer, sender, false, false);
+	return change_header(ca, answer, sender, USUAL);
 }
 
 /* certReqId of the answer to a p10cr: 0 and -1 are both in use (RFC 4210, RFC 9480). */
@@ -131,11 +147,13 @@ BIO *odd_answer(const struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answe
 	if (!odd)
 		return answer;
 	if (strcmp(odd, "nobody") == 0)
-		return change_header(ca, answer, NULL, false, false);
+		return change_header(ca, answer, NULL, USUAL);
 	if (strcmp(odd, "bare") == 0)
-		return change_header(ca, answer, NULL, true, false);
+		return change_header(ca, answer, NULL, BARE);
 	if (strcmp(odd, "chatty") == 0)
-		return change_header(ca, answer, X509_get_subject_name(ca->ca), false, true);
+		return change_header(ca, answer, X509_get_subject_name(ca->ca), CHATTY);
+	if (strcmp(odd, "signs") == 0)
+		return change_header(ca, answer, X509_get_subject_name(ca->server), SIGNED);
 	if (strncmp(odd, "id-", 3) == 0 && type == CP)
 		return change_id(ca, answer, strcmp(odd, "id-minus") == 0);
 	return answer;

@@ -484,7 +484,7 @@ static _Noreturn void usage(void)
 	      "-I           grant implicitConfirm\n"
 	      "-R BIT       refuse with this bit of PKIFailureInfo, and -T TEXT\n"
 	      "-S           sign all messages, have no secret\n"
-	      "-O ODD       nobody, bare, chatty, id-zero, id-minus, sha1, chunked, untyped, "
+	      "-O ODD       nobody, bare, chatty, signs, id-zero, id-minus, sha1, chunked, untyped, "
 	      "charset\n"
 	      "-H STATUS    the HTTP status of every CMP answer\n"
 	      "-h, -k TYPE  hold (until DIR/release is there), lose the first answer to this type\n"
