@@ -132,6 +132,24 @@ class Answers(Attacked):
             self.assertEqual(self.profiles(self.m), ["www"])
             self.assertEqual(self.m.read("ca/www/cert.pem").count("BEGIN"), 1)
 
+    def test_attack_19_a_root_that_issues_beside_the_one_that_is_known(self):
+        """The server signs as the CA of the profile wants it; the certificate is another root's,
+        which comes along."""
+        other = CmpCa(self)
+        self.enrolled("www")
+        bundle = self.m.read("local/www/bundle.pem")
+        for option in ("-P", "-E", "-C"):
+            ca = CmpCa(self, like=self.ca, start=False)
+            shutil.copy(ca.folder / "ca.pem", ca.folder / "root.pem")
+            for end in ("pem", "key"):
+                shutil.copy(other.folder / f"ca.{end}", ca.folder)
+            ca.start(option, "ca.pem")
+            self.renews(ca, "www")
+            self.assert_nothing_taken("www", "leads to no trusted CA", "rejected", "valid")
+            self.assertEqual(self.m.read("local/www/bundle.pem"), bundle)
+            self.assertEqual(self.profiles(self.m), ["www"])
+            self.assertEqual(len(ca.said("certConf PKIStatus: rejection")), 1, option)
+
     def test_attack_21_a_crowd_of_certificates(self):
         """extraCerts beyond what an answer may have, and as many as go into one."""
         self.asks(self.attack("-P", "ca.pem", "-a", "crowd", "-b", 10000), "many")
