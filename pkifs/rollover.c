@@ -400,17 +400,6 @@ static int read_ders(const struct record *result, const char *key, STACK_OF(X509
 	return *certificates ? 0 : -ENOMEM;
 }
 
-/* The whole answer is signed by CA's key. */
-static bool is_answer_of(const struct record *result, X509 *ca)
-{
-	const struct field *field = record_find(result, "next-signed-by");
-	X509 *signer = field ? certificate_from_der(field->value, field->length, NULL) : NULL;
-	bool same = signer && X509_cmp(signer, ca) == 0;
-
-	X509_free(signer);
-	return same;
-}
-
 /* Who vouches for NEXT; "" where it waits for `confirm`. */
 static const char *voucher(struct store *store, const struct record *settings, X509 *ca, X509 *next,
                            STACK_OF(X509) * bundle, const struct record *result)
@@ -418,10 +407,12 @@ static const char *voucher(struct store *store, const struct record *settings, X
 	bool legacy = record_is(settings, "allow-legacy", "yes");
 	int64_t now = store_now(store);
 	bool trusted = store_clock_trusted(store);
+	const struct field *answer = record_find(result, "next-answer");
 
 	if (ca_is_expected(settings, next, NULL) == 1)
 		return "ca-fingerprint";
-	if (is_answer_of(result, ca) && validate_ca(ca, now, trusted, legacy, NULL) == 0)
+	if (answer && rollover_answer_vouches(answer, ca, next, legacy) &&
+	    validate_ca(ca, now, trusted, legacy, NULL) == 0)
 		return ROLLOVER_BY_CA;
 	if (vouches_for(ca, next, bundle, now, trusted, legacy))
 		return ROLLOVER_BY_CA;
