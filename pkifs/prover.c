@@ -3,14 +3,17 @@
 #include "pkifs/work.h"
 
 #include <errno.h>
+#include <string.h>
 #include <strings.h>
 
-bool prover_can_sign(struct store *store, const struct edition *edition)
+bool prover_can_sign(struct store *store, const struct object *object,
+                     const struct edition *edition)
 {
 	struct version version;
 	bool can;
 
-	if (!edition->version || db_version_get(store->db, edition->version, &version) < 0)
+	if (!edition->version || strcmp(object->state, "revoked") == 0 ||
+	    db_version_get(store->db, edition->version, &version) < 0)
 		return false;
 	can = version.key_pair && !key_is(store, version.key_pair, "ed25519") &&
 	      (version.not_after > store_now(store) || !store_clock_trusted(store));
@@ -38,7 +41,7 @@ static int strength(struct store *store, const struct object *object, const stru
 	if (object_profile(store, config, &asked) == 0 && asked.id == profile->id &&
 	    (!protocol || strcasecmp(protocol, "cmpv2") == 0) &&
 	    db_edition_get(store->db, object->edition, &edition) == 0)
-		found = prover_can_sign(store, &edition) ? 2 : prover_has_secret(config);
+		found = prover_can_sign(store, object, &edition) ? 2 : prover_has_secret(config);
 	edition_clear(&edition);
 	record_free(config);
 	return found;

@@ -7,9 +7,10 @@
 
 #include "pkifs/object.h"
 
-/* Whether the certificate in force of EDITION can sign CMP messages: it is valid, and OpenSSL 3.0
- * has them signed by no Ed25519 key. */
-bool prover_can_sign(struct store *store, const struct edition *edition);
+/* Whether the certificate in force of OBJECT, in its EDITION, can sign CMP messages: it is valid
+ * and not revoked, and OpenSSL 3.0 has them signed by no Ed25519 key. */
+bool prover_can_sign(struct store *store, const struct object *object,
+                     const struct edition *edition);
 
 /* Whether CONFIG, a certificate id's, has a secret that it is known by. */
 bool prover_has_secret(const struct record *config);

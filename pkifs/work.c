@@ -79,14 +79,16 @@ static int add_identity(struct store *store, int64_t row, const char *field, boo
 	return r;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid. */
+/* A renewal is signed by the certificate in force, where that is still valid and not revoked; a
+ * revocation names it, whatever it is. */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
 	bool revokes = strcmp(standing->request.action, "revoke") == 0;
 
 	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
-	    !standing->edition.version)
+	    !standing->edition.version ||
+	    (!revokes && strcmp(standing->object.state, "revoked") == 0))
 		return 0;
 	return add_identity(store, standing->edition.version, "certificate", revokes, work);
 }
@@ -244,7 +246,7 @@ static int add_profile_prover(struct store *store, const struct standing *standi
 		r = db_edition_get(store->db, prover.edition, &edition);
 	if (r == 0) {
 		add_settings(work->record, config, asker_names, COUNT(asker_names));
-		r = prover_can_sign(store, &edition)
+		r = prover_can_sign(store, &prover, &edition)
 		            ? add_identity(store, edition.version, "certificate", false, work)
 		            : 0;
 	}
