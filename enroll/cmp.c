@@ -49,7 +49,7 @@ static OSSL_CMP_MSG *exchange(struct transaction *t, const OSSL_CMP_MSG *message
 	OSSL_CMP_MSG *got;
 
 	t->sent = type;
-	t->code = cmp_client_send(&t->client, message, 0, &answer, &got, &t->err);
+	t->code = cmp_client_send(&t->client, message, &answer, &got, &t->err);
 	if (t->code < 0 && !answer.sent)
 		t->open = t->repeated == type ? type : NO_MESSAGE;
 	if (got) {

@@ -249,17 +249,20 @@ static int set_csr(struct cmp_client *client, EVP_PKEY *key, const X509_EXTENSIO
 	return r;
 }
 
-static int set_names(struct cmp_client *client, const EVP_PKEY *key, const X509_EXTENSIONS *wanted,
-                     struct error *err)
+static int set_names(struct cmp_client *client, int type, const EVP_PKEY *key,
+                     const X509_EXTENSIONS *wanted, struct error *err)
 {
 	const struct record *settings = client->job->settings;
 	long long days = record_number(settings, "validity-period", 0);
+	struct csr_wishes wishes = { .extensions = wanted };
 	X509_EXTENSIONS *extensions = NULL;
 	X509_NAME *subject = NULL;
 	int r;
 
-	r = csr_template(key, settings, &(struct csr_wishes){ .extensions = wanted }, &subject,
-	                 &extensions, err);
+	/* where the CA decides on names, it decided on those in force (RFC 9483 §4.1.3) */
+	if (type == OSSL_CMP_KUR && record_is(settings, "accept-changed-names", "yes"))
+		wishes.names_of = client->current;
+	r = csr_template(key, settings, &wishes, &subject, &extensions, err);
 	if (r < 0)
 		return r;
 	if (!OSSL_CMP_CTX_set1_subjectName(client->context, subject) ||
@@ -283,7 +286,7 @@ int cmp_client_template(struct cmp_client *client, int type, const X509_EXTENSIO
 
 	if (!key)
 		return -EINVAL;
-	r = set_names(client, key, wanted, err);
+	r = set_names(client, type, key, wanted, err);
 	if (r == 0 && type == OSSL_CMP_P10CR)
 		r = set_csr(client, key, wanted, err);
 	if (r == 0 && type == OSSL_CMP_KUR &&
@@ -303,13 +306,14 @@ static bool is_answer(int r, const struct http_answer *answer)
 	return r == 0 || (r == -EREMOTEIO && answer->body && *answer->body == 0x30);
 }
 
-int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, size_t limit,
+int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
                     struct http_answer *answer, OSSL_CMP_MSG **got, struct error *err)
 {
 	struct job *job = client->job;
 	struct http_request request = { .url = record_get(job->settings, "enrollment-url"),
 		                        .type = "application/pkixcmp",
-		                        .limit = limit,
+		                        .limit = client->limit,
+		                        .seconds = client->seconds,
 		                        .own_connection = true };
 	unsigned char *der;
 	int r;

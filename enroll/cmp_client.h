@@ -16,6 +16,8 @@ struct cmp_client {
 	X509 *signer;               /* whose key protects our messages; NULL: the secret does */
 	const struct field *secret; /* NULL: none */
 	X509_NAME *server;          /* `ca-dn`: whom to address, and whose signature is good */
+	size_t limit;               /* bytes of an answer; 0: as usual */
+	long seconds;               /* for it; 0: as usual */
 };
 
 /* CLIENT is cleared by the caller in either case. 0, -EINVAL, -ENOMEM. */
@@ -30,11 +32,11 @@ int cmp_client_template(struct cmp_client *client, int type, const X509_EXTENSIO
                         struct error *err);
 
 /*
- * One message and its answer, of LIMIT bytes at most (0: HTTP_BODY_MAX): 0 with *GOT, the caller's,
- * whatever it says and whoever says it. ANSWER, which has its bytes, is the caller's in either case
- * (http_answer_clear). Each has a connection of its own: what is sent twice is sent by us.
+ * One message and its answer: 0 with *GOT, the caller's, whatever it says and whoever says it.
+ * ANSWER, which has its bytes, is the caller's in either case (http_answer_clear). Each has a
+ * connection of its own: what is sent twice is sent by us.
  */
-int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, size_t limit,
+int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
                     struct http_answer *answer, OSSL_CMP_MSG **got, struct error *err);
 
 /* --- cmp_genm.c: questions, proven as the job's other messages are --- */

@@ -21,11 +21,12 @@
 #include <openssl/err.h>
 
 #define CERTIFICATES_MAX 20
+#define PATIENCE         20          /* seconds for what is small: a request may wait for it */
 #define CRL_ANSWER_MAX   (32u << 20) /* it is held in memory a few times */
 
 struct question {
 	struct cmp_client client;
-	size_t limit;
+	size_t limit; /* bytes of the answer; 0: as usual */
 	struct http_answer answer;
 	int code; /* why there was no answer */
 	struct error err;
@@ -36,7 +37,7 @@ static OSSL_CMP_MSG *transfer(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message
 	struct question *q = OSSL_CMP_CTX_get_transfer_cb_arg(context);
 	OSSL_CMP_MSG *got = NULL;
 
-	q->code = cmp_client_send(&q->client, message, q->limit, &q->answer, &got, &q->err);
+	q->code = cmp_client_send(&q->client, message, &q->answer, &got, &q->err);
 	return got;
 }
 
@@ -71,6 +72,8 @@ static int ask(struct question *q, struct job *job, const char *type, ASN1_TYPE 
 	int r = asked ? cmp_client_open(&q->client, job, err)
 	              : error_set(err, -ENOMEM, "out of memory");
 
+	q->client.limit = q->limit;
+	q->client.seconds = q->limit ? 0 : PATIENCE;
 	if (!asked) {
 		ASN1_TYPE_free(value);
 		ASN1_OBJECT_free(object);

@@ -129,7 +129,7 @@ static const char *const profile_names[] = { "enrollment-url", "ca-identity",   
 	                                     "crl-url-user",   "crl-url-password", "ca-dn" };
 
 /* And those that concern one protocol. */
-static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
+static const char *const cmp_names[] = { "ca-reference", "ca-secret", "accept-changed-names" };
 static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest" };
 static const char *const est_names[] = { "est-user", "est-password" };
 static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
