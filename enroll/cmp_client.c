@@ -329,6 +329,7 @@ int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
 	r = http_do(job->worker->http, &request, answer, err);
 	job_note_answer(job, answer);
 	OPENSSL_free(der);
+	ERR_clear_error(); /* what comes now is about the answer */
 	if (is_answer(r, answer))
 		*got = cmp_message_read(answer->body, answer->length);
 	if (*got)
