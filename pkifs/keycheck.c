@@ -414,21 +414,35 @@ static bool is_base64(const char *text)
 	       length <= 1024;
 }
 
+/* What libldns signs with, by its name in DNS: the final dot may stand there. */
+static bool is_tsig_algorithm(const char *text, size_t length)
+{
+	static const char *const names[] = { "hmac-sha256", "hmac-sha512", "hmac-sha1" };
+
+	if (length && text[length - 1] == '.')
+		length--;
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (strlen(names[i]) == length && strncasecmp(names[i], text, length) == 0)
+			return true;
+	return false;
+}
+
 int check_tsig(const struct key *key, const char *value, struct error *err)
 {
 	const char *algorithm = strchr(value, ':'), *secret;
 	char name[256];
 
 	secret = algorithm ? strchr(algorithm + 1, ':') : NULL;
-	if (secret && algorithm - value < (long)sizeof name && secret - algorithm > 1 &&
-	    (size_t)(secret - algorithm - 1) == strspn(algorithm + 1, ALNUM "-.") &&
-	    is_base64(secret + 1)) {
+	if (secret && algorithm - value < (long)sizeof name && is_base64(secret + 1) &&
+	    is_tsig_algorithm(algorithm + 1, (size_t)(secret - algorithm - 1))) {
 		memcpy(name, value, (size_t)(algorithm - value));
 		name[algorithm - value] = 0;
 		if (*name && name[strspn(name, ALNUM "._-")] == 0)
 			return 0;
 	}
-	return refuse(key, "NAME:ALGORITHM:BASE64", value, err);
+	return refuse(key,
+	              "NAME:ALGORITHM:BASE64 with ALGORITHM hmac-sha256, hmac-sha512 or hmac-sha1",
+	              value, err);
 }
 
 /* pkcs11:name=value;…?name=value&…, printable ASCII without blanks. */
