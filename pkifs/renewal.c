@@ -28,10 +28,11 @@
 
 /* How a certificate id renews by itself. */
 struct renewal {
-	const char *action; /* NULL: it does not */
-	int64_t profile;    /* the one that is asked, or 0 */
-	int64_t interval;   /* seconds between two tries */
-	int64_t not_after;
+	const char *action;           /* NULL: it does not */
+	int64_t profile;              /* the one that is asked, or 0 */
+	int64_t interval;             /* seconds between two tries */
+	int64_t not_after;            /* of the certificate, or of an issuer that ends before it */
+	bool outlives;                /* such an issuer */
 	int64_t trigger;              /* when it is due by its config */
 	int64_t at;                   /* when it goes: those that are due together are spread */
 	struct suggestion suggestion; /* of the CA; url empty: none, or the config knows better */
@@ -96,6 +97,23 @@ static int set_suggestion(struct store *store, const struct object *object,
 	return r;
 }
 
+int64_t renewal_end(const struct version *version)
+{
+	STACK_OF(X509) *issuers = sk_X509_new_null();
+	int64_t end = version->not_after;
+
+	if (issuers && blob_certificates(&version->chain, issuers) == 0)
+		for (int i = 0; i < sk_X509_num(issuers); i++) {
+			int64_t one =
+				asn1_time_seconds(X509_get0_notAfter(sk_X509_value(issuers, i)));
+
+			if (one > version->created) /* else it never needed that one */
+				end = less(end, one);
+		}
+	sk_X509_pop_free(issuers, X509_free);
+	return end;
+}
+
 /*
  * The times of VERSION. A CA that gives short lifetimes, or suggests to renew at once whatever it
  * issued, must not be asked again at once.
@@ -115,7 +133,8 @@ static int set_times(const struct version *version, const struct record *setting
 		return r;
 	certificate = sk_X509_value(certificates, 0);
 	not_before = asn1_time_seconds(X509_get0_notBefore(certificate));
-	renewal->not_after = version->not_after;
+	renewal->not_after = renewal_end(version);
+	renewal->outlives = renewal->not_after < version->not_after;
 	lifetime = renewal->not_after - not_before;
 	renewal->trigger = trigger(settings, not_before, renewal->not_after);
 	oldest = version->created + greater(lifetime / AGE_PART, AGE_MIN);
@@ -494,6 +513,7 @@ void renewal_run(struct store *store)
 static void warn(const struct renewal *renewal, struct record *status)
 {
 	long long left = renewal->not_after - renewal->trigger;
+	char time[RFC3339_MAX];
 
 	if (left < 2 * renewal->interval)
 		record_addf(status, "warning",
@@ -502,6 +522,10 @@ static void warn(const struct renewal *renewal, struct record *status)
 	else if (left < DAY)
 		record_addf(status, "warning", "when it renews, %lld s are left: less than 24 h",
 		            left);
+	rfc3339(renewal->not_after, time);
+	if (renewal->outlives)
+		record_addf(status, "warning",
+		            "its CA ends before it, at %s: it renews before that", time);
 }
 
 int renewal_describe(struct store *store, const struct object *object, struct record *status)
