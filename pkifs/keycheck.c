@@ -396,11 +396,13 @@ int check_listen(const struct key *key, const char *value, struct error *err)
 	return is_endpoint(value, true) ? 0 : refuse(key, "[ADDRESS]:PORT", value, err);
 }
 
+/* Some CAs pad it, or give base64. */
 int check_base64url(const struct key *key, const char *value, struct error *err)
 {
-	size_t length = strspn(value, ALNUM "-_");
+	size_t length = strspn(value, ALNUM "-_+/"), padding = strspn(value + length, "=");
 
-	if (length >= 1 && length <= 1024 && length % 4 != 1 && !value[length])
+	if (length >= 1 && length <= 1024 && length % 4 != 1 && padding <= 2 &&
+	    !value[length + padding])
 		return 0;
 	return refuse(key, "base64url text as the CA gave it", value, err);
 }

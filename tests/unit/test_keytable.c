@@ -56,7 +56,8 @@ static const struct sample samples[] = {
 	  { "", ".hidden", "-x", "a/b", "é", LONG_64 "a" } },
 	{ &ca_config_keys, "acme-contact", { "admin@example.net" }, { "admin", "a@b\nc" } },
 	{ &ca_config_keys, "acme-eab-kid", { "kid-1" }, { "" } },
-	{ &ca_config_keys, "acme-eab-key", { "c2VjcmV0", "YQ" }, { "", "a+b=", "abcde" } },
+	{ &ca_config_keys, "acme-eab-key", { "c2VjcmV0", "YQ", "Y_+=" },
+	  { "", "a b", "abcde", "YQ===" } },
 	{ &ca_config_keys, "acme-dns-server",
 	  { "192.0.2.1", "192.0.2.1:5353", "2001:db8::1", "[2001:db8::1]:53" },
 	  { "", "ns.example.net", "192.0.2.1:0", "192.0.2.1:", "[192.0.2.1]:53", "[]:53" } },
@@ -228,7 +229,7 @@ static void a_secret_is_never_quoted(void **state)
 	static const char *const wrong[][2] = {
 		{ "challenge-password", LONG_256 },
 		{ "challenge-password", "hunter2\xff" },
-		{ "acme-eab-key", "hunter2=" },
+		{ "acme-eab-key", "hunter2===" },
 		{ "acme-dns-tsig", "hunter2" },
 	};
 
