@@ -1,5 +1,6 @@
 #include "pkifs/keycheck.h"
 
+#include "common/ldapurl.h"
 #include "common/x509.h"
 
 #include <ctype.h>
@@ -246,6 +247,19 @@ int check_url(const struct key *key, const char *value, struct error *err)
 		return error_set(err, -EINVAL, "%s: \"%.*s\" is not a host[:port]", key->name,
 		                 (int)(length < 80 ? length : 80), value);
 	return 0;
+}
+
+int check_crl_url(const struct key *key, const char *value, struct error *err)
+{
+	struct error reason = { 0 };
+	struct ldap_url url;
+	int r = check_url(key, value, err);
+
+	if (r < 0 || !ldap_url_is(value))
+		return r;
+	r = ldap_url_read(value, &url, &reason);
+	ldap_url_clear(&url);
+	return r < 0 ? error_set(err, r, "%s: %s", key->name, reason.text) : 0;
 }
 
 int check_sha256(const struct key *key, const char *value, struct error *err)
@@ -526,6 +540,7 @@ static const struct {
 	const char *text;
 } placeholders[] = {
 	{ check_url, "URL" },
+	{ check_crl_url, "URL" },
 	{ check_sha256, "FINGERPRINT" },
 	{ check_subject, "DN" },
 	{ check_ca_name, "DN" },

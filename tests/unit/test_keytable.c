@@ -45,7 +45,7 @@ static const struct sample samples[] = {
 	{ &ca_config_keys, "trust-store", { "profile", "system" }, { "both" } },
 	{ &ca_config_keys, "revocation-check", { "crl", "ocsp", "ocsp-then-crl", "disable" }, { "no" } },
 	{ &ca_config_keys, "crl-url", { "ldap://ldap.example.net", "ldaps://x/CN=a?b", "http://a/b.crl" },
-	  { "ftp://a/b", "file:///etc/passwd", "ldap://" } },
+	  { "ftp://a/b", "file:///etc/passwd", "ldap://", "ldap://a/b?c?sub", "ldap://a/%00" } },
 	{ &ca_config_keys, "crl-url-user", { "reader" }, { "", "a\tb" } },
 	{ &ca_config_keys, "crl-url-password", { "x", "***" }, { "", "a\nb" } },
 	{ &ca_config_keys, "crl-refresh-interval", { "0", "8784" }, { "8785" } },
