@@ -154,6 +154,8 @@ class Ldap(Test):
                 (f"{by_tls}/cn=none,dc=lab", "tls-ca = wrong\n",
                  "does not prove who it is: unable to get local issuer certificate"),
                 (f"{by_tls}/cn=none,dc=lab", "", "does not prove who it is"),
+                (f"ldaps://127.1:{tls}/cn=none,dc=lab", "tls-ca = tls\n",
+                 "does not prove who it is: hostname mismatch"),
                 (f"{server.replace('127.0.0.1', '127.0.0.2')}/cn=none,dc=lab", "",
                  "Connection refused"),
                 (f"ldaps://127.0.0.1:{port}/cn=none,dc=lab", "", "closes the connection as it begins"),
