@@ -394,6 +394,26 @@ int make_csr(struct store *store, const struct node *node, struct content *conte
 	return make_text(store, node, content, offsetof(struct edition, csr));
 }
 
+int make_ocsp(struct store *store, const struct node *node, struct content *content)
+{
+	return make_text(store, node, content, offsetof(struct edition, ocsp));
+}
+
+/* HAProxy fills an empty one by its socket, where it would not one that is missing. */
+int make_bundle_ocsp(struct store *store, const struct node *node, struct content *content)
+{
+	struct edition edition;
+	int r = db_edition_get(store->db, node->number, &edition);
+
+	if (r < 0)
+		return r;
+	content->time = edition.created;
+	r = edition.version ? content_add(content, edition.ocsp.data, edition.ocsp.length)
+	                    : -ENOENT;
+	edition_clear(&edition);
+	return r;
+}
+
 int make_csr_fingerprint(struct store *store, const struct node *node, struct content *content)
 {
 	unsigned char *der = NULL;

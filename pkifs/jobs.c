@@ -7,11 +7,13 @@
 #include "pkifs/challenge.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
+#include "pkifs/ocsp.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/standing.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
+#include "pkifs/watch.h"
 #include "pkifs/work.h"
 
 #include <errno.h>
@@ -345,7 +347,8 @@ static int ask_key(struct job *job, const struct standing *standing)
 static int64_t choose_key(const struct standing *standing)
 {
 	int64_t resumed = record_number(standing->resume, "key", 0);
-	bool anew = record_is(standing->config, "re-generate-keypair", "yes") &&
+	bool anew = (record_is(standing->config, "re-generate-keypair", "yes") ||
+	             strcmp(standing->object.state, "revoked") == 0) &&
 	            standing->edition.version;
 
 	if (resumed)
@@ -577,6 +580,8 @@ void jobs_run(struct store *store)
 	}
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
+	watch_run(store);
+	ocsp_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

@@ -126,10 +126,10 @@ int64_t renewal_end(const struct version *version)
 }
 
 /*
- * The times of VERSION. A CA that gives short lifetimes, or suggests to renew at once whatever it
- * issued, must not be asked again at once.
+ * The times of VERSION: one that is revoked is due. A CA that gives short lifetimes, or suggests to
+ * renew at once whatever it issued, must not be asked again at once.
  */
-static int set_times(const struct version *version, const struct record *settings,
+static int set_times(const struct version *version, const struct record *settings, bool revoked,
                      struct renewal *renewal)
 {
 	int64_t suggested = renewal->suggestion.at;
@@ -153,6 +153,10 @@ static int set_times(const struct version *version, const struct record *setting
 	}
 	renewal->at =
 		greater(renewal->at, less(oldest, (renewal->trigger + renewal->not_after) / 2));
+	if (revoked) {
+		renewal->trigger = renewal->at = less(renewal->at, version->created + AGE_MIN);
+		*renewal->suggestion.url = 0;
+	}
 	record_free(facts);
 	return 0;
 }
@@ -199,7 +203,7 @@ static int understand(struct store *store, const struct object *object, struct r
 	if (r == 0)
 		r = set_suggestion(store, object, settings, edition.version, renewal);
 	if (r == 0)
-		r = set_times(&version, settings, renewal);
+		r = set_times(&version, settings, strcmp(object->state, "revoked") == 0, renewal);
 	if (r == 0 && strcmp(version.anchor, "self") == 0) {
 		renewal->action = "generate-self-signed";
 	} else if (r == 0) {

@@ -46,15 +46,14 @@ static const struct key ca_keys[] = {
 	  "how often to fetch the CRL; 0 = at its nextUpdate" },
 	{ "crl-on-download-failure", KEY_LATER, "reject", check_words, 0, 0, "reject accept", NULL,
 	  0, "peers, while no valid CRL can be had" },
-	{ "ocsp-url", KEY_REPEATS | KEY_LATER, NULL, check_url, 0, 0, "http https", NULL, 2,
+	{ "ocsp-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https", NULL, 2,
 	  "OCSP responder; comes before the certificate's own AIA" },
-	{ "ocsp-nonce", KEY_LATER, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
+	{ "ocsp-nonce", 0, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
 	{ "tls-ca", KEY_CA, NULL, PLAIN(check_object),
 	  "profile that authenticates an https server (else the system's trust store)" },
 	{ "acme-contact", KEY_REPEATS, NULL, PLAIN(check_mail),
 	  "ACME: e-mail address of the account" },
-	{ "acme-eab-kid", 0, NULL, TEXT(255),
-	  "ACME: key identifier of the external account" },
+	{ "acme-eab-kid", 0, NULL, TEXT(255), "ACME: key identifier of the external account" },
 	{ "acme-eab-key", KEY_SECRET, NULL, PLAIN(check_base64url),
 	  "ACME: its HMAC key (base64url)" },
 	{ "acme-dns-server", 0, NULL, PLAIN(check_server),
@@ -101,18 +100,16 @@ static const struct key local_keys[] = {
 	{ "email", KEY_REPEATS, NULL, PLAIN(check_mail), "alternative name: e-mail address" },
 	{ "challenge-password", KEY_SECRET, NULL, TEXT(255),
 	  "SCEP: what the CA knows us by the first time" },
-	{ "ca-reference", 0, NULL, TEXT(255),
-	  "CMPv2: reference number of the shared secret" },
+	{ "ca-reference", 0, NULL, TEXT(255), "CMPv2: reference number of the shared secret" },
 	{ "ca-secret", KEY_SECRET, NULL, TEXT(255), "CMPv2: the shared secret" },
 	{ "est-user", 0, NULL, TEXT(255), "EST: user of HTTP authentication" },
 	{ "est-password", KEY_SECRET, NULL, TEXT(255), "EST: password of est-user" },
 	{ "auth-certificate-id", KEY_LOCAL, NULL, PLAIN(check_object),
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
-	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
-	  NULL, 0, "ACME: how to prove that the names are ours" },
+	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01", NULL, 0,
+	  "ACME: how to prove that the names are ours" },
 	{ "acme-profile", 0, NULL, TEXT(255), "ACME: profile that the CA offers" },
-	{ "acme-preferred-chain", 0, NULL, TEXT(255),
-	  "ACME: common name of the root to prefer" },
+	{ "acme-preferred-chain", 0, NULL, TEXT(255), "ACME: common name of the root to prefer" },
 	{ "accept-changed-names", 0, "no", YES_NO,
 	  "publish a first certificate whose names differ from those asked for" },
 	{ "auto-enroll", 0, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
@@ -178,7 +175,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "revocation-check", "ocsp ocsp-then-crl" },
 	{ "key-store", "pkcs11" },
 };
 
@@ -190,8 +186,8 @@ const char *key_later(const struct key *key)
 		const char *values = later[i].values;
 
 		if (strcmp(later[i].key, key->name) == 0 &&
-		    (!key->values || memmem(key->values, strlen(key->values), values,
-		                            strcspn(values, " "))))
+		    (!key->values ||
+		     memmem(key->values, strlen(key->values), values, strcspn(values, " "))))
 			return values;
 	}
 	return NULL;
