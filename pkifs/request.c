@@ -480,8 +480,6 @@ static int check_refresh_crl(struct asked *asked, struct error *err)
 		                 asked->object->name);
 	if (!url && !record_get(asked->config, "enrollment-url"))
 		return error_set(err, -EINVAL, "neither crl-url nor enrollment-url is set");
-	if (url && strncasecmp(url, "ldap", 4) == 0)
-		return later("a crl-url with LDAP", err);
 	return 0;
 }
 
