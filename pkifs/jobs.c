@@ -34,6 +34,7 @@ struct job {
 	char action[24];
 	struct worker *worker;
 	int64_t key;      /* the key that a certificate is asked for */
+	int64_t account;  /* the key that signs for the ACME account */
 	uintptr_t number; /* what answers that are still to come know it by */
 	struct crl_files crl;
 	bool has_crl;
@@ -141,6 +142,8 @@ static int apply(struct job *job, const struct record *result)
 
 	if (r < 0)
 		return r;
+	if (refused && account_has_changed(job->store, &standing, job->account, &after))
+		refused = false; /* the CA refused a key that is its account's no more */
 	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
 	if (job->profile)
 		renewal_asked(job->store, job->profile, done || refused || pending);
@@ -308,6 +311,7 @@ static int give(struct job *job, const struct standing *standing)
 		return -ENOMEM;
 	work.grants[0] = (struct grant){ "new", job->key };
 	r = work_compose(job->store, standing, job->key, &work);
+	job->account = account_is_used(standing) ? work.grants[2].key : 0;
 	if (r == 0 && strcmp(work_action(standing), "crl") == 0) {
 		r = crl_files_new(job->store, &job->crl);
 		job->has_crl = r == 0;
