@@ -3,7 +3,8 @@
  * do all that it does. ctl_command.c has the table of subcommands; ctl_arguments.c reads what
  * stands behind one, ctl_help.c explains it and ctl_complete.c completes it for the shell;
  * ctl_tree.c finds the mount and reads and writes its files; ctl_talk.c talks with the user;
- * ctl_ca.c, ctl_local.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the subcommands.
+ * ctl_ca.c, ctl_local.c, ctl_verify.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the
+ * subcommands.
  *
  * Functions return 0 or a negative code with ERR filled: an errno, or one of the two below.
  */

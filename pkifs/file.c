@@ -60,6 +60,8 @@ const struct file_row file_rows[FILES] = {
 	[FILE_CHALLENGES]   = { "acme-challenge", FILE_ROOT, false, NUMBER_ONE, FILE_IS_FOLDER, 0755, 0, NULL },
 	[FILE_CHALLENGE]    = { NULL, FILE_CHALLENGES, false, NUMBER_CHALLENGE, FILE_DIRECT | FILE_MADE, 0644, 0, make_challenge },
 
+	[FILE_VERIFY]       = { "verify", FILE_CA, false, NUMBER_OBJECT, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0644, 0, make_empty },
+
 	[FILE_TEMPORARY]    = { NULL, FILE_TEMPORARY, false, NUMBER_TEMPORARY, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0600, 0, NULL },
 };
 /* clang-format on */

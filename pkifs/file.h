@@ -51,6 +51,7 @@ enum file {
 	FILE_NEXT,
 	FILE_OCSP,
 	FILE_BUNDLE_OCSP,
+	FILE_VERIFY,
 	FILES,
 };
 

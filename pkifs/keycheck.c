@@ -2,15 +2,18 @@
 
 #include "common/ldapurl.h"
 #include "common/x509.h"
+#include "pkifs/path.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define OID_MAX 200 /* characters */
+#define ALNUM   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 /* "KEY takes WHAT, not "VALUE"": the form of nearly every refusal. */
 static int refuse(const struct key *key, const char *what, const char *value, struct error *err)
@@ -159,6 +162,23 @@ int check_object(const struct key *key, const char *value, struct error *err)
 	if (object_name_is_legal(value))
 		return 0;
 	return refuse(key, "a name (1 to 64 letters, digits, \".\", \"_\" or \"-\")", value, err);
+}
+
+int check_peer_name(const struct key *key, const char *value, struct error *err)
+{
+	struct path_name name;
+
+	(void)key;
+	return path_name_read(value, &name, err);
+}
+
+int check_oid(const struct key *key, const char *value, struct error *err)
+{
+	ASN1_OBJECT *object = strlen(value) <= OID_MAX ? OBJ_txt2obj(value, 1) : NULL;
+
+	ASN1_OBJECT_free(object);
+	ERR_clear_error();
+	return object ? 0 : refuse(key, "an object identifier, such as 1.2.3.4", value, err);
 }
 
 static bool is_account(const char *name)
@@ -547,6 +567,8 @@ static const struct {
 	{ check_domain, "NAME" },
 	{ check_address, "ADDRESS" },
 	{ check_mail, "E-MAIL" },
+	{ check_peer_name, "NAME" },
+	{ check_oid, "OID" },
 	{ check_account, "USER" },
 	{ check_reader, "user:NAME|group:NAME" },
 	{ check_span, "DAYSd|HOURSh" },

@@ -122,6 +122,13 @@ int crl_sweep_after(struct store *store);
 int crl_open_index(struct store *store, const struct crl *crl);
 
 /*
+ * The CRLs of ISSUER that PROFILE has, for path_check: the stack and its references are the
+ * caller's. NULL: no memory.
+ */
+STACK_OF(X509_CRL) *
+	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer);
+
+/*
  * What is known of the revocation of the certificate that FACTS describe (certificate_describe),
  * whose CA is that of PROFILE (0: of the first profile that has its issuer's name): TEXT as status
  * spells it, "good", "revoked", "unknown", "unchecked", and how it is known. 1: it is revoked.

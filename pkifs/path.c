@@ -41,7 +41,27 @@ const char *path_reason_name(int reason)
 	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
 }
 
-/* The certificates that may stand between leaf and anchor. */
+void path_add_step(struct path_answer *answer, X509 *certificate)
+{
+	struct path_step *step = &answer->steps[answer->count];
+
+	if (answer->count == PATH_CERTIFICATES)
+		return;
+	X509_up_ref(certificate);
+	step->certificate = certificate;
+	subject_of(certificate, step->name);
+	text_printable(step->name);
+	answer->count++;
+}
+
+/* Signs CRLs, and says so. */
+static bool is_crl_signer(X509 *certificate)
+{
+	return X509_get_extension_flags(certificate) & EXFLAG_KUSAGE &&
+	       X509_get_key_usage(certificate) & KU_CRL_SIGN;
+}
+
+/* The certificates that may stand between leaf and anchor, or between a CRL and its CA. */
 static STACK_OF(X509) * intermediates(STACK_OF(X509) * candidates)
 {
 	STACK_OF(X509) *found = sk_X509_new_null();
@@ -49,7 +69,8 @@ static STACK_OF(X509) * intermediates(STACK_OF(X509) * candidates)
 	for (int i = 0; found && i < sk_X509_num(candidates); i++) {
 		X509 *certificate = sk_X509_value(candidates, i);
 
-		if (check_issuer(certificate, true, NULL) == 0)
+		if (check_issuer(certificate, true, NULL) == 0 ||
+		    (is_crl_signer(certificate) && check_key(certificate, true, NULL) == 0))
 			sk_X509_push(found, certificate);
 	}
 	ERR_clear_error();
@@ -174,6 +195,26 @@ static int check_revocation(const struct path_question *question, struct path_an
 	return 0;
 }
 
+int path_attempt(const struct path_question *question, X509_STORE *store,
+                 STACK_OF(X509) * untrusted, struct path_answer *answer, struct error *err)
+{
+	int r;
+
+	r = path_verify(question, store, untrusted, answer, err);
+	if (r == 0)
+		r = check_chain(question, answer, err);
+	if (r == 0)
+		r = path_check_forms(question, answer, err);
+	if (r == 0)
+		r = path_check_constraints(question, answer, err);
+	if (r == 0)
+		r = check_depth(question, answer, err);
+	answer->sound = r == 0;
+	if (r == 0)
+		r = check_revocation(question, answer, err);
+	return r;
+}
+
 int path_check(const struct path_question *question, struct path_answer *answer, struct error *err)
 {
 	STACK_OF(X509) *untrusted = intermediates(question->untrusted);
@@ -182,20 +223,18 @@ int path_check(const struct path_question *question, struct path_answer *answer,
 
 	*answer = (struct path_answer){ .failed = 0 };
 	r = untrusted ? check_leaf(question, err) : error_set(err, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = path_check_name(question, err);
 	if (r == 0) {
 		store = path_trust(question, err);
-		r = store ? path_verify(question, store, untrusted, answer, err) : -ENOMEM;
+		r = store ? path_attempt(question, store, untrusted, answer, err) : -ENOMEM;
 	}
+	if (r == -EINVAL && store)
+		r = path_try_others(question, store, untrusted, answer, err);
+	if (answer->count == 0)
+		path_add_step(answer, question->leaf);
 	if (r == 0)
-		r = check_chain(question, answer, err);
-	if (r == 0)
-		r = check_depth(question, answer, err);
-	if (r == 0) {
-		answer->failed = 0;
-		r = path_check_name(question, err);
-	}
-	if (r == 0)
-		r = check_revocation(question, answer, err);
+		path_describe(question, answer);
 	X509_STORE_free(store);
 	sk_X509_free(untrusted);
 	ERR_clear_error();

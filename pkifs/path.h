@@ -87,7 +87,7 @@ struct path_question {
 struct path_step {
 	X509 *certificate;    /* a reference of the answer's */
 	char name[PATH_NAME]; /* its subject */
-	char checked[200];    /* what was checked of it */
+	char checked[400];    /* what was checked of it */
 	struct path_revocation revocation;
 };
 
@@ -96,6 +96,7 @@ struct path_answer {
 	struct path_step steps[PATH_CERTIFICATES];
 	int count;
 	int failed; /* the step that fails, -1: none */
+	bool sound; /* but for revocation, all holds: its responders may be asked */
 };
 
 /*

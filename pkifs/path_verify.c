@@ -14,19 +14,21 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define CLOCK_SKEW 300 /* seconds that a CA's clock may be ahead of ours */
+#define CLOCK_SKEW      300 /* seconds that a CA's clock may be ahead of ours */
+#define CRL_ISSUERS_MAX 8   /* whose CRLs one certificate may name */
 
 struct verification {
 	const struct path_question *question;
 	struct path_answer *answer;
-	const X509_CRL *doubtful; /* does not prove what it says */
+	X509_CRL *asked;             /* the one at hand: OpenSSL forgets it after a doubt */
+	const X509_CRL *doubtful[2]; /* a complete CRL, its delta: does not prove what it says */
 	int error;
 	char whose[PRINTED_NAME], issuer[PRINTED_NAME];
 	int64_t from, to;
 };
 
 /* Contexts that OpenSSL makes by itself, for those who signed CRLs, have the same store. */
-static struct verification *verification_of(X509_STORE_CTX *context)
+static struct verification *verification_of(const X509_STORE_CTX *context)
 {
 	return X509_STORE_get_ex_data(X509_STORE_CTX_get0_store(context), 0);
 }
@@ -117,6 +119,11 @@ static void describe_crl(X509_CRL *crl, char *text, size_t size)
 	ASN1_INTEGER_free(number);
 }
 
+static bool is_delta(const X509_CRL *crl)
+{
+	return X509_CRL_get_ext_by_NID(crl, NID_delta_crl, -1) >= 0;
+}
+
 static void note_revoked(struct path_revocation *revocation, X509_CRL *crl, X509 *certificate)
 {
 	ASN1_ENUMERATED *reason = NULL;
@@ -134,27 +141,38 @@ static void note_revoked(struct path_revocation *revocation, X509_CRL *crl, X509
 	ASN1_ENUMERATED_free(reason);
 }
 
+/* A CRL's signer that is covered by its own CRL has no other to be asked (PKITS 4.14.30). */
+static bool is_own_crl(X509_STORE_CTX *context)
+{
+	const X509_CRL *crl = X509_STORE_CTX_get0_current_crl(context);
+	X509 *signer = X509_STORE_CTX_get_current_cert(context);
+
+	return X509_STORE_CTX_get_error_depth(context) == 0 && crl && signer &&
+	       X509_NAME_cmp(X509_CRL_get_issuer(crl), X509_get_subject_name(signer)) == 0;
+}
+
 /*
  * Revocation is noted where OpenSSL is in the path; an anchor is trusted as it is (§6.1). The path
  * of one who signed a CRL must hold in all.
  */
 static int judge_revocation(struct verification *verification, X509_STORE_CTX *context, int error)
 {
-	X509_CRL *crl = X509_STORE_CTX_get0_current_crl(context);
+	X509_CRL *crl = verification->asked;
 	int depth = X509_STORE_CTX_get_error_depth(context);
 	bool of_anchor = depth + 1 == sk_X509_num(X509_STORE_CTX_get0_chain(context));
 	struct path_revocation *revocation;
 
 	if (X509_STORE_CTX_get0_parent_ctx(context))
-		return of_anchor;
+		return of_anchor ||
+		       (error == X509_V_ERR_CRL_PATH_VALIDATION_ERROR && is_own_crl(context));
 	if (of_anchor || depth >= PATH_CERTIFICATES)
 		return 1;
 	revocation = &verification->answer->steps[depth].revocation;
 	if (makes_doubtful(error))
-		verification->doubtful = crl;
+		verification->doubtful[is_delta(crl)] = crl;
 	if (error != X509_V_ERR_CERT_REVOKED)
 		note_unknown(revocation, error, crl);
-	else if (crl != verification->doubtful)
+	else if (crl != verification->doubtful[is_delta(crl)])
 		note_revoked(revocation, crl, X509_STORE_CTX_get_current_cert(context));
 	return 1;
 }
@@ -292,33 +310,88 @@ static bool is_usable(const struct path_question *question, const X509_CRL *crl)
 	return question->allow_legacy || X509_CRL_get_ext_by_NID(crl, NID_crl_number, -1) >= 0;
 }
 
-static STACK_OF(X509_CRL) * look_crls_up(const X509_STORE_CTX *context, const X509_NAME *issuer)
+/* Adds those of ISSUER to CRLS. */
+static bool add_crls(const struct path_question *question, const X509_NAME *issuer,
+                     STACK_OF(X509_CRL) * crls)
 {
-	X509_STORE *store = X509_STORE_CTX_get0_store(context);
-	const struct path_question *question =
-		((struct verification *)X509_STORE_get_ex_data(store, 0))->question;
-	STACK_OF(X509_CRL) *crls =
-		question->revocation.crls
-			? question->revocation.crls(question->revocation.user, issuer)
-			: NULL;
+	STACK_OF(X509_CRL) *found = question->revocation.crls(question->revocation.user, issuer);
+	X509_CRL *crl;
+	bool good = true;
 
-	for (int i = sk_X509_CRL_num(crls) - 1; i >= 0; i--)
-		if (!is_usable(question, sk_X509_CRL_value(crls, i)))
-			X509_CRL_free(sk_X509_CRL_delete(crls, i));
-	return crls;
+	while ((crl = sk_X509_CRL_shift(found))) {
+		good = good && (!is_usable(question, crl) || sk_X509_CRL_push(crls, crl));
+		if (!good || !is_usable(question, crl))
+			X509_CRL_free(crl);
+	}
+	sk_X509_CRL_free(found);
+	return good;
 }
 
-static X509_STORE_CTX_cert_crl_fn look_entry_up; /* OpenSSL's own */
+/* An indirect CRL (§4.2.1.13, cRLIssuer) is another's than the certificate's. */
+static bool add_indirect(const struct path_question *question, const X509 *certificate,
+                         STACK_OF(X509_CRL) * crls)
+{
+	CRL_DIST_POINTS *points =
+		X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL);
+	int asked = 0;
+	bool good = true;
+
+	for (int i = 0; i < sk_DIST_POINT_num(points); i++) {
+		const GENERAL_NAMES *names = sk_DIST_POINT_value(points, i)->CRLissuer;
+
+		for (int k = 0; good && k < sk_GENERAL_NAME_num(names); k++) {
+			const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, k);
+
+			if (name->type == GEN_DIRNAME && asked++ < CRL_ISSUERS_MAX)
+				good = add_crls(question, name->d.directoryName, crls);
+		}
+	}
+	CRL_DIST_POINTS_free(points);
+	return good;
+}
+
+static STACK_OF(X509_CRL) * look_crls_up(const X509_STORE_CTX *context, const X509_NAME *issuer)
+{
+	const struct verification *verification = verification_of(context);
+	const struct path_question *question = verification->question;
+	const X509 *certificate = X509_STORE_CTX_get_current_cert(context);
+	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+
+	if (crls && question->revocation.crls && add_crls(question, issuer, crls) &&
+	    (!certificate || add_indirect(question, certificate, crls)))
+		return crls;
+	sk_X509_CRL_pop_free(crls, X509_CRL_free);
+	return NULL;
+}
+
+static X509_STORE_CTX_check_crl_fn check_crl; /* OpenSSL's own */
+static X509_STORE_CTX_cert_crl_fn look_entry_up;
+
+/* A complete CRL is checked first, then its delta; then the delta is asked, then the other. */
+static int note_checked(X509_STORE_CTX *context, X509_CRL *crl)
+{
+	struct verification *verification = verification_of(context);
+
+	if (!X509_STORE_CTX_get0_parent_ctx(context)) {
+		verification->asked = crl;
+		verification->doubtful[1] = NULL;
+		if (!is_delta(crl))
+			verification->doubtful[0] = NULL;
+	}
+	return check_crl(context, crl);
+}
 
 /* Notes which CRL a certificate was looked up in; the newest word is a delta's, asked first. */
 static int note_crl(X509_STORE_CTX *context, X509_CRL *crl, X509 *certificate)
 {
-	struct path_answer *answer = verification_of(context)->answer;
+	struct verification *verification = verification_of(context);
+	struct path_answer *answer = verification->answer;
 	int depth = X509_STORE_CTX_get_error_depth(context);
 
 	if (!X509_STORE_CTX_get0_parent_ctx(context) && depth < PATH_CERTIFICATES) {
 		struct path_revocation *revocation = &answer->steps[depth].revocation;
 
+		verification->asked = crl;
 		if (revocation->state == PATH_UNCHECKED && !*revocation->how)
 			describe_crl(crl, revocation->how, sizeof revocation->how);
 	}
@@ -347,17 +420,24 @@ static unsigned long flags_of(const struct path_question *question)
 	                : 0);
 }
 
-/* Without any of the user's own, the policies are not constrained: anyPolicy (§6.1.1 (c)). */
+static bool add_policy(X509_VERIFY_PARAM *parameters, const ASN1_OBJECT *which)
+{
+	ASN1_OBJECT *policy = OBJ_dup(which);
+
+	if (policy && X509_VERIFY_PARAM_add0_policy(parameters, policy))
+		return true;
+	ASN1_OBJECT_free(policy);
+	return false;
+}
+
+/* Without any of the user's own, all policies will do: anyPolicy (§6.1.1 (c)). */
 static bool add_policies(X509_VERIFY_PARAM *parameters, const struct path_question *question)
 {
-	for (int i = 0; i < sk_ASN1_OBJECT_num(question->policies); i++) {
-		ASN1_OBJECT *policy = OBJ_dup(sk_ASN1_OBJECT_value(question->policies, i));
-
-		if (!policy || !X509_VERIFY_PARAM_add0_policy(parameters, policy)) {
-			ASN1_OBJECT_free(policy);
+	if (sk_ASN1_OBJECT_num(question->policies) <= 0)
+		return add_policy(parameters, OBJ_nid2obj(NID_any_policy));
+	for (int i = 0; i < sk_ASN1_OBJECT_num(question->policies); i++)
+		if (!add_policy(parameters, sk_ASN1_OBJECT_value(question->policies, i)))
 			return false;
-		}
-	}
 	return true;
 }
 
@@ -370,9 +450,11 @@ static bool context_init(X509_STORE_CTX *context, X509_STORE *store, STACK_OF(X5
 	if (!X509_STORE_set_ex_data(store, 0, verification) ||
 	    !X509_STORE_CTX_init(context, store, NULL, NULL))
 		return false;
+	check_crl = X509_STORE_CTX_get_check_crl(context);
 	look_entry_up = X509_STORE_CTX_get_cert_crl(context);
 	X509_STORE_CTX_cleanup(context);
 	X509_STORE_set_lookup_crls(store, look_crls_up);
+	X509_STORE_set_check_crl(store, note_checked);
 	X509_STORE_set_cert_crl(store, note_crl);
 	if (!X509_STORE_CTX_init(context, store, question->leaf, untrusted))
 		return false;
@@ -389,22 +471,12 @@ static bool context_init(X509_STORE_CTX *context, X509_STORE *store, STACK_OF(X5
 	return add_policies(parameters, question);
 }
 
-static void take_chain(struct path_answer *answer, STACK_OF(X509) * chain)
-{
-	for (int i = 0; i < sk_X509_num(chain) && i < PATH_CERTIFICATES; i++) {
-		struct path_step *step = &answer->steps[answer->count++];
-
-		step->certificate = sk_X509_value(chain, i);
-		X509_up_ref(step->certificate);
-		subject_of(step->certificate, step->name);
-	}
-}
-
 int path_verify(const struct path_question *question, X509_STORE *store, STACK_OF(X509) * untrusted,
                 struct path_answer *answer, struct error *err)
 {
 	struct verification verification = { .question = question, .answer = answer };
 	X509_STORE_CTX *context = X509_STORE_CTX_new();
+	STACK_OF(X509) *chain = NULL;
 	int r = 0;
 
 	if (!context || !context_init(context, store, untrusted, &verification))
@@ -413,7 +485,9 @@ int path_verify(const struct path_question *question, X509_STORE *store, STACK_O
 		r = verification.error ? sentence(&verification, err)
 		                       : error_openssl(err, -EINVAL, "the path can't be verified");
 	if (context)
-		take_chain(answer, X509_STORE_CTX_get0_chain(context));
+		chain = X509_STORE_CTX_get0_chain(context);
+	for (int i = 0; i < sk_X509_num(chain); i++)
+		path_add_step(answer, sk_X509_value(chain, i));
 	X509_STORE_CTX_free(context);
 	ERR_clear_error();
 	return r;

@@ -48,6 +48,7 @@ struct open_file {
 	int16_t buffer;  /* index of its buffer, or -1 */
 	bool polled;
 	bool writable;
+	bool answered;   /* `verify`: its text has ended, and START is where the answer begins */
 	bool cut;        /* truncated: an empty text is meant */
 	bool written;    /* something was written since the last judgement */
 	bool released;   /* nobody has it open any more; goes when what it said is durable */

@@ -44,8 +44,8 @@ static const struct key ca_keys[] = {
 	  "password of crl-url-user" },
 	{ "crl-refresh-interval", KEY_LATER, "24", check_number, 0, 8784, NULL, "hours", 0,
 	  "how often to fetch the CRL; 0 = at its nextUpdate" },
-	{ "crl-on-download-failure", KEY_LATER, "reject", check_words, 0, 0, "reject accept", NULL,
-	  0, "peers, while no valid CRL can be had" },
+	{ "crl-on-download-failure", 0, "reject", check_words, 0, 0, "reject accept", NULL, 0,
+	  "peers, while no valid CRL can be had" },
 	{ "ocsp-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https", NULL, 2,
 	  "OCSP responder; comes before the certificate's own AIA" },
 	{ "ocsp-nonce", 0, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
@@ -72,6 +72,21 @@ static const struct key ca_keys[] = {
 const struct key_table ca_config_keys = { "ca/<profile>/config", ca_keys + CA_REQUEST_ONLY,
 	                                  COUNT(ca_keys) - CA_REQUEST_ONLY };
 const struct key_table ca_request_keys = { "ca/<profile>/request", ca_keys, COUNT(ca_keys) };
+
+static const struct key verification_keys[] = {
+	{ "name", 0, NULL, PLAIN(check_peer_name),
+	  "whose it must be: a DNS name, an address, an e-mail address or a whole DN" },
+	{ "purpose", 0, NULL, check_words, 0, 0, "ike server client", NULL, 0,
+	  "what it must be for (anything)" },
+	{ "depth", 0, NULL, check_number, 0, 10, NULL, "certificates", 0,
+	  "intermediates at most; those that a CA issued to itself do not count" },
+	{ "policy", KEY_REPEATS, NULL, check_oid, 0, 0, NULL, NULL, 16,
+	  "a policy that the path must have, one of those that are given" },
+	{ "detail", 0, "no", YES_NO, "tell what was checked of each certificate, too" },
+};
+
+const struct key_table verify_keys = { "ca/<profile>/verify", verification_keys,
+	                               COUNT(verification_keys) };
 
 #define LOCAL_REQUEST_ONLY 2
 static const struct key local_keys[] = {
