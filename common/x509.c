@@ -223,6 +223,16 @@ int certificate_to_der(const X509 *certificate, unsigned char **der, size_t *len
 	return 0;
 }
 
+void certificate_add(struct record *record, const char *key, const X509 *certificate)
+{
+	unsigned char *der = NULL;
+	size_t length;
+
+	if (certificate && certificate_to_der(certificate, &der, &length) == 0)
+		record_add_bytes(record, key, der, length);
+	OPENSSL_free(der);
+}
+
 int public_key_to_der(const EVP_PKEY *key, unsigned char **der, size_t *length)
 {
 	int size;
@@ -318,6 +328,18 @@ void rfc3339(int64_t seconds, char *text)
 
 	if (!gmtime_r(&time, &tm) || !strftime(text, RFC3339_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm))
 		snprintf(text, RFC3339_MAX, "unknown");
+}
+
+int64_t rfc3339_seconds(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!end)
+		return -1;
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0123456789");
+	return strcmp(end, "Z") == 0 ? timegm(&tm) : -1;
 }
 
 static void describe_name(struct record *status, const char *key, const X509_NAME *name)

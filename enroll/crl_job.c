@@ -1,5 +1,7 @@
 /* The worker's actions that bring a CRL: from a file, from URLs. */
+#include "common/x509.h"
 #include "enroll/crl.h"
+#include "enroll/ldap.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -98,6 +100,38 @@ static const char *value_for(const struct record *settings, const char *key, siz
 	return last && !record_next(settings, key, &index) ? last->value : NULL;
 }
 
+/* What an LDAP server has at URL; of several the newest that can be taken. */
+static int fetch_by_ldap(struct job *job, const char *url, size_t n, int fd, struct error *err)
+{
+	const struct field *field = record_find(job->settings, "ca");
+	X509 *ca = field ? certificate_from_der(field->value, field->length, err) : NULL;
+	struct ldap_request request = { .url = url,
+		                        .user = value_for(job->settings, "crl-url-user", n),
+		                        .password = value_for(job->settings, "crl-url-password", n),
+		                        .now = record_number(job->settings, "now", 0),
+		                        .seconds = FETCH_SECONDS };
+	char *dn = ca ? ldap_dn(X509_get_subject_name(ca)) : NULL;
+	struct ldap_answer answer;
+	int r;
+
+	request.dn = dn;
+	if (strncasecmp(url, "ldaps:", 6) == 0)
+		request.anchors = http_anchors(job->worker->http);
+	r = ldap_fetch(&request, &answer, err);
+	for (size_t i = 0; i < answer.count; i++) {
+		r = ldap_write(&answer, i, fd, err);
+		if (r == 0)
+			r = accept_file(job, fd, 0, err);
+		if (r == 0)
+			break;
+	}
+	ldap_answer_clear(&answer);
+	X509_STORE_free(request.anchors);
+	X509_free(ca);
+	free(dn);
+	return r;
+}
+
 /* The body comes into memory that is not ours alone to count: a file without a name. */
 static int fetch_one(struct job *job, const char *url, size_t n, struct error *err)
 {
@@ -107,13 +141,16 @@ static int fetch_one(struct job *job, const char *url, size_t n, struct error *e
 	struct http_answer answer = { 0 };
 	int r;
 
-	if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-		return error_set(err, -EINVAL, "%.100s: CRLs come by http and https alone", url);
 	request.user = value_for(job->settings, "crl-url-user", n);
 	request.password = request.user ? value_for(job->settings, "crl-url-password", n) : NULL;
 	request.fd = memfd_create("crl", MFD_CLOEXEC);
 	if (request.fd < 0)
 		return error_set(err, -errno, "no memory for a CRL: %s", strerror(errno));
+	if (ldap_url_is(url)) {
+		r = fetch_by_ldap(job, url, n, request.fd, err);
+		close(request.fd);
+		return r;
+	}
 	r = http_do(job->worker->http, &request, &answer, err);
 	job_note_answer(job, &answer);
 	if (r == 0)

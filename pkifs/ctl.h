@@ -194,9 +194,6 @@ int ask_secret(const char *name, char *secret, struct error *err);
 
 /* ctl_show.c */
 
-/* "2026-01-02T03:04:05Z" as Unix seconds, or -1. */
-long long time_seconds(const char *rfc3339);
-
 /* The distance from NOW to THEN in words: "in 364 days", "2 hours ago". Room for 40 bytes. */
 void time_distance(long long then, long long now, char *text);
 

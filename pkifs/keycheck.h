@@ -18,6 +18,7 @@ key_checker check_object;    /* the name of a profile or certificate id */
 key_checker check_account;   /* a user of the system */
 key_checker check_reader;    /* user:NAME, group:NAME */
 key_checker check_url;       /* an absolute URL whose scheme is one of key->values */
+key_checker check_crl_url;   /* the same; of LDAP one that names an entry, or leaves that out */
 key_checker check_sha256;    /* 32 bytes in hex, colons or not */
 key_checker check_subject;   /* RFC 4514; `SN` may stand without a value */
 key_checker check_ca_name;   /* RFC 4514, every attribute with a value */

@@ -30,13 +30,13 @@ static const struct key ca_keys[] = {
 	{ "ca-fingerprint", KEY_REPEATS, NULL, PLAIN(check_sha256),
 	  "a fetched CA certificate with this SHA-256 is confirmed by itself, any other refused" },
 	{ "ca-dn", 0, NULL, PLAIN(check_ca_name),
-	  "CMPv2: whom to address before a CA certificate is there" },
+	  "CMPv2: whom to address, and who may sign for the CA (an RA without cmcRA)" },
 	{ "trust-store", 0, "profile", check_words, 0, 0, "profile system", NULL, 0,
 	  "what anchors certificates issued to us (acme: system while no CA certificate is "
 	  "loaded)" },
 	{ "revocation-check", 0, "crl", check_words, 0, 0, "crl ocsp ocsp-then-crl disable", NULL,
 	  0, "how to learn that a certificate is revoked" },
-	{ "crl-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https ldap ldaps", NULL, 3,
+	{ "crl-url", KEY_REPEATS, NULL, check_crl_url, 0, 0, "http https ldap ldaps", NULL, 3,
 	  "where the CRL is; comes before the certificate's own CDP" },
 	{ "crl-url-user", KEY_REPEATS, NULL, check_text, 1, 255, NULL, NULL, 3,
 	  "user for the CRL's server: one for all or one for each crl-url" },
@@ -190,7 +190,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },
 };
 

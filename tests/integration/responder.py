@@ -68,6 +68,17 @@ commonName = supplied
         return (self.folder / "crl.pem").read_text()
 
 
+class Known:
+    """A CA that is there, with ca.pem and ca.key in FOLDER, for responders: what it issued."""
+
+    do = Authority.do
+
+    def __init__(self, folder, *serials):
+        self.folder = folder
+        (folder / "index").write_text("".join(
+            f"V\t360101000000Z\t\t{serial}\tunknown\t/CN=known\n" for serial in serials))
+
+
 class Responder:
     """
     Answers by `openssl ocsp`, a process for each question. Its OPTIONS (how to sign, until when) and

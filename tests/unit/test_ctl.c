@@ -1,4 +1,5 @@
 /* pkictl: finding the mount, reading the command line, what it shows, and files it writes. */
+#include "common/x509.h"
 #include "pkifs/ctl.h"
 
 #include <errno.h>
@@ -335,9 +336,9 @@ static void times_are_told_by_their_distance(void **state)
 	char text[40];
 
 	(void)state;
-	assert_int_equal(time_seconds("1970-01-02T00:00:01Z"), 86401);
-	assert_int_equal(time_seconds("2026-01-01"), -1);
-	assert_int_equal(time_seconds(""), -1);
+	assert_int_equal(rfc3339_seconds("1970-01-02T00:00:01Z"), 86401);
+	assert_int_equal(rfc3339_seconds("2026-01-01"), -1);
+	assert_int_equal(rfc3339_seconds(""), -1);
 	time_distance(86400 * 3, 0, text);
 	assert_string_equal(text, "in 3 days");
 	time_distance(0, 5400, text);
