@@ -108,7 +108,6 @@ static int fetch_by_ldap(struct job *job, const char *url, size_t n, int fd, str
 	struct ldap_request request = { .url = url,
 		                        .user = value_for(job->settings, "crl-url-user", n),
 		                        .password = value_for(job->settings, "crl-url-password", n),
-		                        .anchors = http_anchors(job->worker->http),
 		                        .now = record_number(job->settings, "now", 0),
 		                        .seconds = FETCH_SECONDS };
 	char *dn = ca ? ldap_dn(X509_get_subject_name(ca)) : NULL;
@@ -116,6 +115,8 @@ static int fetch_by_ldap(struct job *job, const char *url, size_t n, int fd, str
 	int r;
 
 	request.dn = dn;
+	if (strncasecmp(url, "ldaps:", 6) == 0)
+		request.anchors = http_anchors(job->worker->http);
 	r = ldap_fetch(&request, &answer, err);
 	for (size_t i = 0; i < answer.count; i++) {
 		r = ldap_write(&answer, i, fd, err);

@@ -201,7 +201,7 @@ static void a_template_says_the_size_of_an_rsa_key(void **state)
 {
 	struct est_attributes attributes = attributes_of(
 		"30820140060b2a864886f70d010910023d3182012f3082012b020100a0820122300d06092a864886f7"
-	        "0d01010105000382010f003082010a0282010100" FF_256 "0203010001a100");
+		"0d01010105000382010f003082010a0282010100" FF_256 "0203010001a100");
 
 	(void)state;
 	assert_int_equal(attributes.kinds.count, 1);
