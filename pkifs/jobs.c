@@ -5,6 +5,7 @@
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/challenge.h"
+#include "pkifs/crl.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
@@ -311,7 +312,8 @@ static int give(struct job *job, const struct standing *standing)
 		job->has_crl = r == 0;
 		work.fds[0] = job->crl.body;
 		work.fds[1] = job->crl.index;
-		work.fd_count = 2;
+		work.fds[2] = job->crl.scratch;
+		work.fd_count = 3;
 	}
 	if (r < 0) {
 		record_free(work.record);

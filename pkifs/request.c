@@ -519,15 +519,18 @@ static int unenroll_now(struct asked *asked, struct error *err)
 	int r;
 
 	(void)err;
-	r = edition_publish(asked->store, asked->object, &empty);
+	r = crl_forget(asked->store, asked->object, &empty);
+	if (r == 0)
+		r = edition_publish(asked->store, asked->object, &empty);
 	return r < 0 ? r : store_event(asked->store, asked->object, "unenrolled", NULL);
 }
 
 static int clear_crl_now(struct asked *asked, struct error *err)
 {
+	int r = crl_forget(asked->store, asked->object, &asked->edition);
+
 	(void)err;
-	asked->edition.crl = 0;
-	return edition_publish(asked->store, asked->object, &asked->edition);
+	return r < 0 ? r : edition_publish(asked->store, asked->object, &asked->edition);
 }
 
 static int clear_certificate_now(struct asked *asked, struct error *err)

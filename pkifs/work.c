@@ -208,6 +208,8 @@ static int add_profile(struct store *store, const struct standing *standing, str
 		r = work_add_der(record, "ra", &trusted.ra);
 	if (r == 0)
 		r = work_add_der(record, "former", &trusted.former);
+	if (r == 0 && *trusted.next_by)
+		r = work_add_der(record, "signer", &trusted.next);
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
@@ -441,9 +443,13 @@ int work_take(struct store *store, const struct standing *standing, int64_t key,
 {
 	const char *source = record_get(result, "crl-source");
 
+	const struct crl_arrival arrival = { .files = crl,
+		                             .result = result,
+		                             .source = source ? source : "SCEP GetCRL",
+		                             .fetched = true };
+
 	if (crl)
-		return crl_publish(store, &standing->object, crl, result,
-		                   source ? source : "SCEP GetCRL", err);
+		return crl_arrive(store, &standing->object, &arrival, NULL, err);
 	if (strcmp(standing->request.action, "account-register") == 0)
 		return 0;
 	if (strcmp(standing->request.action, "account-rollover") == 0)

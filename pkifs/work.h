@@ -5,6 +5,7 @@
 #ifndef PKIFS_WORK_H
 #define PKIFS_WORK_H
 
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/standing.h"
 #include "pkifs/workers.h"

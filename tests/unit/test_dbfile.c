@@ -192,6 +192,11 @@ static void an_older_store_is_brought_forward(void **state)
 	                 "ALTER TABLE edition DROP COLUMN next_ca;"
 	                 "ALTER TABLE edition DROP COLUMN next_by;"
 	                 "ALTER TABLE edition DROP COLUMN former;"
+	                 "DROP TABLE crl_url; DROP INDEX crl_kept;"
+	                 "ALTER TABLE crl DROP COLUMN kept; ALTER TABLE crl DROP COLUMN slot;"
+	                 "ALTER TABLE crl DROP COLUMN issuer; ALTER TABLE crl DROP COLUMN base;"
+	                 "ALTER TABLE crl DROP COLUMN kind; ALTER TABLE crl DROP COLUMN stub;"
+	                 "ALTER TABLE crl DROP COLUMN digest; ALTER TABLE crl DROP COLUMN signer;"
 	                 "DROP TABLE declared; PRAGMA user_version=3");
 	reopen(f);
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);

@@ -1,0 +1,80 @@
+/*
+ * The CRLs of a profile: its CA's own complete one (`crl.pem`), and all others that may tell of a
+ * certificate below it. What changes the store is called inside a change (store_begin).
+ */
+#ifndef PKIFS_CRLS_H
+#define PKIFS_CRLS_H
+
+#include "pkifs/object.h"
+
+/* A CRL on its way: files beside the store, until it is kept or dropped. */
+struct crl_files {
+	int body, index, scratch;
+	unsigned number; /* in their names */
+};
+int crl_files_new(struct store *store, struct crl_files *files);
+void crl_files_drop(struct store *store, struct crl_files *files);
+/* They are those of row CRL from now on. */
+int crl_files_keep(struct store *store, const struct crl_files *files, int64_t crl);
+/* Whether they are as long as CRL says, where a descriptor is not negative. */
+bool crl_files_are_whole(int body, int index, const struct crl *crl);
+
+/* A descriptor (the caller's) of a CRL's DER body or of its index, or a negative errno. */
+int crl_open(struct store *store, int64_t crl, bool index);
+/* The file that a writer of `crl.pem` fills. */
+int crl_incoming(struct store *store, uint64_t handle, int flags);
+void crl_incoming_remove(struct store *store, uint64_t handle);
+/* Removes the files that no row and no open file has. */
+void crl_sweep(struct store *store);
+/* The same after the commit. */
+int crl_sweep_after(struct store *store);
+
+/* --- the set (crlset.c) --- */
+
+/* A CRL that a worker has read. */
+struct crl_arrival {
+	struct crl_files *files;
+	const struct record *result;
+	const char *source;
+	STACK_OF(X509) * beside; /* certificates that came with it; may be NULL */
+	bool fetched;            /* not written: its signer must be known */
+};
+
+/*
+ * ARRIVAL becomes one of the CRLs of the profile OBJECT, in place of the older one of its slot;
+ * *ROW (may be NULL) is it. -EINVAL with ERR: it is not to be believed, or older (attack 35).
+ */
+int crl_arrive(struct store *store, const struct object *object, const struct crl_arrival *arrival,
+               struct crl *row, struct error *err);
+
+/* Forgets all CRLs of OBJECT; EDITION is what it shows, which the caller publishes. */
+int crl_forget(struct store *store, const struct object *object, struct edition *edition);
+
+/* Adds to STATUS what there is beside the one that EDITION shows. */
+int crl_describe(struct store *store, const struct object *object, const struct edition *edition,
+                 struct record *status);
+
+/* The CA certificates of EDITION, by whose keys its CRLs may be signed. *SIGNERS is the caller's.
+ */
+int crl_signers(const struct edition *edition, STACK_OF(X509) * *signers);
+
+/* Adds them to a job. */
+int crl_add_signers(const struct edition *edition, struct record *record);
+
+/* --- look-ups (crlsource.c) --- */
+
+/*
+ * The CRLs of ISSUER, as stubs, that speak for what PROFILE's CA vouches for: those of its set, and
+ * of the profiles above it (`issuer`). Each has a reference of the caller's, as has the stack;
+ * NULL: none.
+ */
+STACK_OF(X509_CRL) * crl_source(struct store *store, int64_t profile, const X509_NAME *issuer);
+
+/* Adds the certificates of those who sign CRLs of PROFILE's set with a key of their own to TO, for
+ * a path to be built with. */
+int crl_source_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
+
+/* The stub of row CRL, which lives until the next call; NULL with ERR: it cannot be read. */
+X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *err);
+
+#endif
