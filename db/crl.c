@@ -101,15 +101,16 @@ int db_crl_count(struct db *db, int64_t object, int64_t *count, int64_t *size)
 
 /* --- where they come from --- */
 
-#define URL_COLUMNS "id,object,url,kind,signer,next,failures,source,etag,modified,error,used"
+#define URL_COLUMNS "id,object,url,kind,signer,next,failures,source,etag,modified,error,used,crl"
 
 int db_crl_url_add(struct db *db, const struct crl_url *url)
 {
 	return sql_run(db,
 	               "INSERT INTO crl_url (object,url,kind,signer,next,failures,source,etag,"
-	               "modified,error,used) VALUES (?,?,?,?,?,0,'','','','',?)"
+	               "modified,error,used,crl) VALUES (?,?,?,?,?,0,'','','','',?,0)"
 	               " ON CONFLICT (object,url) DO UPDATE SET used=excluded.used,"
-	               "next=min(next,excluded.next)",
+	               "next=min(next,excluded.next),kind=excluded.kind,"
+	               "signer=excluded.signer",
 	               "itibii", url->object, url->url, url->kind, url->signer.data,
 	               url->signer.length, url->next, url->used);
 }
@@ -117,21 +118,22 @@ int db_crl_url_add(struct db *db, const struct crl_url *url)
 int db_crl_url_update(struct db *db, const struct crl_url *url)
 {
 	return sql_run(db,
-	               "UPDATE crl_url SET next=?,failures=?,source=?,etag=?,modified=?,error=?"
+	               "UPDATE crl_url SET next=?,failures=?,source=?,etag=?,modified=?,error=?,"
+	               "crl=?"
 	               " WHERE id=?",
-	               "iitttti", url->next, url->failures, url->source, url->etag, url->modified,
-	               url->error, url->id);
+	               "iittttii", url->next, url->failures, url->source, url->etag, url->modified,
+	               url->error, url->crl, url->id);
 }
 
 static int take_url(sqlite3_stmt *statement, int r, struct crl_url *url)
 {
 	*url = (struct crl_url){ 0 };
 	if (r == 0)
-		r = sql_take(statement, "iitibiitttti", &url->id, &url->object, url->url,
+		r = sql_take(statement, "iitibiittttii", &url->id, &url->object, url->url,
 		             sizeof url->url, &url->kind, &url->signer, &url->next, &url->failures,
 		             url->source, sizeof url->source, url->etag, sizeof url->etag,
 		             url->modified, sizeof url->modified, url->error, sizeof url->error,
-		             &url->used);
+		             &url->used, &url->crl);
 	if (r < 0)
 		crl_url_clear(url);
 	return r;

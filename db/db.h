@@ -252,6 +252,7 @@ struct crl_url {
 	char etag[256], modified[64];
 	char error[512];
 	int64_t used; /* when a certificate named it last */
+	int64_t crl;  /* the row of what came last */
 };
 /* Adds it, or notes that it is used again (USED, and NEXT where that is sooner). */
 int db_crl_url_add(struct db *db, const struct crl_url *url);

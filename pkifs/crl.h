@@ -61,6 +61,35 @@ int crl_signers(const struct edition *edition, STACK_OF(X509) * *signers);
 /* Adds them to a job. */
 int crl_add_signers(const struct edition *edition, struct record *record);
 
+/* --- fetching (crlfetch.c) --- */
+
+/* PROFILE has another config or CA certificate: what it says is fetched, all else looked at anew.
+ */
+int crl_fetch_plan(struct store *store, int64_t profile);
+
+/*
+ * CERTIFICATE of ISSUER, in a path that was found good but for revocation, names where CRLs are:
+ * they are fetched for PROFILE from now on. Nothing else may be given to this (attack 42).
+ */
+int crl_learn(struct store *store, int64_t profile, const X509 *certificate, X509 *issuer);
+/* The same of LEAF and of CHAIN, its issuers in order. */
+int crl_learn_path(struct store *store, int64_t profile, X509 *leaf, STACK_OF(X509) * chain);
+
+/* A `refresh-crl` of OBJECT brought CRL (NULL: nothing new): the rest is fetched as well. */
+int crl_refreshed(struct store *store, const struct object *object, const struct record *result,
+                  const struct crl *crl);
+
+/* Adds to a job what it needs for the CRLs of PROFILE that its config or its CA's certificates
+ * name. 0; -ENOENT: nobody names one. */
+int crl_add_urls(struct store *store, int64_t profile, const struct record *settings,
+                 struct record *record);
+
+/* Asks for what is due. */
+void crl_fetch_run(struct store *store);
+
+/* Adds to STATUS when the next fetch is, and what failed. */
+int crl_fetch_describe(struct store *store, int64_t profile, struct record *status);
+
 /* --- look-ups (crlsource.c) --- */
 
 /*

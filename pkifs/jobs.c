@@ -575,6 +575,7 @@ void jobs_run(struct store *store)
 	}
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
+	crl_fetch_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

@@ -467,12 +467,16 @@ static int check_next_ca(struct asked *asked, struct error *err)
 static int check_refresh_crl(struct asked *asked, struct error *err)
 {
 	const char *url = record_get(asked->config, "crl-url");
+	int64_t count = 0;
 
 	if (!asked->edition.certificate.length)
 		return error_set(err, -EINVAL, "profile %s is not trusted yet",
 		                 asked->object->name);
-	if (!url && !record_get(asked->config, "enrollment-url"))
-		return error_set(err, -EINVAL, "neither crl-url nor enrollment-url is set");
+	db_crl_url_count(asked->store->db, asked->object->id, &count);
+	if (!url && count == 0 && !record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL,
+		                 "neither crl-url nor enrollment-url is set, and no certificate "
+		                 "of the CA that is known here names where its CRL is");
 	if (url && strncasecmp(url, "ldap", 4) == 0)
 		return later("a crl-url with LDAP", err);
 	return 0;
@@ -520,6 +524,8 @@ static int unenroll_now(struct asked *asked, struct error *err)
 
 	(void)err;
 	r = crl_forget(asked->store, asked->object, &empty);
+	if (r == 0)
+		r = db_crl_url_remove(asked->store->db, asked->object->id, 0);
 	if (r == 0)
 		r = edition_publish(asked->store, asked->object, &empty);
 	return r < 0 ? r : store_event(asked->store, asked->object, "unenrolled", NULL);

@@ -125,6 +125,8 @@ static int add_profile(struct store *store, const struct object *object, struct 
 	account_status(store, object, status);
 	dns_records_status(object, status);
 	r = add_crl(store, object, &edition, status);
+	if (r == 0)
+		r = crl_fetch_describe(store, object->id, status);
 	X509_free(ca);
 	edition_clear(&edition);
 	return r;
