@@ -11,13 +11,13 @@ int db_crl_add(struct db *db, const struct crl *crl, const struct crl_parts *par
 {
 	int r = sql_run(db,
 	                "INSERT INTO crl (object,size,number,this_update,next_update,entries,"
-	                "source,created,slot,issuer,base,kind,kept,stub,digest,signer)"
-	                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,1,?,?,?)",
-	                "iitiiitititibbb", crl->object, crl->size, crl->number, crl->this_update,
+	                "source,created,slot,issuer,base,kind,file,kept,stub,digest,signer)"
+	                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,1,?,?,?)",
+	                "iitiiitititiibbb", crl->object, crl->size, crl->number, crl->this_update,
 	                crl->next_update, crl->entries, crl->source, crl->created, crl->slot,
-	                crl->issuer, crl->base, crl->kind, parts->stub.data, parts->stub.length,
-	                parts->digest.data, parts->digest.length, parts->signer.data,
-	                parts->signer.length);
+	                crl->issuer, crl->base, crl->kind, crl->file, parts->stub.data,
+	                parts->stub.length, parts->digest.data, parts->digest.length,
+	                parts->signer.data, parts->signer.length);
 
 	if (r == 0)
 		*id = sqlite3_last_insert_rowid(db->sqlite);
@@ -26,10 +26,11 @@ int db_crl_add(struct db *db, const struct crl *crl, const struct crl_parts *par
 
 static int take(sqlite3_stmt *statement, struct crl *crl)
 {
-	return sql_take(statement, "iiitiiitititi", &crl->id, &crl->object, &crl->size, crl->number,
-	                sizeof crl->number, &crl->this_update, &crl->next_update, &crl->entries,
-	                crl->source, sizeof crl->source, &crl->created, crl->slot, sizeof crl->slot,
-	                &crl->issuer, crl->base, sizeof crl->base, &crl->kind);
+	return sql_take(statement, "iiitiiitititii", &crl->id, &crl->object, &crl->size,
+	                crl->number, sizeof crl->number, &crl->this_update, &crl->next_update,
+	                &crl->entries, crl->source, sizeof crl->source, &crl->created, crl->slot,
+	                sizeof crl->slot, &crl->issuer, crl->base, sizeof crl->base, &crl->kind,
+	                &crl->file);
 }
 
 int db_crl_get(struct db *db, int64_t id, struct crl *crl)
@@ -38,6 +39,13 @@ int db_crl_get(struct db *db, int64_t id, struct crl *crl)
 	int r = sql_bind(db, &statement, "SELECT " CRL_COLUMNS " FROM crl WHERE id=?", "i", id);
 
 	return r < 0 ? r : take(statement, crl);
+}
+
+int db_crl_of_file(struct db *db, int64_t file)
+{
+	int64_t id;
+
+	return sql_number(db, &id, "SELECT id FROM crl WHERE file=? LIMIT 1", "i", file);
 }
 
 int db_crl_parts(struct db *db, int64_t id, struct crl_parts *parts)

@@ -218,6 +218,7 @@ struct crl {
 	int64_t id, object, size, this_update, next_update, entries, created;
 	int64_t issuer; /* a hash of the name */
 	int64_t kind;   /* of enum crl_kind */
+	int64_t file;   /* in the names of its files */
 	char number[64];
 	char base[64]; /* a delta's: the number of its base; else empty */
 	char source[256];
@@ -230,6 +231,8 @@ struct crl_parts {
 };
 int db_crl_add(struct db *db, const struct crl *crl, const struct crl_parts *parts, int64_t *id);
 int db_crl_get(struct db *db, int64_t id, struct crl *crl);
+/* 0: a CRL has the files of this number; -ENOENT. */
+int db_crl_of_file(struct db *db, int64_t file);
 int db_crl_parts(struct db *db, int64_t id, struct crl_parts *parts);
 void crl_parts_clear(struct crl_parts *parts);
 /* The CRL that OBJECT keeps of SLOT, or -ENOENT. */

@@ -4,11 +4,14 @@
 #include "common/x509.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define FETCH_SECONDS 900
+#define READ_NICE     10
 #define TAG_MAX       200 /* bytes of a server's ETag or Last-Modified that are kept */
 
 /* The certificates of the CA, by whose key its CRLs may be signed. */
@@ -66,6 +69,41 @@ static int judge(const struct job *job, const struct crl *crl, STACK_OF(X509) * 
 	return r;
 }
 
+/* A CRL that is read. */
+struct reading {
+	const struct crl_paths *paths;
+	STACK_OF(X509) * signers, *certificates;
+	struct crl *crl;
+	struct error *err;
+	int result;
+};
+
+static void *read_behind(void *user)
+{
+	struct reading *reading = user;
+
+	setpriority(PRIO_PROCESS, (id_t)gettid(), READ_NICE);
+	reading->result = crl_read(reading->paths, reading->signers, reading->certificates,
+	                           reading->crl, reading->err);
+	return NULL;
+}
+
+/*
+ * Reads it behind all others who want the processor: a large one takes a second of it, and what
+ * the store has to do takes microseconds. A thread, for its priority never comes back.
+ */
+static int read_crl(const struct crl_paths *paths, STACK_OF(X509) * signers,
+                    STACK_OF(X509) * certificates, struct crl *crl, struct error *err)
+{
+	struct reading reading = { paths, signers, certificates, crl, err, 0 };
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, read_behind, &reading) != 0)
+		return crl_read(paths, signers, certificates, crl, err);
+	pthread_join(thread, NULL);
+	return reading.result;
+}
+
 int crl_accept(struct job *job, struct error *err)
 {
 	const struct crl_paths paths = { job->fds[0], 0, job->fds[0], job->fds[1], job->fds[2] };
@@ -74,7 +112,7 @@ int crl_accept(struct job *job, struct error *err)
 	int r = signers ? read_signers(job, signers, err) : -ENOMEM;
 
 	if (r == 0)
-		r = crl_read(&paths, signers, NULL, &crl, err);
+		r = read_crl(&paths, signers, NULL, &crl, err);
 	if (r == 0)
 		r = judge(job, &crl, signers, err);
 	if (r == 0)
@@ -126,7 +164,7 @@ int crl_check_job(struct job *job, struct error *err)
 	if (r == 0)
 		r = read_signers(job, signers, err);
 	if (r == 0)
-		r = crl_read(&paths, signers, certificates, &crl, err);
+		r = read_crl(&paths, signers, certificates, &crl, err);
 	if (r == 0) {
 		tell(&crl, job->result);
 		tell_certificates(certificates, job->result);

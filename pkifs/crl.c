@@ -7,28 +7,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void kept_name(char name[64], int64_t crl, bool index)
+static void file_name(char name[64], int64_t file, bool index)
 {
-	snprintf(name, 64, "crl-%lld.%s", (long long)crl, index ? "idx" : "der");
+	snprintf(name, 64, "crl-%lld.%s", (long long)file, index ? "idx" : "der");
 }
 
-static void new_name(char name[64], unsigned number, bool index)
-{
-	snprintf(name, 64, "new-%u.%s", number, index ? "idx" : "der");
-}
-
-int crl_open(struct store *store, int64_t crl, bool index)
+int crl_open(struct store *store, int64_t file, bool index)
 {
 	char name[64];
 	int fd;
 
-	kept_name(name, crl, index);
+	file_name(name, file, index);
 	fd = openat(store->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
 }
@@ -51,28 +47,44 @@ void crl_incoming_remove(struct store *store, uint64_t handle)
 	unlinkat(store->folder, name, 0);
 }
 
-static bool in_use[256]; /* numbers of files that are being made */
+static int64_t under_way[256]; /* numbers of files that are being made; 0: none */
 
-/* A new file of that NAME, which a predecessor may have left. */
+static int64_t *place_of(int64_t number)
+{
+	for (size_t i = 0; i < COUNT(under_way); i++)
+		if (under_way[i] == number)
+			return &under_way[i];
+	return NULL;
+}
+
+/* A number that no file ever had. */
+static int64_t draw_number(void)
+{
+	uint64_t number = 0;
+
+	RAND_bytes((unsigned char *)&number, sizeof number);
+	return (int64_t)(number >> 1 | 1ull << 41);
+}
+
+/* A new file of that NAME. */
 static int make(struct store *store, const char *name)
 {
-	return openat(store->folder, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+	return openat(store->folder, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
 	              0600);
 }
 
 int crl_files_new(struct store *store, struct crl_files *files)
 {
+	int64_t number = draw_number(), *place = place_of(0);
 	char body[64], index[64];
-	unsigned number = 0;
 	int r = 0;
 
-	while (number < COUNT(in_use) && in_use[number])
-		number++;
-	if (number == COUNT(in_use))
+	*files = (struct crl_files){ .number = number, .body = -1, .index = -1, .scratch = -1 };
+	if (!place)
 		return -EMFILE;
-	new_name(body, number, false);
-	new_name(index, number, true);
-	*files = (struct crl_files){ .number = number, .body = -1, .index = -1 };
+	*place = number;
+	file_name(body, number, false);
+	file_name(index, number, true);
 	files->scratch = make(store, index);
 	if (files->scratch >= 0) /* it has no name */
 		unlinkat(store->folder, index, 0);
@@ -80,8 +92,8 @@ int crl_files_new(struct store *store, struct crl_files *files)
 		files->body = make(store, body);
 	if (files->body >= 0)
 		files->index = make(store, index);
-	in_use[number] = true;
-	if (files->index < 0) {
+	/* their names are there before their row; now, when nothing waits to be written */
+	if (files->index < 0 || fsync(store->folder) < 0) {
 		r = -errno;
 		crl_files_drop(store, files);
 	}
@@ -91,16 +103,18 @@ int crl_files_new(struct store *store, struct crl_files *files)
 void crl_files_drop(struct store *store, struct crl_files *files)
 {
 	const int fds[] = { files->body, files->index, files->scratch };
+	int64_t *place = place_of(files->number);
 	char name[64];
 
-	for (int i = 0; i < 2; i++) {
-		new_name(name, files->number, i);
+	for (int i = 0; i < 2 && db_crl_of_file(store->db, files->number) == -ENOENT; i++) {
+		file_name(name, files->number, i);
 		unlinkat(store->folder, name, 0);
 	}
 	for (size_t i = 0; i < COUNT(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	in_use[files->number] = false;
+	if (place)
+		*place = 0;
 }
 
 bool crl_files_are_whole(int body, int index, const struct crl *crl)
@@ -115,35 +129,20 @@ bool crl_files_are_whole(int body, int index, const struct crl *crl)
 	                     crl->entries <= file.st_size / entry);
 }
 
-int crl_files_keep(struct store *store, const struct crl_files *files, int64_t crl)
-{
-	for (int i = 0; i < 2; i++) {
-		char from[64], to[64];
-
-		new_name(from, files->number, i);
-		kept_name(to, crl, i);
-		if (renameat(store->folder, from, store->folder, to) < 0)
-			return -errno;
-	}
-	return fsync(store->folder) < 0 ? -errno : 0;
-}
-
 /* Whether the files NAME belongs to are still wanted. */
 static bool is_wanted(struct store *store, const char *name)
 {
 	unsigned long long handle;
-	unsigned number;
-	long long id;
-	struct crl crl;
+	long long number;
 
-	if (sscanf(name, "crl-%lld.", &id) == 1)
-		return db_crl_get(store->db, id, &crl) == 0;
+	if (sscanf(name, "crl-%lld.", &number) == 1)
+		return place_of(number) || db_crl_of_file(store->db, number) != -ENOENT;
 	if (sscanf(name, "incoming-%llu", &handle) == 1) {
 		const struct open_file *file = open_file_get(store, handle);
 
 		return file && inode_file(file->ino) == FILE_CRL_PEM;
 	}
-	return sscanf(name, "new-%u.", &number) == 1 && number < COUNT(in_use) && in_use[number];
+	return false;
 }
 
 void crl_sweep(struct store *store)

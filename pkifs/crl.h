@@ -10,17 +10,17 @@
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {
 	int body, index, scratch;
-	unsigned number; /* in their names */
+	int64_t number; /* in their names */
 };
 int crl_files_new(struct store *store, struct crl_files *files);
+/* Closes them, and removes those that no row has. */
 void crl_files_drop(struct store *store, struct crl_files *files);
-/* They are those of row CRL from now on. */
-int crl_files_keep(struct store *store, const struct crl_files *files, int64_t crl);
 /* Whether they are as long as CRL says, where a descriptor is not negative. */
 bool crl_files_are_whole(int body, int index, const struct crl *crl);
 
-/* A descriptor (the caller's) of a CRL's DER body or of its index, or a negative errno. */
-int crl_open(struct store *store, int64_t crl, bool index);
+/* A descriptor (the caller's) of the DER body or of the index of a CRL's FILE, or a negative errno.
+ */
+int crl_open(struct store *store, int64_t file, bool index);
 /* The file that a writer of `crl.pem` fills. */
 int crl_incoming(struct store *store, uint64_t handle, int flags);
 void crl_incoming_remove(struct store *store, uint64_t handle);

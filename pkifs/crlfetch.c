@@ -23,7 +23,7 @@
 #define URLS_MAX    64 /* of a profile */
 #define RETRY_FIRST 60 /* seconds, doubled with each failure */
 #define RETRY_LAST  HOUR
-#define NEXT_MIN    10 /* seconds between two fetches that succeed */
+#define NEXT_MIN    1  /* second between two fetches that succeed */
 #define MARGIN_PART 10 /* of a CRL's time, before whose end the next one is fetched */
 #define MARGIN_MAX  HOUR
 #define JITTER_PART 20
@@ -352,16 +352,27 @@ static void copy(char *to, size_t size, const struct record *result, const char 
 	snprintf(to, size, "%s", value && strlen(value) < size ? value : "");
 }
 
-static int note_success(struct store *store, const struct record *settings, struct crl_url *url,
+/* CRL is what the server has. Where that is past its time, the server is asked again as if it had
+ * not answered. */
+static int note_success(struct store *store, const struct object *profile,
+                        const struct record *settings, struct crl_url *url,
                         const struct record *result, const struct crl *crl)
 {
-	url->failures = 0;
-	*url->error = '\0';
-	url->next = next_time(store, settings, crl);
+	char ended[RFC3339_MAX], reason[128];
+
 	url->crl = crl->id;
 	copy(url->source, sizeof url->source, result, "crl-source");
 	copy(url->etag, sizeof url->etag, result, "etag");
 	copy(url->modified, sizeof url->modified, result, "modified");
+	if (crl->next_update && crl->next_update <= store_now(store) &&
+	    store_clock_trusted(store)) {
+		rfc3339(crl->next_update, ended);
+		snprintf(reason, sizeof reason, "the CRL that is there ended at %s", ended);
+		return note_failure(store, profile, url, result, reason, false);
+	}
+	url->failures = 0;
+	*url->error = '\0';
+	url->next = next_time(store, settings, crl);
 	return 0;
 }
 
@@ -434,7 +445,7 @@ static int apply(struct fetch *fetch, const struct record *result, const char *r
 	} else {
 		r = take(store, &profile, &fetch->files, &url, result, &crl, &err);
 		if (r == 0)
-			r = note_success(store, settings, &url, result, &crl);
+			r = note_success(store, &profile, settings, &url, result, &crl);
 		else if (err.code)
 			r = note_failure(store, &profile, &url, result, err.text, true);
 	}
@@ -641,7 +652,7 @@ int crl_refreshed(struct store *store, const struct object *object, const struct
 			r = db_crl_url_find(store->db, object->id, source, &url);
 	}
 	if (r == 0)
-		r = note_success(store, settings, &url, result, crl);
+		r = note_success(store, object, settings, &url, result, crl);
 	if (r == 0)
 		r = db_crl_url_update(store->db, &url);
 	if (r == 0)

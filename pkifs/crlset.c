@@ -312,7 +312,10 @@ static int tell(struct store *store, const struct object *object, const struct c
 int crl_arrive(struct store *store, const struct object *object, const struct crl_arrival *arrival,
                struct crl *row, struct error *err)
 {
-	struct crl crl = { .object = object->id, .created = store_now(store) }, shown = { 0 };
+	struct crl crl = { .object = object->id,
+		           .created = store_now(store),
+		           .file = arrival->files->number },
+		   shown = { 0 };
 	struct judged judged = { 0 };
 	int r;
 
@@ -328,8 +331,6 @@ int crl_arrive(struct store *store, const struct object *object, const struct cr
 		r = error_set(err, -EINVAL, "the CRL is not as long as its worker says");
 	if (r == 0)
 		r = db_crl_add(store->db, &crl, &judged.parts, &crl.id);
-	if (r == 0)
-		r = crl_files_keep(store, arrival->files, crl.id);
 	if (r == 0 && is_shown(&crl, &shown)) {
 		judged.edition.crl = crl.id;
 		r = edition_publish(store, object, &judged.edition);

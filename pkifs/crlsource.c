@@ -50,7 +50,7 @@ static void make_room(size_t size)
 static int read_index(struct store *store, const struct crl *crl, struct crl_index **index,
                       struct error *err)
 {
-	int fd = crl_open(store, crl->id, true), r;
+	int fd = crl_open(store, crl->file, true), r;
 
 	*index = NULL;
 	if (fd < 0)

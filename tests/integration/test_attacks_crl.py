@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 
-from crls import Authority, Server, der, entry, extension, integer, many, pem, uri_point
+from revoking import Authority, Server, der, entry, extension, integer, many, pem, uri_point
 from harness import SHARE, Test, until
 
 USERS, CAS, SOME, INDIRECT = (bytes.fromhex(text) for text in
@@ -239,7 +239,7 @@ class Set(Crls):
         self.assertEqual(self.m.request("ca/corp", "clear-crl"), "ok")
         self.assertNotIn("crl-", self.m.read("ca/corp/status").replace("crl-next-fetch", ""))
         files = os.listdir(self.m.folder / "store.db.d")
-        self.assertTrue(until(lambda: not any(name.startswith(("crl-", "new-")) for name in
+        self.assertTrue(until(lambda: not any(name.startswith("crl-") for name in
                                               os.listdir(self.m.folder / "store.db.d")), 15), files)
 
     def test_another_key_of_the_ca_signs(self):
@@ -282,7 +282,7 @@ class Fetching(Crls):
         self.m.write("ca/corp/config", config + "# once more\n")
         self.assertTrue(until(lambda: server.count("/crl") == 2))
         self.assertIn("If-None-Match", server.asked[1][1])
-        server.pages["/crl"] = self.ca.crl(number=11)
+        server.pages["/crl"] = self.ca.crl(number=11, since=0)
         self.fetched(11)  # before the old one ends
         self.assertLess(self.m.status("ca/corp")["crl-next-fetch"],
                         self.m.status("ca/corp")["crl-next-update"])

@@ -279,7 +279,8 @@ static void a_profile_keeps_one_crl_of_each_slot(void **state)
 		           .next_update = 2,
 		           .entries = 3,
 		           .kind = 7,
-		           .issuer = 0xfedcba98 },
+		           .issuer = 0xfedcba98,
+		           .file = 1ll << 41 },
 		   got;
 	struct crl_parts parts = { bytes_of("stub"), bytes_of("digest"), { 0 } }, read;
 	int64_t first, second, count, size;
@@ -300,6 +301,9 @@ static void a_profile_keeps_one_crl_of_each_slot(void **state)
 	assert_string_equal(got.base, "12");
 	assert_string_equal(got.slot, "bb");
 	assert_true(got.id == second && got.size == 5 && got.next_update == 2 && got.entries == 3);
+	assert_int_equal(db_crl_of_file(f->db, 1ll << 41), 0);
+	assert_int_equal(db_crl_of_file(f->db, 1), -ENOENT);
+	assert_true(got.file == 1ll << 41);
 	assert_true(got.kind == 7 && got.issuer == 0xfedcba98);
 	assert_int_equal(db_crl_parts(f->db, second, &read), 0);
 	assert_blob(&read.stub, "stub", 4);

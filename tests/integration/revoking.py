@@ -104,6 +104,13 @@ class Authority:
         start, length = header(at)
         return body[at:start + length]
 
+    def key_id(self):
+        """authorityKeyIdentifier of what this CA signs."""
+        said = self.made("openssl", "x509", "-in", self.pem, "-noout", "-ext",
+                         "subjectKeyIdentifier")
+        return extension("key", der(0x30, der(0x80, bytes.fromhex(
+            said.splitlines()[1].strip().replace(":", "")))))
+
     def issue(self, name, key=None, more=()):
         """A certificate for NAME: its PEM."""
         stem = f"{self.folder}/{name}-{len(os.listdir(self.folder))}"
