@@ -320,6 +320,18 @@ void rfc3339(int64_t seconds, char *text)
 		snprintf(text, RFC3339_MAX, "unknown");
 }
 
+int64_t rfc3339_seconds(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!end)
+		return -1;
+	if (*end == '.')
+		end += 1 + strspn(end + 1, "0123456789");
+	return strcmp(end, "Z") == 0 ? timegm(&tm) : -1;
+}
+
 static void describe_name(struct record *status, const char *key, const X509_NAME *name)
 {
 	char *text = dn_text(name);

@@ -47,18 +47,18 @@ int alternative_names(const struct record *config, GENERAL_NAMES **names, struct
 char *alternative_name_text(const GENERAL_NAME *name);
 
 /* PEM of certificates, one behind the other. The caller frees *PEM (free). 0, -ENOMEM. */
-int certificates_to_pem(STACK_OF(X509) *certificates, char **pem, size_t *length);
+int certificates_to_pem(STACK_OF(X509) * certificates, char **pem, size_t *length);
 
 /*
  * All certificates in TEXT (LENGTH bytes, not trusted): PEM blocks with anything between them,
  * or one DER certificate, or a PKCS#7 certs-only in PEM or DER. At most LIMIT of them; no bytes
  * behind DER. A private key in TEXT is -EINVAL. The caller owns *CERTIFICATES. 0, -EINVAL.
  */
-int certificates_read(const void *text, size_t length, int limit, STACK_OF(X509) **certificates,
+int certificates_read(const void *text, size_t length, int limit, STACK_OF(X509) * *certificates,
                       struct error *err);
 
 /* The one of ISSUERS (may be NULL) whose name and key CERTIFICATE was issued with, or NULL. */
-X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) *issuers);
+X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) * issuers);
 
 /* One DER certificate with nothing behind it, or NULL with ERR filled. */
 X509 *certificate_from_der(const void *der, size_t length, struct error *err);
@@ -88,5 +88,7 @@ int64_t asn1_time_seconds(const ASN1_TIME *time);
 /* Unix seconds as "2026-01-02T03:04:05Z" into TEXT (room for RFC3339_MAX). */
 #define RFC3339_MAX 32
 void rfc3339(int64_t seconds, char *text);
+/* Such a text as Unix seconds, or -1. */
+int64_t rfc3339_seconds(const char *text);
 
 #endif

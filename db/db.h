@@ -96,15 +96,12 @@ int db_object_next(struct db *db, enum kind kind, int64_t after, struct object *
 int db_object_names(struct db *db, enum kind kind, int64_t after,
                     int (*each)(int64_t id, const char *name, void *user), void *user);
 
-/* What the table of all objects shows of a certificate id. Texts and FACTS live for the call. */
+/* What the table of all objects shows of a certificate id. Texts live for the call. */
 struct overview {
 	int64_t id;
 	const char *name, *state, *last_error;
 	enum request_state request;
-	int64_t profile; /* the one its config names, or 0 */
-	const void *facts;
-	size_t facts_length; /* 0: no certificate */
-	int64_t not_after;
+	int64_t not_after; /* 0: no certificate */
 };
 /* Calls EACH for all certificate ids, by their rows, until it fails; gives what it gave. */
 int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user);
@@ -169,6 +166,49 @@ int db_action_plan_profile(struct db *db, int64_t profile);
 int db_action_plan_failed(struct db *db, int64_t profile);
 /* The same for failures' next tries that are later than LATEST. */
 int db_action_hurry(struct db *db, int64_t latest);
+
+/*
+ * What is known of the revocation of a certificate id's certificate, as `status` spells it, and
+ * when it is to be looked at again: WATCH_NOT (there is none), WATCH_NOW, or a time.
+ */
+#define WATCH_NOT 0
+#define WATCH_NOW 1
+int db_watch_set(struct db *db, int64_t object, int64_t at);
+int db_watch_get(struct db *db, int64_t object, int64_t *at, char *revocation, size_t size);
+int db_watch_keep(struct db *db, int64_t object, int64_t at, const char *revocation);
+/* The object that is to be looked at first, and when, or -ENOENT. */
+int db_watch_first(struct db *db, int64_t *object, int64_t *at);
+/* Looks at all again whose certificate PROFILE may vouch for; times later than LATEST are now. */
+int db_watch_profile(struct db *db, int64_t profile);
+int db_watch_hurry(struct db *db, int64_t latest);
+
+/*
+ * What the OCSP responders of a profile's CA said of a certificate (its SHA-256 is NAME); asked
+ * for an own certificate of OBJECT, or somebody's (0).
+ */
+struct ocsp_row {
+	int64_t id, profile, object;
+	unsigned char name[32];
+	struct blob certificate, issuer;           /* DER */
+	struct blob response;                      /* DER; empty: nothing yet */
+	int64_t status, reason, revoked_at, until; /* struct ocsp_answer */
+	int64_t ask;                               /* when it is to be asked, 0: nobody wants it */
+	int64_t later;                             /* not before that */
+	int64_t failures, used;
+	char error[512]; /* why the last question had no answer */
+};
+/* -ENOENT: nothing is known. The caller clears it. */
+int db_ocsp_get(struct db *db, int64_t profile, const unsigned char name[32], struct ocsp_row *row);
+int db_ocsp_find(struct db *db, int64_t id, struct ocsp_row *row);
+/* Keeps ROW: its own (id), or a new one in place of what was least used of more than KEEP. */
+int db_ocsp_put(struct db *db, struct ocsp_row *row, int64_t keep);
+/* The first profile above AFTER that is to be asked by NOW, or -ENOENT. */
+int db_ocsp_profile(struct db *db, int64_t after, int64_t now, int64_t *profile);
+/* The question of PROFILE that is due first, and not after NOW. */
+int db_ocsp_due(struct db *db, int64_t profile, int64_t now, int64_t *id);
+int db_ocsp_ask(struct db *db, int64_t id, int64_t ask);
+int db_ocsp_used(struct db *db, int64_t id, int64_t now);
+void ocsp_row_clear(struct ocsp_row *row);
 
 /* Who names whom (`ca-profile`, `tls-ca`, …): what is named can't be removed. */
 int db_reference_clear(struct db *db, int64_t object);
@@ -281,7 +321,8 @@ struct edition {
 	int64_t id, object, created;
 	/* a certificate id */
 	int64_t key_pair, next_key, version;
-	struct blob csr; /* PEM */
+	struct blob csr;  /* PEM */
+	struct blob ocsp; /* the responder's answer for the version's certificate, DER */
 	/* a CA profile; PEM texts */
 	struct blob certificate, chain, ra, pending;
 	struct blob next;   /* the CA certificate that follows, its RAs and issuers */

@@ -111,15 +111,15 @@ int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
 	int r = sql_run(db,
 	                "INSERT INTO edition (object,created,key_pair,next_key,version,csr,"
 	                "certificate,chain,ra,pending,trusted_by,capabilities,crl,next_ca,"
-	                "next_by,former) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-	                "iiiiibbbbbttibtb", edition->object, edition->created, edition->key_pair,
+	                "next_by,former,ocsp) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+	                "iiiiibbbbbttibtbb", edition->object, edition->created, edition->key_pair,
 	                edition->next_key, edition->version, edition->csr.data, edition->csr.length,
 	                edition->certificate.data, edition->certificate.length, edition->chain.data,
 	                edition->chain.length, edition->ra.data, edition->ra.length,
 	                edition->pending.data, edition->pending.length, edition->trusted_by,
 	                edition->capabilities, edition->crl, edition->next.data,
 	                edition->next.length, edition->next_by, edition->former.data,
-	                edition->former.length);
+	                edition->former.length, edition->ocsp.data, edition->ocsp.length);
 
 	if (r < 0)
 		return r;
@@ -135,17 +135,17 @@ int db_edition_get(struct db *db, int64_t id, struct edition *edition)
 	*edition = (struct edition){ .id = id };
 	r = sql_bind(db, &statement,
 	             "SELECT object,created,key_pair,next_key,version,csr,certificate,chain,ra,"
-	             "pending,trusted_by,capabilities,crl,next_ca,next_by,former"
+	             "pending,trusted_by,capabilities,crl,next_ca,next_by,former,ocsp"
 	             " FROM edition WHERE id=?",
 	             "i", id);
 	if (r == 0)
-		r = sql_take(statement, "iiiiibbbbbttibtb", &edition->object, &edition->created,
+		r = sql_take(statement, "iiiiibbbbbttibtbb", &edition->object, &edition->created,
 		             &edition->key_pair, &edition->next_key, &edition->version,
 		             &edition->csr, &edition->certificate, &edition->chain, &edition->ra,
 		             &edition->pending, edition->trusted_by, sizeof edition->trusted_by,
 		             edition->capabilities, sizeof edition->capabilities, &edition->crl,
 		             &edition->next, edition->next_by, sizeof edition->next_by,
-		             &edition->former);
+		             &edition->former, &edition->ocsp);
 	if (r < 0)
 		edition_clear(edition);
 	return r;
@@ -160,6 +160,7 @@ void edition_clear(struct edition *edition)
 	blob_clear(&edition->pending);
 	blob_clear(&edition->next);
 	blob_clear(&edition->former);
+	blob_clear(&edition->ocsp);
 }
 
 struct prune {

@@ -78,14 +78,13 @@ int db_overview(struct db *db, int (*each)(const struct overview *row, void *use
 	sqlite3_stmt *statement;
 	int result, r;
 
-	r = sql_bind(db, &statement,
-	             "SELECT o.id,o.name,o.state,o.last_error,ifnull(r.state,0),"
-	             "ifnull((SELECT t.id FROM reference f JOIN object t ON t.id=f.target"
-	             " WHERE f.object=o.id AND t.kind=?1),0),v.facts,ifnull(v.not_after,0)"
-	             " FROM object o LEFT JOIN edition e ON e.id=o.edition"
-	             " LEFT JOIN version v ON v.id=e.version"
-	             " LEFT JOIN request r ON r.object=o.id WHERE o.kind=?2 ORDER BY o.id",
-	             "ii", (int64_t)KIND_CA, (int64_t)KIND_LOCAL);
+	r = sql_bind(
+		db, &statement,
+		"SELECT o.id,o.name,o.state,o.last_error,ifnull(r.state,0),ifnull(v.not_after,0)"
+		" FROM object o LEFT JOIN edition e ON e.id=o.edition"
+		" LEFT JOIN version v ON v.id=e.version"
+		" LEFT JOIN request r ON r.object=o.id WHERE o.kind=? ORDER BY o.id",
+		"i", (int64_t)KIND_LOCAL);
 	if (r < 0)
 		return r;
 	while ((result = sqlite3_step(statement)) == SQLITE_ROW && r == 0) {
@@ -95,10 +94,7 @@ int db_overview(struct db *db, int (*each)(const struct overview *row, void *use
 			.state = (const char *)sqlite3_column_text(statement, 2),
 			.last_error = (const char *)sqlite3_column_text(statement, 3),
 			.request = (enum request_state)sqlite3_column_int(statement, 4),
-			.profile = sqlite3_column_int64(statement, 5),
-			.facts = sqlite3_column_blob(statement, 6),
-			.facts_length = (size_t)sqlite3_column_bytes(statement, 6),
-			.not_after = sqlite3_column_int64(statement, 7),
+			.not_after = sqlite3_column_int64(statement, 5),
 		};
 
 		r = row.name && row.state && row.last_error ? each(&row, user) : -ENOMEM;

@@ -84,7 +84,22 @@ static const char *const steps[] = {
 	"ALTER TABLE edition ADD COLUMN next_ca BLOB NOT NULL DEFAULT x'';"
 	"ALTER TABLE edition ADD COLUMN next_by TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE edition ADD COLUMN former BLOB NOT NULL DEFAULT x'';",
-	/* 7: a set of CRLs for each profile, and where they are fetched from */
+	/* 7: own certificates are watched; what OCSP responders said */
+	"ALTER TABLE object ADD COLUMN watch INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE object ADD COLUMN revocation TEXT NOT NULL DEFAULT '';"
+	"UPDATE object SET watch=1 WHERE kind=2;"
+	"CREATE INDEX object_watch ON object (watch, id) WHERE watch>0;"
+	"ALTER TABLE edition ADD COLUMN ocsp BLOB NOT NULL DEFAULT x'';"
+	"CREATE TABLE ocsp (id INTEGER PRIMARY KEY,"
+	"  profile INTEGER NOT NULL REFERENCES object ON DELETE CASCADE,"
+	"  name BLOB NOT NULL, object INTEGER NOT NULL, certificate BLOB NOT NULL,"
+	"  issuer BLOB NOT NULL, response BLOB NOT NULL, status INTEGER NOT NULL,"
+	"  reason INTEGER NOT NULL, revoked_at INTEGER NOT NULL, until INTEGER NOT NULL,"
+	"  ask INTEGER NOT NULL, later INTEGER NOT NULL, failures INTEGER NOT NULL,"
+	"  used INTEGER NOT NULL, error TEXT NOT NULL, UNIQUE (profile, name)) STRICT;"
+	"CREATE INDEX ocsp_to_ask ON ocsp (profile, ask, id) WHERE ask>0;"
+	"CREATE INDEX ocsp_used ON ocsp (profile, used, id);",
+	/* 8: a set of CRLs for each profile, and where they are fetched from */
 	"ALTER TABLE crl ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE crl ADD COLUMN slot TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE crl ADD COLUMN issuer INTEGER NOT NULL DEFAULT 0;"

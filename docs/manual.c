@@ -147,6 +147,11 @@ static void put_ca_request(void)
 	put_request_keys(&ca_request_keys, &ca_config_keys);
 }
 
+static void put_verify(void)
+{
+	put_keys(&verify_keys);
+}
+
 static void put_local_request(void)
 {
 	put_request_keys(&local_request_keys, &local_config_keys);
@@ -246,7 +251,7 @@ static const struct {
 	{ "@ca-keys@", put_ca_keys },         { "@ca-request@", put_ca_request },
 	{ "@local-keys@", put_local_keys },   { "@local-request@", put_local_request },
 	{ "@daemon-keys@", put_daemon_keys }, { "@commands@", put_commands },
-	{ "@options@", put_options },
+	{ "@options@", put_options },         { "@verify@", put_verify },
 };
 
 int main(int argc, char **argv)

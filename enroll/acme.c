@@ -201,6 +201,18 @@ static bool has_status(const json_t *json, const char *status)
 	return text && strcmp(text, status) == 0;
 }
 
+/*
+ * Whether an order or authorization is NOT_YET what it is to become; some CAs call one `processing`
+ * that RFC 8555 knows no such state of, or an order `valid` before its certificate is there.
+ */
+static bool is_not_yet(const json_t *json, const char *not_yet)
+{
+	bool promised = has_status(json, "valid") && json_object_get(json, "finalize") &&
+	                !acme_text(json, "certificate");
+
+	return has_status(json, not_yet) || has_status(json, "processing") || promised;
+}
+
 /* --- waiting --- */
 
 /*
@@ -292,7 +304,7 @@ static int read_authorizations(struct order *order, struct error *err)
 		if (r == 0)
 			r = acme_ask(&order->acme, "question for an authorization", url, "",
 			             &answer, err);
-		if (r == 0 && has_status(answer.json, "pending"))
+		if (r == 0 && is_not_yet(answer.json, "pending"))
 			r = choose(order, url, answer.json, err);
 		else if (r == 0 && !has_status(answer.json, "valid"))
 			r = error_set(err, -EACCES, "an authorization of the order is void");
@@ -382,7 +394,7 @@ static int await(struct order *order, struct proof *proof, const char *url, cons
 	for (;;) {
 		acme_answer_clear(&answer);
 		r = acme_ask(&order->acme, what, url, "", &answer, err);
-		if (r < 0 || !has_status(answer.json, not_yet))
+		if (r < 0 || !is_not_yet(answer.json, not_yet))
 			break;
 		r = proof ? look_again(order, proof, answer.json, err) : 0;
 		if (r == 0)
@@ -516,7 +528,7 @@ static int pursue(struct order *order, struct error *err)
 		if (has_status(order->json, "pending")) {
 			r = prove(order, err);
 			now = "pending";
-		} else if (!has_status(order->json, now)) {
+		} else if (!is_not_yet(order->json, now)) {
 			break;
 		}
 		if (r == 0)

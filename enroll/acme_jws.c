@@ -35,16 +35,17 @@ bool is_base64url(const char *text, size_t limit)
 	return length >= 1 && length <= limit && !text[length];
 }
 
-/* TEXT in bytes; the caller frees *BYTES (OPENSSL_clear_free). */
+/* TEXT, padded or not, in bytes; the caller frees *BYTES (OPENSSL_clear_free). */
 static int from_base64url(const char *text, unsigned char **bytes, size_t *length)
 {
-	size_t size = strlen(text), padded = (size + 3) / 4 * 4;
+	size_t size = strcspn(text, "="), padded = (size + 3) / 4 * 4;
 	char *copy = OPENSSL_malloc(padded + 1);
 	int got = -1;
 
 	*bytes = OPENSSL_malloc(padded / 4 * 3 + 1);
 	if (copy && *bytes) {
-		snprintf(copy, padded + 1, "%s%.*s", text, (int)(padded - size), "===");
+		snprintf(copy, padded + 1, "%.*s%.*s", (int)size, text, (int)(padded - size),
+		         "===");
 		for (char *at = copy; *at; at++)
 			*at = *at == '-' ? '+' : *at == '_' ? '/' : *at;
 		got = EVP_DecodeBlock(*bytes, (unsigned char *)copy, (int)padded);

@@ -1,7 +1,7 @@
 /* The worker's actions that bring a CRL: from a file, from URLs. */
-#include "enroll/crl.h"
-
 #include "common/x509.h"
+#include "enroll/crl.h"
+#include "enroll/ldap.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -228,14 +228,48 @@ static int fetch_http(struct job *job, const char *url, size_t n, struct error *
 	return r;
 }
 
+/* What an LDAP server has at URL; of several the newest that can be taken. */
+static int fetch_ldap(struct job *job, const char *url, size_t n, struct error *err)
+{
+	const struct field *field = record_find(job->settings, "ca");
+	X509 *ca = field ? certificate_from_der(field->value, field->length, err) : NULL;
+	struct ldap_request request = { .url = url,
+		                        .user = value_for(job->settings, "crl-url-user", n),
+		                        .password = value_for(job->settings, "crl-url-password", n),
+		                        .anchors = http_anchors(job->worker->http),
+		                        .now = record_number(job->settings, "now", 0),
+		                        .seconds = FETCH_SECONDS };
+	char *dn = ca ? ldap_dn(X509_get_subject_name(ca)) : NULL;
+	struct ldap_answer answer;
+	int r;
+
+	request.dn = dn;
+	r = ldap_fetch(&request, &answer, err);
+	for (size_t i = 0; i < answer.count; i++) {
+		r = ldap_write(&answer, i, job->fds[0], err);
+		if (r == 0)
+			r = crl_accept(job, err);
+		if (r == 0)
+			break;
+	}
+	ldap_answer_clear(&answer);
+	X509_STORE_free(request.anchors);
+	X509_free(ca);
+	free(dn);
+	return r;
+}
+
 static int fetch_one(struct job *job, const char *url, size_t n, struct error *err)
 {
 	int r;
 
 	if (lseek(job->fds[0], 0, SEEK_SET) < 0 || ftruncate(job->fds[0], 0) < 0)
 		return error_set(err, -errno, "cannot write the CRL: %s", strerror(errno));
+	if (ldap_url_is(url))
+		return fetch_ldap(job, url, n, err);
 	if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-		return error_set(err, -EINVAL, "%.100s: CRLs come by http and https alone", url);
+		return error_set(err, -EINVAL, "%.100s: CRLs come by http, https and LDAP alone",
+		                 url);
 	r = fetch_http(job, url, n, err);
 	if (r == 1)
 		record_add(job->result, "not-modified", "yes");

@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -252,9 +253,31 @@ static CURLcode tls_begins(CURL *curl, void *tls, void *user)
 	return good ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
 }
 
+static BIO *trust_of(const struct http *http)
+{
+	return http->job_trust ? http->job_trust : http->system_trust;
+}
+
+X509_STORE *http_anchors(const struct http *http)
+{
+	X509_STORE *anchors = X509_STORE_new();
+	char *bytes = NULL;
+	long length = BIO_get_mem_data(trust_of(http), &bytes);
+	BIO *pem = BIO_new_mem_buf(bytes, (int)length);
+	X509 *anchor;
+
+	while (anchors && pem && (anchor = PEM_read_bio_X509(pem, NULL, NULL, NULL))) {
+		X509_STORE_add_cert(anchors, anchor);
+		X509_free(anchor);
+	}
+	ERR_clear_error();
+	BIO_free(pem);
+	return anchors;
+}
+
 static void set_trust(struct http *http)
 {
-	BIO *trust = http->job_trust ? http->job_trust : http->system_trust;
+	BIO *trust = trust_of(http);
 	struct curl_blob blob = { .flags = CURL_BLOB_COPY };
 	char *bytes = NULL;
 	long length = BIO_get_mem_data(trust, &bytes);

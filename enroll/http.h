@@ -66,6 +66,9 @@ int http_identify(struct http *http, X509 *certificate, STACK_OF(X509) * chain, 
                   struct error *err);
 void http_end(struct http *http);
 
+/* The job's anchors of servers, for what is no HTTP; the caller's. NULL: no memory. */
+X509_STORE *http_anchors(const struct http *http);
+
 /*
  * One request and its answer, at most three redirects included (http and https alone, a POST
  * to the same host alone). ANSWER is filled in either case and the caller's (http_answer_clear).

@@ -7,6 +7,7 @@
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/dns.h"
+#include "enroll/ocsp.h"
 #include "enroll/protocol.h"
 #include "enroll/respond.h"
 
@@ -164,6 +165,7 @@ static const struct action {
 	{ "dns", dns_job },
 	{ "enroll", act_enroll },
 	{ "next-ca", act_next_ca },
+	{ "ocsp", ocsp_job },
 	{ "renewal-info", acme_renewal_info },
 	{ "revoke", act_revoke },
 	{ "respond", respond_job },

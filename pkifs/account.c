@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROLLING_SECONDS 5 /* what a CA takes to change a key, and we to learn that it did */
+
 /* What is kept, as the status says it; `directory` is the URL that it was made at. */
 static const char *const kept[][2] = {
 	{ "account-url", "acme-key-id" },
@@ -242,6 +244,34 @@ bool account_is_known(struct store *store, const struct object *profile)
 
 	record_free(account);
 	return r == 0;
+}
+
+static bool is_rolling(struct store *store, const struct object *profile)
+{
+	struct request request;
+	bool rolling;
+
+	if (db_request_get(store->db, profile->id, &request) < 0)
+		return false;
+	rolling = request_active(&request) && strcmp(request.action, "account-rollover") == 0;
+	request_clear(&request);
+	return rolling;
+}
+
+bool account_has_changed(struct store *store, const struct standing *standing, int64_t key,
+                         long long *after)
+{
+	int64_t now = 0;
+
+	if (!key || standing->object.kind == KIND_CA || !standing->profile.id)
+		return false;
+	if (key_of(store, &standing->profile, false, &now) == 0 && now && now != key)
+		*after = 1;
+	else if (is_rolling(store, &standing->profile))
+		*after = ROLLING_SECONDS;
+	else
+		return false;
+	return true;
 }
 
 int account_roll(struct store *store, const struct object *profile)

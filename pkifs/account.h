@@ -24,6 +24,14 @@ int account_prepare(struct store *store, const struct standing *standing, accoun
 /* The account has the key that was made for `account-rollover`. Inside a change. */
 int account_roll(struct store *store, const struct object *profile);
 
+/*
+ * Whether the account has, or may have, another key than that in row KEY (0: none was used) by now,
+ * because of an `account-rollover` that is under way, or was meanwhile. *AFTER: seconds until a
+ * request that was refused to KEY is worth another try.
+ */
+bool account_has_changed(struct store *store, const struct standing *standing, int64_t key,
+                         long long *after);
+
 /* Adds to a job what it needs to know of the account, and the grant. */
 int account_compose(struct store *store, const struct standing *standing, struct worker_job *work);
 

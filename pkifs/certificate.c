@@ -211,6 +211,22 @@ static int lengthen_chain(struct case_file *file)
 	return 0;
 }
 
+/* An issuer that ends before the certificate. */
+static void note_end(struct case_file *file)
+{
+	int64_t end = asn1_time_seconds(X509_get0_notAfter(file->leaf)), first = end;
+	char time[RFC3339_MAX];
+
+	for (int i = 0; i < sk_X509_num(file->chain); i++) {
+		int64_t one = asn1_time_seconds(X509_get0_notAfter(sk_X509_value(file->chain, i)));
+
+		first = one < first ? one : first;
+	}
+	rfc3339(first, time);
+	if (first < end)
+		record_add(file->facts, "chain-not-after", time);
+}
+
 static int judge(struct store *store, const struct candidates *candidates, struct case_file *file,
                  struct error *err)
 {
@@ -241,6 +257,7 @@ static int judge(struct store *store, const struct candidates *candidates, struc
 	if (r < 0)
 		return r;
 	certificate_describe(file->leaf, file->facts);
+	note_end(file);
 	r = revocation_of(store, file->profile.id, file->facts, revocation, sizeof revocation);
 	if (r == 1)
 		r = error_set(err, -EINVAL, "the certificate is revoked: %s", revocation);

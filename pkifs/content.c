@@ -14,6 +14,7 @@ static const char readme[] =
 	"This is pkifs: CA profiles and certificates as files.\n"
 	"\n"
 	"  ca/<profile>/         a certification authority: config, its certificate, its CRL\n"
+	"                        `verify`: write a certificate, read whether it is believed\n"
 	"  local/<cert-id>/      a key and its certificate: config, request, cert.pem, key.pem\n"
 	"  acme-challenge/       what a web server may serve while an ACME CA looks for it\n"
 	"  status, events        how everything is, and what happened; `watch` waits for more\n"
@@ -392,6 +393,26 @@ int make_public(struct store *store, const struct node *node, struct content *co
 int make_csr(struct store *store, const struct node *node, struct content *content)
 {
 	return make_text(store, node, content, offsetof(struct edition, csr));
+}
+
+int make_ocsp(struct store *store, const struct node *node, struct content *content)
+{
+	return make_text(store, node, content, offsetof(struct edition, ocsp));
+}
+
+/* HAProxy fills an empty one by its socket, where it would not one that is missing. */
+int make_bundle_ocsp(struct store *store, const struct node *node, struct content *content)
+{
+	struct edition edition;
+	int r = db_edition_get(store->db, node->number, &edition);
+
+	if (r < 0)
+		return r;
+	content->time = edition.created;
+	r = edition.version ? content_add(content, edition.ocsp.data, edition.ocsp.length)
+	                    : -ENOENT;
+	edition_clear(&edition);
+	return r;
 }
 
 int make_csr_fingerprint(struct store *store, const struct node *node, struct content *content)

@@ -8,8 +8,8 @@ typedef int make_content(struct store *store, const struct node *node, struct co
 
 make_content make_readme, make_empty, make_config, make_request, make_ca_cert, make_ca_chain,
 	make_fingerprint, make_pending, make_next, make_crl_pem, make_crl_der, make_key,
-	make_public, make_csr, make_csr_fingerprint, make_cert, make_chain, make_fullchain,
-	make_bundle;
+	make_public, make_csr, make_csr_fingerprint, make_ocsp, make_bundle_ocsp, make_cert,
+	make_chain, make_fullchain, make_bundle;
 
 /* pkifs/status.c */
 make_content make_status, make_status_all, make_status_json;

@@ -93,15 +93,16 @@ int crl_fetch_describe(struct store *store, int64_t profile, struct record *stat
 /* --- look-ups (crlsource.c) --- */
 
 /*
- * The CRLs of ISSUER, as stubs, that speak for what PROFILE's CA vouches for: those of its set, and
- * of the profiles above it (`issuer`). Each has a reference of the caller's, as has the stack;
- * NULL: none.
+ * The CRLs of ISSUER, as stubs, that speak for what PROFILE's CA vouches for, for path_check: those
+ * of its set, and of the profiles above it (`issuer`). The stack and its references are the
+ * caller's; NULL: no memory.
  */
-STACK_OF(X509_CRL) * crl_source(struct store *store, int64_t profile, const X509_NAME *issuer);
+STACK_OF(X509_CRL) *
+	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer);
 
 /* Adds the certificates of those who sign CRLs of PROFILE's set with a key of their own to TO, for
  * a path to be built with. */
-int crl_source_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
+int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
 
 /* The stub of row CRL, which lives until the next call; NULL with ERR: it cannot be read. */
 X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *err);

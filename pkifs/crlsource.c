@@ -150,20 +150,22 @@ static void add_crls(struct store *store, int64_t profile, const X509_NAME *issu
 	}
 }
 
-STACK_OF(X509_CRL) * crl_source(struct store *store, int64_t profile, const X509_NAME *issuer)
+STACK_OF(X509_CRL) *
+	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer)
 {
 	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+	int64_t row = profile->id;
 	int known = 0;
 	unsigned long hash = X509_NAME_hash_ex(issuer, NULL, NULL, &known);
 
-	for (int i = 0; crls && known && profile && i < ABOVE_MAX; i++) {
-		add_crls(store, profile, issuer, (int64_t)(uint32_t)hash, crls);
-		profile = profile_above(store, profile);
+	for (int i = 0; crls && known && row && i < ABOVE_MAX; i++) {
+		add_crls(store, row, issuer, (int64_t)(uint32_t)hash, crls);
+		row = profile_above(store, row);
 	}
 	return crls;
 }
 
-int crl_source_signers(struct store *store, int64_t profile, STACK_OF(X509) * to)
+int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to)
 {
 	struct crl crl = { 0 };
 	struct crl_parts parts;

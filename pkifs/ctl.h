@@ -3,7 +3,8 @@
  * do all that it does. ctl_command.c has the table of subcommands; ctl_arguments.c reads what
  * stands behind one, ctl_help.c explains it and ctl_complete.c completes it for the shell;
  * ctl_tree.c finds the mount and reads and writes its files; ctl_talk.c talks with the user;
- * ctl_ca.c, ctl_local.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the subcommands.
+ * ctl_ca.c, ctl_local.c, ctl_verify.c, ctl_show.c, ctl_advice.c and ctl_watch.c are the
+ * subcommands.
  *
  * Functions return 0 or a negative code with ERR filled: an errno, or one of the two below.
  */
@@ -193,8 +194,6 @@ int ask_secret(const char *name, char *secret, struct error *err);
 
 /* ctl_show.c */
 
-/* "2026-01-02T03:04:05Z" as Unix seconds, or -1. */
-long long time_seconds(const char *rfc3339);
 
 /* The distance from NOW to THEN in words: "in 364 days", "2 hours ago". Room for 40 bytes. */
 void time_distance(long long then, long long now, char *text);

@@ -1,6 +1,8 @@
 /* pkictl show ID: in words what is wrong, what to do about it, and what comes next. */
 #include "pkifs/ctl.h"
 
+#include "common/x509.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -153,7 +155,7 @@ static void about_next(struct page *page, long long now)
 {
 	const char *next = get(page, "next-action");
 	bool expires = strcmp(next, "expire") == 0;
-	long long at = time_seconds(get(page, "next-action-at"));
+	long long at = rfc3339_seconds(get(page, "next-action-at"));
 	char text[300], when[40] = "", distance[40] = "";
 
 	if (!*next)

@@ -207,6 +207,8 @@ static void complete_arguments(struct line *line, const struct command *command,
 	}
 	if (wanted && key)
 		offer_value(line, key, from_file);
+	else if (wanted && strcmp(words[count - 1], "--profile") == 0)
+		offer_objects(line, "ca", "");
 	else if (wanted)
 		puts(" files");
 	else if (complete_assignment(line, command))

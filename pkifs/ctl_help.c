@@ -48,7 +48,8 @@ static void put_settings(const struct key_table *table)
 	char later[1024] = "";
 	size_t used = 0;
 
-	printf("\nSettings, saved in the object's config (also as KEY=VALUE):\n");
+	printf("\nSettings, %s (also as KEY=VALUE):\n",
+	       table == &verify_keys ? "for this question" : "saved in the object's config");
 	for (size_t i = 0; i < table->count; i++) {
 		const struct key *key = &table->keys[i];
 

@@ -1,4 +1,4 @@
-/* pkictl key, request, enroll, re-enroll, load, wait, export, rm, verify. */
+/* pkictl key, request, enroll, re-enroll, load, wait, export, rm. */
 #include "pkifs/ctl.h"
 
 #include <errno.h>
@@ -374,12 +374,4 @@ int ctl_rm(const struct ctl *ctl, const struct arguments *arguments, struct erro
 	if (r == 0)
 		printf("%s/%s removed\n", target.kind, target.name);
 	return r;
-}
-
-int ctl_verify(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
-{
-	(void)ctl;
-	return error_set(err, -EOPNOTSUPP,
-	                 "%.200s was not verified: this pkifs has no ca/PROFILE/verify yet",
-	                 arguments->operands[0]);
 }

@@ -1,5 +1,7 @@
 #include "pkifs/ctl.h"
 
+#include "common/x509.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
@@ -66,18 +68,6 @@ static void put_cell(const char *text, size_t width, const char *color, FILE *ou
 		fputc(' ', out);
 }
 
-long long time_seconds(const char *rfc3339)
-{
-	struct tm tm = { 0 };
-	const char *end = strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &tm);
-
-	if (!end)
-		return -1;
-	if (*end == '.')
-		end += 1 + strspn(end + 1, "0123456789");
-	return strcmp(end, "Z") == 0 ? (long long)timegm(&tm) : -1;
-}
-
 void time_distance(long long then, long long now, char *text)
 {
 	static const struct {
@@ -114,7 +104,7 @@ void show_status(const struct ctl *ctl, const struct record *status, long long n
 	}
 	for (size_t i = 0; i < record_count(status); i++) {
 		const struct field *field = record_field(status, i);
-		long long time = time_seconds(field->value);
+		long long time = rfc3339_seconds(field->value);
 		char distance[40];
 
 		if (!field->length)
@@ -194,7 +184,7 @@ static void put_head(const struct ctl *ctl, const struct table *table, size_t na
 /* Over, or the last tenth of its life. */
 static const char *until_color(const json_t *object, long long end, long long now)
 {
-	long long begin = time_seconds(member(object, "not-before"));
+	long long begin = rfc3339_seconds(member(object, "not-before"));
 
 	if (end < now)
 		return RED;
@@ -207,7 +197,7 @@ static void put_row(const struct ctl *ctl, const json_t *object, size_t name_wid
 	const char *state = member(object, "state"), *request = member(object, "request");
 	size_t used = name_width + STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3;
 	char until[DATE_WIDTH + 1] = "-";
-	long long time = time_seconds(member(object, "not-after"));
+	long long time = rfc3339_seconds(member(object, "not-after"));
 	const char *color = "";
 	char note[600];
 

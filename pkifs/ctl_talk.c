@@ -1,5 +1,7 @@
 #include "pkifs/ctl.h"
 
+#include "common/x509.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
@@ -31,8 +33,8 @@ static void show_progress(const struct ctl *ctl, const struct target *target, lo
 	action = record_get(status, "action");
 	next = record_get(status, "next-action");
 	at = record_get(status, "next-action-at");
-	if (at && time_seconds(at) >= 0)
-		time_local(time_seconds(at), when);
+	if (at && rfc3339_seconds(at) >= 0)
+		time_local(rfc3339_seconds(at), when);
 	time_local((long long)time(NULL) - seconds, since);
 	/* the days are known to whoever waits */
 	snprintf(line, sizeof line, "%s/%s: %s %s since %s (%lld s)%s%s%s%s", target->kind,

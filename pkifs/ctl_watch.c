@@ -1,5 +1,7 @@
 #include "pkifs/ctl.h"
 
+#include "common/x509.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -68,8 +70,8 @@ bool event_text(const char *line, size_t length, bool local, char *text, size_t 
 	}
 	kind = head(event, "kind");
 	time = head(event, "time");
-	if (local && time_seconds(time) >= 0) {
-		time_local(time_seconds(time), here);
+	if (local && rfc3339_seconds(time) >= 0) {
+		time_local(rfc3339_seconds(time), here);
 		time = here;
 	}
 	snprintf(text, size, "%s  %s%s%s  %s", time, kind, *kind ? "/" : "", head(event, "name"),

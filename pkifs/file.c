@@ -49,6 +49,9 @@ const struct file_row file_rows[FILES] = {
 	[FILE_FULLCHAIN]    = { "fullchain.pem", FILE_LOCAL, false, NUMBER_EDITION, 0, 0644, 0, make_fullchain },
 	[FILE_BUNDLE]       = { "bundle.pem", FILE_LOCAL, false, NUMBER_EDITION, FILE_DIRECT | FILE_PRIVATE, 0600, 0, make_bundle },
 
+	[FILE_OCSP]         = { "ocsp.der", FILE_LOCAL, false, NUMBER_EDITION, FILE_DIRECT | FILE_MADE, 0644, 0, make_ocsp },
+	[FILE_BUNDLE_OCSP]  = { "bundle.pem.ocsp", FILE_LOCAL, false, NUMBER_EDITION, 0, 0644, 0, make_bundle_ocsp },
+
 	[FILE_OLD_CERT]     = { "cert.pem", FILE_VERSION, false, NUMBER_VERSION, 0, 0644, 0, make_cert },
 	[FILE_OLD_FULLCHAIN] = { "fullchain.pem", FILE_VERSION, false, NUMBER_VERSION, 0, 0644, 0, make_fullchain },
 	[FILE_OLD_KEY]      = { "key.pem", FILE_VERSION, false, NUMBER_VERSION, FILE_DIRECT | FILE_PRIVATE, 0600, FILE_KEY, make_key },
@@ -56,6 +59,8 @@ const struct file_row file_rows[FILES] = {
 
 	[FILE_CHALLENGES]   = { "acme-challenge", FILE_ROOT, false, NUMBER_ONE, FILE_IS_FOLDER, 0755, 0, NULL },
 	[FILE_CHALLENGE]    = { NULL, FILE_CHALLENGES, false, NUMBER_CHALLENGE, FILE_DIRECT | FILE_MADE, 0644, 0, make_challenge },
+
+	[FILE_VERIFY]       = { "verify", FILE_CA, false, NUMBER_OBJECT, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0644, 0, make_empty },
 
 	[FILE_TEMPORARY]    = { NULL, FILE_TEMPORARY, false, NUMBER_TEMPORARY, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0600, 0, NULL },
 };

@@ -8,6 +8,7 @@
 
 #include "pkifs/store.h"
 
+/* Owners and modes are stored under these numbers: what is new goes to the end. */
 enum file {
 	FILE_ROOT, /* row 0, number 1: FUSE's root inode */
 	FILE_CA_FOLDER,
@@ -29,7 +30,6 @@ enum file {
 	FILE_CA_CHAIN,
 	FILE_FINGERPRINT,
 	FILE_PENDING,
-	FILE_NEXT,
 	FILE_CONFIRM,
 	FILE_CRL_PEM,
 	FILE_CRL_DER,
@@ -48,6 +48,10 @@ enum file {
 	FILE_CHALLENGES,
 	FILE_CHALLENGE,
 	FILE_TEMPORARY,
+	FILE_NEXT,
+	FILE_OCSP,
+	FILE_BUNDLE_OCSP,
+	FILE_VERIFY,
 	FILES,
 };
 

@@ -8,11 +8,13 @@
 #include "pkifs/crl.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
+#include "pkifs/ocsp.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/standing.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
+#include "pkifs/watch.h"
 #include "pkifs/work.h"
 
 #include <errno.h>
@@ -33,6 +35,7 @@ struct job {
 	char action[24];
 	struct worker *worker;
 	int64_t key;      /* the key that a certificate is asked for */
+	int64_t account;  /* the key that signs for the ACME account */
 	uintptr_t number; /* what answers that are still to come know it by */
 	struct crl_files crl;
 	bool has_crl;
@@ -140,6 +143,8 @@ static int apply(struct job *job, const struct record *result)
 
 	if (r < 0)
 		return r;
+	if (refused && account_has_changed(job->store, &standing, job->account, &after))
+		refused = false; /* the CA refused a key that is its account's no more */
 	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
 	if (job->profile)
 		renewal_asked(job->store, job->profile, done || refused || pending);
@@ -307,6 +312,7 @@ static int give(struct job *job, const struct standing *standing)
 		return -ENOMEM;
 	work.grants[0] = (struct grant){ "new", job->key };
 	r = work_compose(job->store, standing, job->key, &work);
+	job->account = account_is_used(standing) ? work.grants[2].key : 0;
 	if (r == 0 && strcmp(work_action(standing), "crl") == 0) {
 		r = crl_files_new(job->store, &job->crl);
 		job->has_crl = r == 0;
@@ -343,7 +349,8 @@ static int ask_key(struct job *job, const struct standing *standing)
 static int64_t choose_key(const struct standing *standing)
 {
 	int64_t resumed = record_number(standing->resume, "key", 0);
-	bool anew = record_is(standing->config, "re-generate-keypair", "yes") &&
+	bool anew = (record_is(standing->config, "re-generate-keypair", "yes") ||
+	             strcmp(standing->object.state, "revoked") == 0) &&
 	            standing->edition.version;
 
 	if (resumed)
@@ -576,6 +583,8 @@ void jobs_run(struct store *store)
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
 	crl_fetch_run(store);
+	watch_run(store);
+	ocsp_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

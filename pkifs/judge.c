@@ -16,6 +16,11 @@ bool is_command(enum file file)
 	return file == FILE_REQUEST || file == FILE_CONFIRM;
 }
 
+bool is_never_judged(enum file file)
+{
+	return file == FILE_TEMPORARY || file == FILE_VERIFY;
+}
+
 /* What goes when a text is durable: a store that dies before leaves it to its successor. */
 struct leftover {
 	struct store *store;

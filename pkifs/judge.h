@@ -22,6 +22,9 @@ struct judging {
 /* It is said anew each time: an empty text says nothing. */
 bool is_command(enum file file);
 
+/* It changes nothing when it is closed: a question, or no name of ours. */
+bool is_never_judged(enum file file);
+
 /* What stands in the buffer after a write can be judged as a whole already. */
 bool judged_at_once(enum file file, const char *text, size_t length);
 

@@ -1,15 +1,19 @@
 #include "pkifs/keycheck.h"
 
+#include "common/ldapurl.h"
 #include "common/x509.h"
+#include "pkifs/path.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define OID_MAX 200 /* characters */
+#define ALNUM   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 /* "KEY takes WHAT, not "VALUE"": the form of nearly every refusal. */
 static int refuse(const struct key *key, const char *what, const char *value, struct error *err)
@@ -160,6 +164,23 @@ int check_object(const struct key *key, const char *value, struct error *err)
 	return refuse(key, "a name (1 to 64 letters, digits, \".\", \"_\" or \"-\")", value, err);
 }
 
+int check_peer_name(const struct key *key, const char *value, struct error *err)
+{
+	struct path_name name;
+
+	(void)key;
+	return path_name_read(value, &name, err);
+}
+
+int check_oid(const struct key *key, const char *value, struct error *err)
+{
+	ASN1_OBJECT *object = strlen(value) <= OID_MAX ? OBJ_txt2obj(value, 1) : NULL;
+
+	ASN1_OBJECT_free(object);
+	ERR_clear_error();
+	return object ? 0 : refuse(key, "an object identifier, such as 1.2.3.4", value, err);
+}
+
 static bool is_account(const char *name)
 {
 	size_t length = strspn(name, ALNUM "._-$");
@@ -246,6 +267,19 @@ int check_url(const struct key *key, const char *value, struct error *err)
 		return error_set(err, -EINVAL, "%s: \"%.*s\" is not a host[:port]", key->name,
 		                 (int)(length < 80 ? length : 80), value);
 	return 0;
+}
+
+int check_crl_url(const struct key *key, const char *value, struct error *err)
+{
+	struct error reason = { 0 };
+	struct ldap_url url;
+	int r = check_url(key, value, err);
+
+	if (r < 0 || !ldap_url_is(value))
+		return r;
+	r = ldap_url_read(value, &url, &reason);
+	ldap_url_clear(&url);
+	return r < 0 ? error_set(err, r, "%s: %s", key->name, reason.text) : 0;
 }
 
 int check_sha256(const struct key *key, const char *value, struct error *err)
@@ -396,11 +430,13 @@ int check_listen(const struct key *key, const char *value, struct error *err)
 	return is_endpoint(value, true) ? 0 : refuse(key, "[ADDRESS]:PORT", value, err);
 }
 
+/* Some CAs pad it, or give base64. */
 int check_base64url(const struct key *key, const char *value, struct error *err)
 {
-	size_t length = strspn(value, ALNUM "-_");
+	size_t length = strspn(value, ALNUM "-_+/"), padding = strspn(value + length, "=");
 
-	if (length >= 1 && length <= 1024 && length % 4 != 1 && !value[length])
+	if (length >= 1 && length <= 1024 && length % 4 != 1 && padding <= 2 &&
+	    !value[length + padding])
 		return 0;
 	return refuse(key, "base64url text as the CA gave it", value, err);
 }
@@ -414,21 +450,35 @@ static bool is_base64(const char *text)
 	       length <= 1024;
 }
 
+/* What libldns signs with, by its name in DNS: the final dot may stand there. */
+static bool is_tsig_algorithm(const char *text, size_t length)
+{
+	static const char *const names[] = { "hmac-sha256", "hmac-sha512", "hmac-sha1" };
+
+	if (length && text[length - 1] == '.')
+		length--;
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (strlen(names[i]) == length && strncasecmp(names[i], text, length) == 0)
+			return true;
+	return false;
+}
+
 int check_tsig(const struct key *key, const char *value, struct error *err)
 {
 	const char *algorithm = strchr(value, ':'), *secret;
 	char name[256];
 
 	secret = algorithm ? strchr(algorithm + 1, ':') : NULL;
-	if (secret && algorithm - value < (long)sizeof name && secret - algorithm > 1 &&
-	    (size_t)(secret - algorithm - 1) == strspn(algorithm + 1, ALNUM "-.") &&
-	    is_base64(secret + 1)) {
+	if (secret && algorithm - value < (long)sizeof name && is_base64(secret + 1) &&
+	    is_tsig_algorithm(algorithm + 1, (size_t)(secret - algorithm - 1))) {
 		memcpy(name, value, (size_t)(algorithm - value));
 		name[algorithm - value] = 0;
 		if (*name && name[strspn(name, ALNUM "._-")] == 0)
 			return 0;
 	}
-	return refuse(key, "NAME:ALGORITHM:BASE64", value, err);
+	return refuse(key,
+	              "NAME:ALGORITHM:BASE64 with ALGORITHM hmac-sha256, hmac-sha512 or hmac-sha1",
+	              value, err);
 }
 
 /* pkcs11:name=value;…?name=value&…, printable ASCII without blanks. */
@@ -510,12 +560,15 @@ static const struct {
 	const char *text;
 } placeholders[] = {
 	{ check_url, "URL" },
+	{ check_crl_url, "URL" },
 	{ check_sha256, "FINGERPRINT" },
 	{ check_subject, "DN" },
 	{ check_ca_name, "DN" },
 	{ check_domain, "NAME" },
 	{ check_address, "ADDRESS" },
 	{ check_mail, "E-MAIL" },
+	{ check_peer_name, "NAME" },
+	{ check_oid, "OID" },
 	{ check_account, "USER" },
 	{ check_reader, "user:NAME|group:NAME" },
 	{ check_span, "DAYSd|HOURSh" },

@@ -18,12 +18,15 @@ key_checker check_object;    /* the name of a profile or certificate id */
 key_checker check_account;   /* a user of the system */
 key_checker check_reader;    /* user:NAME, group:NAME */
 key_checker check_url;       /* an absolute URL whose scheme is one of key->values */
+key_checker check_crl_url;   /* the same; of LDAP one that names an entry, or leaves that out */
 key_checker check_sha256;    /* 32 bytes in hex, colons or not */
 key_checker check_subject;   /* RFC 4514; `SN` may stand without a value */
 key_checker check_ca_name;   /* RFC 4514, every attribute with a value */
 key_checker check_domain;    /* a DNS name, may begin "*." */
 key_checker check_address;   /* an IP address */
 key_checker check_mail;      /* an e-mail address */
+key_checker check_peer_name; /* a name that somebody proves: DNS, address, e-mail, DN */
+key_checker check_oid;       /* an object identifier, 1.2.3 */
 key_checker check_span;      /* a span of time: 30d, 12h */
 key_checker check_path;      /* a path, relative or not */
 key_checker check_command;   /* an absolute path, arguments may follow */

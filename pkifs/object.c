@@ -8,6 +8,7 @@
 #include "pkifs/renewal.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
+#include "pkifs/watch.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -158,6 +159,9 @@ static int keep_config(struct store *store, const struct object *object, const c
 	if (r == 0)
 		r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
 		                            : renewal_plan(store, object->id);
+	if (r == 0)
+		r = object->kind == KIND_CA ? watch_profile(store, object->id)
+		                            : watch_look(store, object->id);
 	return r < 0 ? r : store_event(store, object, "config", NULL);
 }
 

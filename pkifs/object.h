@@ -105,9 +105,6 @@ int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 int revocation_of(struct store *store, int64_t profile, const struct record *facts, char *text,
                   size_t size);
 
-/* Whether any certificate can be known to be revoked: some profile has a CRL. */
-bool revocation_is_told(struct store *store);
-
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);
 

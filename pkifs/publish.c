@@ -9,18 +9,23 @@
 #include "pkifs/renewal.h"
 #include "pkifs/rollover.h"
 #include "pkifs/validate.h"
+#include "pkifs/watch.h"
 
 #include <errno.h>
 #include <openssl/pem.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *state_of(const struct object *object, const struct edition *edition)
+static const char *state_of(const struct object *object, const struct edition *old,
+                            const struct edition *edition)
 {
 	if (object->kind == KIND_CA)
 		return edition->certificate.length ? "trusted"
 		       : edition->pending.length   ? "unconfirmed"
 		                                   : "empty";
+	if (edition->version && edition->version == old->version &&
+	    strcmp(object->state, "revoked") == 0)
+		return "revoked";
 	return edition->version      ? "valid"
 	       : edition->csr.length ? "csr"
 	       : edition->key_pair   ? "key"
@@ -32,6 +37,8 @@ static bool differs(const struct blob *one, const struct blob *other)
 	return one->length != other->length ||
 	       (one->length && memcmp(one->data, other->data, one->length) != 0);
 }
+
+#define OCSP_FILES (1ull << FILE_OCSP | 1ull << FILE_BUNDLE_OCSP)
 
 /* The files of which a watcher is to be told: a bit for each. */
 static uint64_t changed_files(const struct object *object, const struct edition *old,
@@ -55,26 +62,31 @@ static uint64_t changed_files(const struct object *object, const struct edition 
 		files |= 1ull << FILE_KEY | 1ull << FILE_PUBLIC;
 	if (differs(&old->csr, &new->csr))
 		files |= 1ull << FILE_CSR | 1ull << FILE_CSR_FINGERPRINT;
+	if (differs(&old->ocsp, &new->ocsp))
+		files |= OCSP_FILES;
 	return files;
 }
 
 int edition_publish(struct store *store, const struct object *object, struct edition *edition)
 {
-	const char *state = state_of(object, edition);
 	struct edition old = { 0 };
+	const char *state;
 	uint64_t files;
 	int r;
 
 	r = db_edition_get(store->db, object->edition, &old);
 	if (r < 0)
 		return r;
+	if (old.version != edition->version) /* what was said, was said of another certificate */
+		blob_clear(&edition->ocsp);
+	state = state_of(object, &old, edition);
 	files = changed_files(object, &old, edition);
 	edition->object = object->id;
 	edition->created = store_now(store);
 	r = db_edition_add(store->db, edition, &edition->id);
 	if (r == 0 && strcmp(state, object->state) != 0)
 		r = db_object_set_state(store->db, object->id, state, edition->created);
-	if (r == 0)
+	if (r == 0 && files != OCSP_FILES) /* that was nobody's request */
 		r = db_object_set_error(store->db, object->id, "");
 	row_fades(store, ROW_EDITION, old.id, object->id);
 	if (r == 0)
@@ -97,6 +109,10 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 	}
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version)
 		r = renewal_plan(store, object->id);
+	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version)
+		r = watch_look(store, object->id);
+	else if (r == 0 && object->kind == KIND_CA && old.crl != edition->crl)
+		r = watch_profile(store, object->id);
 	edition_clear(&old);
 	return r;
 }

@@ -4,6 +4,7 @@
 #include "pkifs/object.h"
 #include "pkifs/secrets.h"
 #include "pkifs/tree.h"
+#include "pkifs/verify.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -128,6 +129,41 @@ static void read_crl(fuse_req_t req, const struct content *content, size_t size,
 		close(fd);
 }
 
+/* The first READ ends the question; its answer begins where that one is. */
+static void verify_read(fuse_req_t req, const struct node *node, size_t size, off_t offset,
+                        uint64_t handle)
+{
+	struct store *store = req_store(req);
+	struct open_file *file = open_file_get(store, handle);
+	struct snapshot *answer = store->snapshots[handle];
+	struct content content = { 0 };
+	int r = 0;
+
+	if (file->buffer < 0) { /* nothing was asked */
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	if (file->refused) {
+		fuse_reply_err(req, file->refused);
+		return;
+	}
+	if (!file->answered)
+		file->start = (uint64_t)offset;
+	file->answered = true;
+	if (!answer) {
+		r = verify_answer(store, &node->object, store->shared->buffers[file->buffer],
+		                  file->length, &content);
+		if (r == 0 && !(answer = store->snapshots[handle] = snapshot_take(&content)))
+			r = -ENOMEM;
+		content_clear(&content);
+	}
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		reply_slice(req, answer->text, answer->length, size,
+		            (uint64_t)offset < file->start ? offset : offset - (off_t)file->start);
+}
+
 /* KEPT (or NULL): where a text is kept for the next READ, which finds its end. */
 static void read_content(fuse_req_t req, const struct node *node, size_t size, off_t offset,
                          struct snapshot **kept)
@@ -160,6 +196,8 @@ void tree_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct
 
 	if (r < 0)
 		fuse_reply_err(req, -r);
+	else if (file && node.file == FILE_VERIFY)
+		verify_read(req, &node, size, offset, fi->fh);
 	else if (file && file->buffer >= 0)
 		reply_slice(req, store->shared->buffers[file->buffer], file->length, size, offset);
 	else if (node.file == FILE_WATCH)

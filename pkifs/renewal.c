@@ -28,10 +28,11 @@
 
 /* How a certificate id renews by itself. */
 struct renewal {
-	const char *action; /* NULL: it does not */
-	int64_t profile;    /* the one that is asked, or 0 */
-	int64_t interval;   /* seconds between two tries */
-	int64_t not_after;
+	const char *action;           /* NULL: it does not */
+	int64_t profile;              /* the one that is asked, or 0 */
+	int64_t interval;             /* seconds between two tries */
+	int64_t not_after;            /* of the certificate, or of an issuer that ends before it */
+	bool outlives;                /* such an issuer */
 	int64_t trigger;              /* when it is due by its config */
 	int64_t at;                   /* when it goes: those that are due together are spread */
 	struct suggestion suggestion; /* of the CA; url empty: none, or the config knows better */
@@ -58,13 +59,15 @@ static int64_t trigger(const struct record *settings, int64_t not_before, int64_
 }
 
 /* Certificates that are due together go one after the other, in the same order whenever asked. */
-static int64_t spread(const X509 *certificate, int64_t left)
+static int64_t spread(const struct record *facts, int64_t left)
 {
-	unsigned char digest[EVP_MAX_MD_SIZE] = { 0 };
+	const char *text = record_get(facts, "fingerprint-sha256");
 	int64_t part = left / SPREAD_PART < DAY ? left / SPREAD_PART : DAY;
+	unsigned first = 0, second = 0;
 
-	X509_digest(certificate, EVP_sha256(), digest, NULL);
-	return part * (digest[0] << 8 | digest[1]) / 0x10000;
+	if (text)
+		sscanf(text, "%2x:%2x", &first, &second);
+	return part * (first << 8 | second) / 0x10000;
 }
 
 static int64_t greater(int64_t one, int64_t other)
@@ -96,30 +99,53 @@ static int set_suggestion(struct store *store, const struct object *object,
 	return r;
 }
 
+/* What was noted of VERSION as it came into force; the caller's. Nothing is parsed for it again. */
+static int read_facts(const struct version *version, struct record **facts)
+{
+	return record_decode((const unsigned char *)version->facts.data, version->facts.length,
+	                     facts);
+}
+
+static int64_t fact_time(const struct record *facts, const char *key, int64_t otherwise)
+{
+	const char *text = record_get(facts, key);
+	int64_t time = text ? rfc3339_seconds(text) : -1;
+
+	return time < 0 ? otherwise : time;
+}
+
+int64_t renewal_end(const struct version *version)
+{
+	struct record *facts = NULL;
+	int64_t end = version->not_after;
+
+	if (read_facts(version, &facts) == 0)
+		end = less(end, fact_time(facts, "chain-not-after", end));
+	record_free(facts);
+	return end;
+}
+
 /*
- * The times of VERSION. A CA that gives short lifetimes, or suggests to renew at once whatever it
- * issued, must not be asked again at once.
+ * The times of VERSION: one that is revoked is due. A CA that gives short lifetimes, or suggests to
+ * renew at once whatever it issued, must not be asked again at once.
  */
-static int set_times(const struct version *version, const struct record *settings,
+static int set_times(const struct version *version, const struct record *settings, bool revoked,
                      struct renewal *renewal)
 {
 	int64_t suggested = renewal->suggestion.at;
-	STACK_OF(X509) *certificates = NULL;
 	int64_t not_before, lifetime, oldest;
-	X509 *certificate;
-	int r;
+	struct record *facts = NULL;
+	int r = read_facts(version, &facts);
 
-	r = certificates_read(version->certificate.data, version->certificate.length, 1,
-	                      &certificates, NULL);
 	if (r < 0)
 		return r;
-	certificate = sk_X509_value(certificates, 0);
-	not_before = asn1_time_seconds(X509_get0_notBefore(certificate));
-	renewal->not_after = version->not_after;
+	not_before = fact_time(facts, "not-before", version->created);
+	renewal->not_after = renewal_end(version);
+	renewal->outlives = renewal->not_after < version->not_after;
 	lifetime = renewal->not_after - not_before;
 	renewal->trigger = trigger(settings, not_before, renewal->not_after);
 	oldest = version->created + greater(lifetime / AGE_PART, AGE_MIN);
-	renewal->at = renewal->trigger + spread(certificate, renewal->not_after - renewal->trigger);
+	renewal->at = renewal->trigger + spread(facts, renewal->not_after - renewal->trigger);
 	if (suggested) { /* it spreads them itself */
 		renewal->trigger = less(suggested, renewal->not_after - lifetime / LATEST_PART);
 		renewal->at = renewal->trigger;
@@ -127,7 +153,11 @@ static int set_times(const struct version *version, const struct record *setting
 	}
 	renewal->at =
 		greater(renewal->at, less(oldest, (renewal->trigger + renewal->not_after) / 2));
-	sk_X509_pop_free(certificates, X509_free);
+	if (revoked) {
+		renewal->trigger = renewal->at = less(renewal->at, version->created + AGE_MIN);
+		*renewal->suggestion.url = 0;
+	}
+	record_free(facts);
 	return 0;
 }
 
@@ -173,7 +203,7 @@ static int understand(struct store *store, const struct object *object, struct r
 	if (r == 0)
 		r = set_suggestion(store, object, settings, edition.version, renewal);
 	if (r == 0)
-		r = set_times(&version, settings, renewal);
+		r = set_times(&version, settings, strcmp(object->state, "revoked") == 0, renewal);
 	if (r == 0 && strcmp(version.anchor, "self") == 0) {
 		renewal->action = "generate-self-signed";
 	} else if (r == 0) {
@@ -494,6 +524,7 @@ void renewal_run(struct store *store)
 static void warn(const struct renewal *renewal, struct record *status)
 {
 	long long left = renewal->not_after - renewal->trigger;
+	char time[RFC3339_MAX];
 
 	if (left < 2 * renewal->interval)
 		record_addf(status, "warning",
@@ -502,6 +533,10 @@ static void warn(const struct renewal *renewal, struct record *status)
 	else if (left < DAY)
 		record_addf(status, "warning", "when it renews, %lld s are left: less than 24 h",
 		            left);
+	rfc3339(renewal->not_after, time);
+	if (renewal->outlives)
+		record_addf(status, "warning",
+		            "its CA ends before it, at %s: it renews before that", time);
 }
 
 int renewal_describe(struct store *store, const struct object *object, struct record *status)

@@ -39,6 +39,8 @@ void renewal_asked(const struct store *store, int64_t profile, bool answered);
  * jitter.
  */
 int64_t renewal_delay(int64_t failures, int64_t interval, int64_t left);
+/* When VERSION must have been replaced: its end, or that of an issuer that ends before it. */
+int64_t renewal_end(const struct version *version);
 /* Whether a request of this ACTION renews. */
 bool renewal_is(const char *action);
 

@@ -104,6 +104,12 @@ static int check_csr(struct asked *asked, struct error *err)
 	return r < 0 ? r : check_names(asked, err);
 }
 
+/* What is revoked proves nobody, and is replaced with a new key. */
+static bool is_revoked(const struct asked *asked)
+{
+	return strcmp(asked->object->state, "revoked") == 0;
+}
+
 /* The type of the key that a request would be made with: the one that is there, or to be made. */
 static void key_type(const struct asked *asked, char *type, size_t size)
 {
@@ -111,7 +117,7 @@ static void key_type(const struct asked *asked, char *type, size_t size)
 	struct key_pair key;
 
 	snprintf(type, size, "%s", record_get(asked->config, "key-type"));
-	if (row && !record_is(asked->config, "re-generate-keypair", "yes") &&
+	if (row && !record_is(asked->config, "re-generate-keypair", "yes") && !is_revoked(asked) &&
 	    db_key_get(asked->store->db, row, &key) == 0) {
 		snprintf(type, size, "%.*s", (int)strcspn(key.type, " "), key.type);
 		key_pair_clear(&key);
@@ -213,7 +219,8 @@ static bool can_sign(struct store *store, const struct edition *edition)
 /* Whether the certificate in force signs what is asked: a renewal, a revocation. */
 static bool signs_itself(const struct asked *asked)
 {
-	return strcmp(asked->action, "enroll") != 0 && can_sign(asked->store, &asked->edition);
+	return strcmp(asked->action, "enroll") != 0 && !is_revoked(asked) &&
+	       can_sign(asked->store, &asked->edition);
 }
 
 static bool can_be_proven(const struct asked *asked)
@@ -247,8 +254,8 @@ static int check_cmpv2(struct asked *asked, struct error *err)
 	if (asked->edition.version && strcmp(asked->action, "enroll") != 0)
 		return error_set(
 			err, -EINVAL,
-			"the certificate in force signs no CMP messages (Ed25519, or at its "
-			"end): set ca-reference and ca-secret, or auth-certificate-id");
+			"the certificate in force signs no CMP messages (Ed25519, at its end, or "
+			"revoked): set ca-reference and ca-secret, or auth-certificate-id");
 	return error_set(err, -EINVAL,
 	                 "CMPv2 needs ca-reference and ca-secret, or auth-certificate-id, to be "
 	                 "known by");
@@ -477,8 +484,6 @@ static int check_refresh_crl(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL,
 		                 "neither crl-url nor enrollment-url is set, and no certificate "
 		                 "of the CA that is known here names where its CRL is");
-	if (url && strncasecmp(url, "ldap", 4) == 0)
-		return later("a crl-url with LDAP", err);
 	return 0;
 }
 

@@ -311,14 +311,3 @@ int revocation_of(struct store *store, int64_t profile, const struct record *fac
 		return describe_lookup(store, issuer, serial, text, size);
 	return 0;
 }
-
-bool revocation_is_told(struct store *store)
-{
-	const struct issuers *issuers = issuers_now(store);
-
-	for (size_t i = 0; issuers && i < issuers->count; i++)
-		if (issuers->list[i].checks &&
-		    (issuers->list[i].crl.id || issuers->list[i].has_further))
-			return true;
-	return false;
-}

@@ -20,7 +20,7 @@
  * this with every change of a struct below, of what a field means, of what INIT is answered, or of
  * the order of files in inode numbers (pkifs/file.h).
  */
-#define SHARED_LAYOUT 4
+#define SHARED_LAYOUT 5
 
 #define WRITE_MAX   (128u << 10) /* bytes of one WRITE */
 #define LARGE_SIZE  (WRITE_MAX + 4096)
@@ -48,6 +48,7 @@ struct open_file {
 	int16_t buffer;  /* index of its buffer, or -1 */
 	bool polled;
 	bool writable;
+	bool answered;   /* `verify`: its text has ended, and START is where the answer begins */
 	bool cut;        /* truncated: an empty text is meant */
 	bool written;    /* something was written since the last judgement */
 	bool released;   /* nobody has it open any more; goes when what it said is durable */

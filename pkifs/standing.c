@@ -56,7 +56,7 @@ static int64_t renewal_wait(struct store *store, const struct standing *standing
 	int64_t left = 0;
 
 	if (db_version_get(store->db, standing->edition.version, &version) == 0)
-		left = version.not_after - store_now(store);
+		left = renewal_end(&version) - store_now(store);
 	version_clear(&version);
 	return renewal_delay(standing->request.attempts, interval, left);
 }

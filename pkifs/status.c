@@ -11,6 +11,7 @@
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/rollover.h"
+#include "pkifs/watch.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -40,12 +41,9 @@ static bool is_over(const struct store *store, int64_t not_after)
 }
 
 /* STATE, as long as the certificate holds. */
-static const char *state_now(const struct store *store, const char *state, bool revoked,
-                             int64_t not_after)
+static const char *state_now(const struct store *store, const char *state, int64_t not_after)
 {
-	if (is_over(store, not_after))
-		return "expired";
-	return revoked ? "revoked" : state;
+	return is_over(store, not_after) ? "expired" : state;
 }
 
 static int add_request(struct store *store, const struct object *object, struct record *status)
@@ -115,7 +113,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		certificate_describe(ca, status);
 		summary->not_after = asn1_time_seconds(X509_get0_notAfter(ca));
 		record_add(status, "trusted-by", edition.trusted_by);
-		summary->state = state_now(store, summary->state, false, summary->not_after);
+		summary->state = state_now(store, summary->state, summary->not_after);
 		rollover_describe(store, &edition, ca, status);
 	}
 	if (edition.pending.length)
@@ -132,13 +130,13 @@ static int add_profile(struct store *store, const struct object *object, struct 
 	return r;
 }
 
-static int add_certificate(struct store *store, const struct edition *edition, int64_t profile,
-                           struct record *status, struct summary *summary)
+static int add_certificate(struct store *store, const struct object *object,
+                           const struct edition *edition, struct record *status,
+                           struct summary *summary)
 {
 	struct version version;
 	struct record *facts = NULL;
 	char revocation[256];
-	bool revoked;
 	int r = db_version_get(store->db, edition->version, &version);
 
 	if (r == 0)
@@ -149,9 +147,10 @@ static int add_certificate(struct store *store, const struct edition *edition, i
 		return r;
 	}
 	record_append(status, facts);
-	revoked = revocation_of(store, profile, facts, revocation, sizeof revocation) == 1;
+	if (watch_tell(store, object, revocation, sizeof revocation) == 1)
+		summary->state = "revoked";
 	summary->not_after = version.not_after;
-	summary->state = state_now(store, summary->state, revoked, version.not_after);
+	summary->state = state_now(store, summary->state, version.not_after);
 	record_add(status, "revocation", revocation);
 	record_add(status, "trust", version.anchor);
 	record_add_number(status, "version", version.number);
@@ -188,7 +187,6 @@ static int add_local(struct store *store, const struct object *object, struct re
                      struct summary *summary)
 {
 	struct object profile = { 0 };
-	struct record *config = NULL;
 	struct edition edition;
 	int r = db_edition_get(store->db, object->edition, &edition);
 
@@ -201,15 +199,9 @@ static int add_local(struct store *store, const struct object *object, struct re
 		record_addf(status, "next-action", "enroll as soon as profile %s is trusted",
 		            profile.name);
 	if (r == 0 && edition.version)
-		r = store_config(store, object, &config);
-	if (r == 0 && edition.version) {
-		if (object_profile(store, config, &profile) < 0)
-			profile.id = 0;
 		r = renewal_describe(store, object, status);
-		if (r == 0)
-			r = add_certificate(store, &edition, profile.id, status, summary);
-	}
-	record_free(config);
+	if (r == 0 && edition.version)
+		r = add_certificate(store, object, &edition, status, summary);
 	edition_clear(&edition);
 	return r;
 }
@@ -342,30 +334,18 @@ static int add_profile_row(struct store *store, const struct object *object,
 struct rows {
 	struct store *store;
 	struct content *content;
-	bool crls; /* some profile has one */
 };
 
 /* Without all that `status` of a certificate id says: there may be very many. */
 static int add_local_row(const struct overview *row, void *user)
 {
 	const struct rows *rows = user;
-	struct record *facts = NULL;
 	struct summary summary = { .not_after = row->not_after };
-	char how[256];
-	bool revoked = false;
-	int r = 0;
 
-	if (row->facts_length && rows->crls) {
-		r = record_decode(row->facts, row->facts_length, &facts);
-		revoked = r == 0 &&
-		          revocation_of(rows->store, row->profile, facts, how, sizeof how) == 1;
-		record_free(facts);
-	}
-	summary.state = state_now(rows->store, row->state, revoked, row->not_after);
+	summary.state = state_now(rows->store, row->state, row->not_after);
 	snprintf(summary.request, sizeof summary.request, "%s", request_state_name(row->request));
-	return r < 0 ? r
-	             : add_row(rows->store, rows->content, KIND_LOCAL, row->name, &summary,
-	                       row->last_error);
+	return add_row(rows->store, rows->content, KIND_LOCAL, row->name, &summary,
+	               row->last_error);
 }
 
 /* Calls ADD for each object, profiles first. */
@@ -439,9 +419,7 @@ static int make_table(struct store *store, struct table *table, struct content *
 
 static int make_rows(struct store *store, struct content *content)
 {
-	struct rows rows = { .store = store,
-		             .content = content,
-		             .crls = revocation_is_told(store) };
+	struct rows rows = { .store = store, .content = content };
 	int r = content_addf(content, "%-6s %-24s %-12s %-9s %-11s %s\n", "KIND", "NAME", "STATE",
 	                     "REQUEST", "NOT-AFTER", "LAST-ERROR");
 

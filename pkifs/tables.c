@@ -36,7 +36,7 @@ static const struct key ca_keys[] = {
 	  "loaded)" },
 	{ "revocation-check", 0, "crl", check_words, 0, 0, "crl ocsp ocsp-then-crl disable", NULL,
 	  0, "how to learn that a certificate is revoked" },
-	{ "crl-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https ldap ldaps", NULL, 3,
+	{ "crl-url", KEY_REPEATS, NULL, check_crl_url, 0, 0, "http https ldap ldaps", NULL, 3,
 	  "where the CRL is; comes before the certificate's own CDP" },
 	{ "crl-url-user", KEY_REPEATS, NULL, check_text, 1, 255, NULL, NULL, 3,
 	  "user for the CRL's server: one for all or one for each crl-url" },
@@ -44,17 +44,16 @@ static const struct key ca_keys[] = {
 	  "password of crl-url-user" },
 	{ "crl-refresh-interval", KEY_LATER, "24", check_number, 0, 8784, NULL, "hours", 0,
 	  "how often to fetch the CRL; 0 = at its nextUpdate" },
-	{ "crl-on-download-failure", KEY_LATER, "reject", check_words, 0, 0, "reject accept", NULL,
-	  0, "peers, while no valid CRL can be had" },
-	{ "ocsp-url", KEY_REPEATS | KEY_LATER, NULL, check_url, 0, 0, "http https", NULL, 2,
+	{ "crl-on-download-failure", 0, "reject", check_words, 0, 0, "reject accept", NULL, 0,
+	  "peers, while no valid CRL can be had" },
+	{ "ocsp-url", KEY_REPEATS, NULL, check_url, 0, 0, "http https", NULL, 2,
 	  "OCSP responder; comes before the certificate's own AIA" },
-	{ "ocsp-nonce", KEY_LATER, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
+	{ "ocsp-nonce", 0, "enable", ENABLE_DISABLE, "send a nonce with OCSP requests" },
 	{ "tls-ca", KEY_CA, NULL, PLAIN(check_object),
 	  "profile that authenticates an https server (else the system's trust store)" },
 	{ "acme-contact", KEY_REPEATS, NULL, PLAIN(check_mail),
 	  "ACME: e-mail address of the account" },
-	{ "acme-eab-kid", 0, NULL, TEXT(255),
-	  "ACME: key identifier of the external account" },
+	{ "acme-eab-kid", 0, NULL, TEXT(255), "ACME: key identifier of the external account" },
 	{ "acme-eab-key", KEY_SECRET, NULL, PLAIN(check_base64url),
 	  "ACME: its HMAC key (base64url)" },
 	{ "acme-dns-server", 0, NULL, PLAIN(check_server),
@@ -73,6 +72,21 @@ static const struct key ca_keys[] = {
 const struct key_table ca_config_keys = { "ca/<profile>/config", ca_keys + CA_REQUEST_ONLY,
 	                                  COUNT(ca_keys) - CA_REQUEST_ONLY };
 const struct key_table ca_request_keys = { "ca/<profile>/request", ca_keys, COUNT(ca_keys) };
+
+static const struct key verification_keys[] = {
+	{ "name", 0, NULL, PLAIN(check_peer_name),
+	  "whose it must be: a DNS name, an address, an e-mail address or a whole DN" },
+	{ "purpose", 0, NULL, check_words, 0, 0, "ike server client", NULL, 0,
+	  "what it must be for (anything)" },
+	{ "depth", 0, NULL, check_number, 0, 10, NULL, "certificates", 0,
+	  "intermediates at most; those that a CA issued to itself do not count" },
+	{ "policy", KEY_REPEATS, NULL, check_oid, 0, 0, NULL, NULL, 16,
+	  "a policy that the path must have, one of those that are given" },
+	{ "detail", 0, "no", YES_NO, "tell what was checked of each certificate, too" },
+};
+
+const struct key_table verify_keys = { "ca/<profile>/verify", verification_keys,
+	                               COUNT(verification_keys) };
 
 #define LOCAL_REQUEST_ONLY 2
 static const struct key local_keys[] = {
@@ -101,18 +115,16 @@ static const struct key local_keys[] = {
 	{ "email", KEY_REPEATS, NULL, PLAIN(check_mail), "alternative name: e-mail address" },
 	{ "challenge-password", KEY_SECRET, NULL, TEXT(255),
 	  "SCEP: what the CA knows us by the first time" },
-	{ "ca-reference", 0, NULL, TEXT(255),
-	  "CMPv2: reference number of the shared secret" },
+	{ "ca-reference", 0, NULL, TEXT(255), "CMPv2: reference number of the shared secret" },
 	{ "ca-secret", KEY_SECRET, NULL, TEXT(255), "CMPv2: the shared secret" },
 	{ "est-user", 0, NULL, TEXT(255), "EST: user of HTTP authentication" },
 	{ "est-password", KEY_SECRET, NULL, TEXT(255), "EST: password of est-user" },
 	{ "auth-certificate-id", KEY_LOCAL, NULL, PLAIN(check_object),
 	  "CMPv2, EST: certificate id whose key proves us the first time" },
-	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01",
-	  NULL, 0, "ACME: how to prove that the names are ours" },
+	{ "acme-challenge", 0, "http-01", check_words, 0, 0, "http-01 dns-01 tls-alpn-01", NULL, 0,
+	  "ACME: how to prove that the names are ours" },
 	{ "acme-profile", 0, NULL, TEXT(255), "ACME: profile that the CA offers" },
-	{ "acme-preferred-chain", 0, NULL, TEXT(255),
-	  "ACME: common name of the root to prefer" },
+	{ "acme-preferred-chain", 0, NULL, TEXT(255), "ACME: common name of the root to prefer" },
 	{ "accept-changed-names", 0, "no", YES_NO,
 	  "publish a first certificate whose names differ from those asked for" },
 	{ "auto-enroll", 0, "disable", ENABLE_DISABLE, "enroll as soon as the profile is trusted" },
@@ -178,8 +190,6 @@ const struct key_table daemon_keys = { "pkifs.conf", conf_keys, COUNT(conf_keys)
 static const struct {
 	const char *key, *values;
 } later[] = {
-	{ "revocation-check", "ocsp ocsp-then-crl" },
-	{ "crl-url", "ldap ldaps" },
 	{ "key-store", "pkcs11" },
 };
 
@@ -191,8 +201,8 @@ const char *key_later(const struct key *key)
 		const char *values = later[i].values;
 
 		if (strcmp(later[i].key, key->name) == 0 &&
-		    (!key->values || memmem(key->values, strlen(key->values), values,
-		                            strcspn(values, " "))))
+		    (!key->values ||
+		     memmem(key->values, strlen(key->values), values, strcspn(values, " "))))
 			return values;
 	}
 	return NULL;

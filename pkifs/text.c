@@ -40,7 +40,8 @@ static int preload(struct store *store, const struct node *node, struct open_fil
 		r = node_content(store, &now, &content);
 	if (r == -ENOENT)
 		return 0;
-	if (is_command(node->file)) /* said anew each time: an offset counts from here */
+	if (is_command(node->file) ||
+	    node->file == FILE_VERIFY) /* said anew each time: an offset counts from here */
 		file->start = content.length;
 	else if (r == 0 && content.length <= BUFFER_SIZE) {
 		memcpy(store->shared->buffers[file->buffer], content.text, content.length);
@@ -225,13 +226,17 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 	r = node_get(store, ino, &node);
 	if (r == 0 && (!file || !file->writable))
 		r = -EIO; /* what was written before is lost */
+	if (r == 0 && file->answered)
+		r = -EINVAL; /* the question has ended */
 	if (r == 0)
 		at = place(store, file, at, fi->flags & O_APPEND);
 	if (r == 0) {
 		judging.object = node.object;
 		r = put_bytes(store, file, bytes, size, at);
 	}
-	if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
+	if (node.file == FILE_VERIFY && r == -EFBIG)
+		file->refused = -r; /* half a question has no answer */
+	else if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
 		error_set(&err, r, "%s", r == -EFBIG ? "the text is too long" : strerror(-r));
 		judge_answer(&judging, req, r, &err);
 		return;
@@ -240,9 +245,9 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 		fuse_reply_err(req, -r);
 		return;
 	}
-	if (node.file != FILE_TEMPORARY)
+	if (!is_never_judged(node.file))
 		file->written = true;
-	if (node.file == FILE_TEMPORARY || node.file == FILE_CRL_PEM) {
+	if (is_never_judged(node.file) || node.file == FILE_CRL_PEM) {
 		fuse_reply_write(req, size);
 		return;
 	}
@@ -306,7 +311,7 @@ void tree_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 	int r;
 
-	if (!file || !is_to_judge(store, file) || inode_file(ino) == FILE_TEMPORARY ||
+	if (!file || !is_to_judge(store, file) || is_never_judged(inode_file(ino)) ||
 	    !is_process(fuse_req_ctx(req)->pid, file->tgid)) {
 		fuse_reply_err(req, 0);
 		return;
@@ -333,7 +338,7 @@ void tree_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct node node;
 
 	if (file && file->ino == ino) {
-		if (inode_file(ino) != FILE_TEMPORARY && (is_to_judge(store, file) || file->cut) &&
+		if (!is_never_judged(inode_file(ino)) && (is_to_judge(store, file) || file->cut) &&
 		    node_get(store, ino, &node) == 0) {
 			complete(store, req, &node, file, true);
 			return;

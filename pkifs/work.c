@@ -78,14 +78,14 @@ static int add_identity(struct store *store, int64_t row, const char *field, boo
 	return r;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid. */
+/* A renewal is signed by the certificate in force, where that is still valid and not revoked. */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
 	bool revokes = strcmp(standing->request.action, "revoke") == 0;
 
 	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
-	    !standing->edition.version)
+	    !standing->edition.version || strcmp(standing->object.state, "revoked") == 0)
 		return 0;
 	return add_identity(store, standing->edition.version, "certificate", revokes, work);
 }

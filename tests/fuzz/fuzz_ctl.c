@@ -1,4 +1,5 @@
 /* What pkictl reads of a mount, which need not be one of ours: no crash, one printable line. */
+#include "common/x509.h"
 #include "pkifs/ctl.h"
 
 #include <stdint.h>
@@ -35,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (event_text(text, size, size & 1, line, sizeof line) && strpbrk(line, "\n\033\177"))
 		abort();
 	mount_in_mountinfo(text, root);
-	time_seconds(text);
+	rfc3339_seconds(text);
 	try_table(text, size);
 	free(text);
 	return 0;

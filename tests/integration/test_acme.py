@@ -207,6 +207,23 @@ class Account(AcmeTest):
             self.certificate_id(mount, f"www{i}")
             self.assertEqual(mount.request(f"local/www{i}", "enroll"), "ok")
 
+    def test_enrollments_under_way_survive_another_key(self):
+        ca = Acme(self)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca)
+        self.assertEqual(mount.request("ca/corp", "account-register"), "ok")
+        names = [f"www{i}" for i in range(8)]
+        for name in names:
+            self.certificate_id(mount, name)
+        for name in names:
+            mount.write(f"local/{name}/request", "enroll\n")
+        for _ in range(2):
+            self.assertEqual(mount.request("ca/corp", "account-rollover"), "ok")
+        for name in names:
+            self.assertTrue(until(lambda name=name: mount.status(f"local/{name}")["request"] in
+                                  ("done", "failed")))
+            self.assert_issued(mount, name)
+
     def test_its_new_key_is_not_lost_whenever_we_die(self):
         mount = self.mount()
         for i, (role, place) in enumerate(itertools.product(("store", "enroll"),

@@ -1,11 +1,13 @@
 """ACME's dns-01: records put into a real name server's zones, or by a program, and taken away."""
 
+import contextlib
 import os
 import random
+import signal
 import stat
 
 from acme import Acme, AcmeTest
-from harness import LAB, main, run, until
+from harness import LAB, Clock, free_port, main, run, until
 
 
 class Bind:
@@ -25,6 +27,16 @@ class Bind:
 
     def stop(self):
         run(LAB / "dns-server", "stop", self.folder)
+
+    @contextlib.contextmanager
+    def halted(self):
+        """It answers nobody meanwhile."""
+        pid = int((self.folder / "pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def key(self, name):
         """The TSIG key NAME as acme-dns-tsig has it."""
@@ -94,6 +106,48 @@ class Update(DnsTest):
                          mount.read("ca/corp/config") + mount.read("events") +
                          mount.log.read_text())
 
+    def test_an_alias_of_the_record_leads_to_where_it_is_put(self):
+        """By the older hash as well, which servers of long ago know alone."""
+        bind = self.bind()
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        self.dns_profile(mount, ca, bind, key="hmac-sha1")
+        self.dns_id(mount, "alias")
+        self.assertEqual(mount.request("local/alias", "enroll"), "ok", mount.log.read_text())
+        self.assert_issued(mount, "alias")
+        self.assert_clean(bind)
+        self.assertIn("alias.proofs.example.net", (bind.folder / "log").read_text(),
+                      "the record was put where the alias leads to")
+
+    def test_a_server_that_is_reached_by_ipv6(self):
+        port = free_port()
+        bind = self.bind(V6=str(port))
+        ca = self.ca(bind)
+        mount = self.acme_mount(ca)
+        self.profile(mount, ca, more=f"acme-dns-server = [::1]:{port}\n"
+                                     f"acme-dns-tsig = {bind.key('hmac-sha512')}\n")
+        self.dns_id(mount)
+        self.assertEqual(mount.request("local/www", "enroll"), "ok", mount.log.read_text())
+        self.assert_clean(bind)
+
+    def test_the_other_name_server_is_waited_for(self):
+        """The CA asks the one that learns of the record late."""
+        one, other = self.addresses(2)
+        first, second = Bind(self, one, SECOND=other), Bind(self, other, start=False, FIRST=one)
+        second.folder.mkdir()
+        (second.folder / "keys").write_text((first.folder / "keys").read_text())
+        second.start()
+        ca = self.ca(second)
+        mount = self.acme_mount(ca)
+        self.dns_profile(mount, ca, first)
+        with second.halted():
+            self.dns_id(mount)
+            mount.write("local/www/request", "enroll\n")
+            self.assertTrue(until(first.records))
+            self.assertFalse(until(lambda: mount.status("local/www")["request"] != "running", 1))
+        self.assertEqual(mount.wait("local/www"), "ok", mount.log.read_text())
+        self.assert_clean(first)
+
 
 class Refused(DnsTest):
     """Nothing is final that a name server or a program says: whoever mends it need do no more."""
@@ -126,6 +180,19 @@ class Refused(DnsTest):
         self.assertEqual(mount.wait("local/wrong"), "ok")
         self.assert_issued(mount, "wrong", "wrong")
         self.assert_clean(bind)
+
+    def test_a_clock_that_is_wrong(self):
+        bind = self.bind()
+        ca = self.ca(bind)
+        clock = Clock(self)
+        clock.set(600)
+        mount = self.mount(start=False)
+        mount.programs = clock.programs
+        mount.start()
+        self.dns_profile(mount, ca, bind)
+        self.dns_id(mount)
+        mount.write("local/www/request", "enroll\n")
+        self.assertIn("differ by more than 300 seconds (BADTIME)", self.reason(mount))
 
     def test_zones_that_are_none_of_the_servers(self):
         bind = self.bind()

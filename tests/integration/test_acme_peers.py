@@ -105,6 +105,22 @@ def its_order_is_ready_a_moment_after_its_authorizations():
 
 
 @ca()
+def authorizations_in_a_state_of_their_own():
+    seen = []
+
+    def authz(_server, answer):
+        seen.append(None)
+        processing = with_json(status="processing")
+        return processing(_server, answer) if len(seen) in (1, 3) else answer
+    return {"authz": authz}
+
+
+@ca()
+def its_order_is_valid_before_the_certificate_is_there():
+    return {"finalize": with_json(certificate=None), "orders": once(with_json(certificate=None))}
+
+
+@ca()
 def it_issues_later_and_says_where():
     def processing(server, answer):
         return (answer[0], {**answer[1], "Location": server.base + "/orders/1",

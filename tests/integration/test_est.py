@@ -337,7 +337,7 @@ class Wishes(Est):
     def wants(self, server, *wishes):
         body = "".join(self.OIDS.get(wish, wish) for wish in wishes)
         (server.folder / "csrattrs").write_bytes(
-            bytes.fromhex(f"30{len(body) // 2:02x}{body}"))
+            bytes.fromhex(f"3082{len(body) // 2:04x}{body}"))
 
     def setUp(self):
         super().setUp()
@@ -377,6 +377,27 @@ class Wishes(Est):
         self.assertIn("subjectAltName = DNS:www.example.net", line)
         self.assertIn("keyUsage = Key Agreement", line)
         self.assertIn("extendedKeyUsage = TLS Web Client Authentication", line)
+
+
+    def test_a_template_of_the_request(self):
+        """RFC 9908 §3.4: a subject, a key on P-384, extensions with and without a value."""
+        subject = "3018310730050603550403310d300b060355040a0c0441636d65"
+        key = "a012301006072a8648ce3d020106052b81040022"
+        extensions = ("a1463044060b2a864886f70d010910023e31353033300e0603551d0f0101ff040403020308"
+                      "30050603551d1130130603551d25040c300a06082b0601050507030230050603551d20")
+        self.wants(self.server, "rsa 4096",
+                   "30818a060b2a864886f70d010910023d317b3079020100" + subject + key + extensions)
+        self.est_id(self.m)
+        self.assertIn("set key-type = ecdsa and key-size = 384",
+                      self.m.request("local/www", "enroll"))
+        self.m.request("local/www", "action = generate-key-pair\nkey-size = 384")
+        self.assertEqual(self.m.request("local/www", "enroll"), "ok")
+        line = self.server.said("request signed by")[0]
+        self.assertIn("subjectAltName = DNS:www.example.net", line)
+        self.assertIn("keyUsage = Key Agreement", line)
+        self.assertIn("extendedKeyUsage = TLS Web Client Authentication", line)
+        self.assertNotIn("Acme", self.m.status("local/www")["subject"])
+        self.assertIn("Certificate Policies", self.m.status("local/www")["note"])
 
 
 class Binding(Est):

@@ -13,6 +13,7 @@ import unittest
 
 import readers
 from harness import OPEN, free_port, main, run, until, watched
+from responder import Known, Responder
 from scep import Ca, Scep, serial
 from trace import let_go, traced
 from web import Client
@@ -200,8 +201,21 @@ class Served(Scep):
             self.assertTrue(until(self.is_served), self.m.read("local/www/status"))
             all_ask()
         results = readers.finish(self, clients)
-        self.assertTrue(self.is_served())
+        self.assertTrue(until(self.is_served))
         print(f"6 renewals, {readers.told(results)}, {self.client.repeated.value} sent again")
+
+    def with_a_responder(self):
+        """The CA has one, which knows the certificate: what is served has its answer."""
+        self.responder = Responder(self, Known(self.ca.folder, serial(self.www / "cert.pem")))
+        config = self.m.read("ca/corp/config")
+        self.m.write("ca/corp/config", f"{config}ocsp-url = {self.responder.url}\n"
+                                       "ocsp-nonce = disable\n")
+
+    def stapled(self):
+        """What a client is shown: openssl's words for the answer."""
+        done = run("openssl", "s_client", "-connect", f"127.0.0.1:{self.port}", "-status",
+                   "-CAfile", self.m.point / "ca/corp/cert.pem", stdin=subprocess.DEVNULL)
+        return "OCSP Response Status: successful" in done.stdout and "Cert Status: good" in done.stdout
 
     def backend(self):
         """The port of a server without TLS, for what stands before one."""
@@ -243,6 +257,12 @@ class Nginx(Served):
         self.start("/etc/nginx/snippets/clients.conf")
         self.clients_until_revoked("/etc/systemd/system/nginx-crl")
 
+    def test_it_staples_what_the_responder_says(self):
+        self.with_a_responder()
+        self.assertTrue(until((self.www / "ocsp.der").exists))
+        self.start("/etc/nginx/snippets/staple.conf")
+        self.assertTrue(self.stapled())
+
 
 class Haproxy(Served):
     guide, unit = "haproxy.md", "haproxy"
@@ -269,6 +289,13 @@ class Haproxy(Served):
         self.start(("    bind :443 ssl crt /pki/local/www/bundle.pem\n",
                     self.guide.lines("haproxy", "bind")))
         self.clients_until_revoked("/etc/systemd/system/haproxy-crl")
+
+    def test_it_staples_what_the_responder_says(self):
+        self.start()
+        self.assertFalse(self.stapled(), "bundle.pem.ocsp is there, and empty")
+        self.is_told_by_an_event("/pki/local/www/bundle.pem.ocsp",
+                                 "/etc/systemd/system/haproxy-ocsp", self.with_a_responder)
+        self.assertTrue(until(self.stapled))
 
 
 class Stunnel(Served):

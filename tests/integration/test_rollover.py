@@ -95,6 +95,24 @@ class Rollover(Renewal):
         self.assertTrue(until(lambda: "former-ca" not in self.status(m)), self.status(m))
         self.assertEqual(len(self.events(m, "former-ca-dropped")), 1)
 
+    def test_what_outlives_its_ca_is_renewed_before_that_ends(self):
+        """Its config would have it renewed when the CA has ended."""
+        ca = self.short_ca("-n", f"{50 * DAY}s")
+        m = self.near_its_end(ca)
+        status = m.status("local/www")
+        self.assertGreater(seconds(status["not-after"]), self.day(140))
+        self.assertIn("its CA ends before it", status["warning"])
+        self.assertTrue(self.day(98) < self.due(m) < self.day(100), status)
+        self.step(m, self.day(95), synchronised=True)
+        self.assertTrue(until(lambda: "former-ca" in self.status(m)), self.status(m))
+        self.roll(ca)
+        self.step(m, self.due(m), synchronised=True)
+        self.becomes(m, version=2, request="done")
+        self.assertTrue(same(m.read("local/www/chain.pem"), (ca.folder / "ca.pem").read_text()))
+        status = m.status("local/www")
+        self.assertGreater(self.due(m), self.day(140))
+        self.assertNotIn("ends before it", status.get("warning", ""))
+
     def test_a_ca_that_goes_on_with_its_former_certificate_is_asked_with_that(self):
         ca = self.short_ca()
         ca_certificate(ca.folder, "next", self.begin + 60, self.day(300))

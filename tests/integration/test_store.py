@@ -205,22 +205,28 @@ class Store(Test):
         self.assertIn("BEGIN CERTIFICATE", self.m.read(f"{self.life.www}/cert.pem"))
 
     def test_attack_66_a_flipped_byte_in_a_crls_index_turns_nobody_good(self):
-        index, = (self.store.parent / "store.db.d").glob("crl-*.idx")
         self.m.start()
         serial = self.m.status(self.life.www)["serial"]
-        self.m.write(f"{self.life.profile}/crl.pem", self.stock.revoking(serial))
-        self.assertIn("revoked", self.m.status(self.life.www)["revocation"])
-        index, = set((self.store.parent / "store.db.d").glob("crl-*.idx")) - {index}
-        whole = index.read_bytes()
-        self.assertEqual(len(whole), 32 + 24 + 32)  # one entry, its fence, the end
-        for place in range(len(whole)):
-            index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
-            if place == 32:  # what lies behind the entries is read once
+        config = self.m.read(f"{self.life.www}/config")
+        for revoked, words in (("7777", "unknown (the CRL cannot be read)"), (serial, "revoked")):
+            self.m.write(f"{self.life.profile}/crl.pem", self.stock.revoking(revoked))
+            index = max((self.store.parent / "store.db.d").glob("crl-*.idx"),
+                        key=lambda file: file.stat().st_mtime_ns)
+            whole = index.read_bytes()
+            self.assertEqual(len(whole), 32 + 24 + 32)  # one entry, its fence, the end
+            for place in range(32):
+                index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
+                self.m.write(f"{self.life.www}/config", f"{config}\n# {place}\n")  # another look
+                self.assertIn(words, self.m.status(self.life.www)["revocation"], place)
+            for place in (32, 60, 87):  # what lies behind the entries is read once
                 self.m.stop()
+                index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
                 self.m.start()
-            os.chmod(self.m.point / f"{self.life.own}/config", 0o640 - place % 2)  # a change
-            self.assertIn("unknown (the CRL cannot be read)",
-                          self.m.status(self.life.www)["revocation"], place)
+                self.m.write(f"{self.life.www}/config", f"{config}\n# {place}\n")
+                self.assertIn(words, self.m.status(self.life.www)["revocation"], place)
+            self.m.stop()
+            index.write_bytes(whole)
+            self.m.start()
 
     def test_attack_66_an_old_backup_put_back_is_found_out(self):
         self.serves()

@@ -74,6 +74,20 @@ static void base64url_has_no_padding(void **state)
 	assert_false(is_base64url("../a", 9));
 }
 
+static void the_secret_of_an_external_account_may_be_padded(void **state)
+{
+	static char jwk[] = "{}";
+	const struct jws_key key = { .jwk = jwk };
+	char *plain = jws_bind(&key, "kid", "-_-_YQ", "https://ca.example/", NULL);
+	char *padded = jws_bind(&key, "kid", "+/+/YQ==", "https://ca.example/", NULL);
+
+	(void)state;
+	assert_non_null(plain);
+	assert_string_equal(plain, padded);
+	free(plain);
+	free(padded);
+}
+
 static void a_ca_may_name_other_servers_but_not_this_machine(void **state)
 {
 	static const struct {
@@ -223,6 +237,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_problem_document_has_no_type),
 		cmocka_unit_test(a_long_problem_is_cut),
 		cmocka_unit_test(base64url_has_no_padding),
+		cmocka_unit_test(the_secret_of_an_external_account_may_be_padded),
 		cmocka_unit_test(a_ca_may_name_other_servers_but_not_this_machine),
 		cmocka_unit_test(links_are_found_by_their_relation),
 		cmocka_unit_test(an_address_is_asked_for_by_its_reverse_name),

@@ -1,4 +1,5 @@
 /* pkictl: finding the mount, reading the command line, what it shows, and files it writes. */
+#include "common/x509.h"
 #include "pkifs/ctl.h"
 
 #include <errno.h>
@@ -335,9 +336,9 @@ static void times_are_told_by_their_distance(void **state)
 	char text[40];
 
 	(void)state;
-	assert_int_equal(time_seconds("1970-01-02T00:00:01Z"), 86401);
-	assert_int_equal(time_seconds("2026-01-01"), -1);
-	assert_int_equal(time_seconds(""), -1);
+	assert_int_equal(rfc3339_seconds("1970-01-02T00:00:01Z"), 86401);
+	assert_int_equal(rfc3339_seconds("2026-01-01"), -1);
+	assert_int_equal(rfc3339_seconds(""), -1);
 	time_distance(86400 * 3, 0, text);
 	assert_string_equal(text, "in 3 days");
 	time_distance(0, 5400, text);
@@ -466,7 +467,8 @@ static void exit_codes_tell_what_went_wrong(void **state)
 		{ { "ca", "add", "x", "--protocol=x" }, EXIT_WRONG_USAGE, "protocol takes" },
 		{ { "ca", "add", "corp" }, EXIT_FAILED, "there is a CA profile corp already" },
 		{ { "wait", "nobody" }, EXIT_FAILED, "there is no CA profile or" },
-		{ { "verify", "x.pem" }, EXIT_FAILED, "x.pem was not verified" },
+		{ { "verify", "x.pem" }, EXIT_WRONG_USAGE, "there are several profiles" },
+		{ { "verify", "x.pem", "--profile=corp" }, EXIT_FAILED, "x.pem: No such file" },
 		{ { "export", "ca/corp" }, EXIT_FAILED, "has no cert.pem yet" },
 		{ { "export", "ca/corp", "--key" }, EXIT_WRONG_USAGE, "name one file" },
 		{ { "-m", "/proc", "show" }, EXIT_NO_MOUNT, "no store is mounted at /proc" },

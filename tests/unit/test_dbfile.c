@@ -198,6 +198,9 @@ static void an_older_store_is_brought_forward(void **state)
 	                 "ALTER TABLE crl DROP COLUMN issuer; ALTER TABLE crl DROP COLUMN base;"
 	                 "ALTER TABLE crl DROP COLUMN kind; ALTER TABLE crl DROP COLUMN stub;"
 	                 "ALTER TABLE crl DROP COLUMN digest; ALTER TABLE crl DROP COLUMN signer;"
+	                 "DROP INDEX object_watch; ALTER TABLE object DROP COLUMN watch;"
+	                 "ALTER TABLE object DROP COLUMN revocation;"
+	                 "ALTER TABLE edition DROP COLUMN ocsp; DROP TABLE ocsp;"
 	                 "DROP TABLE declared; PRAGMA user_version=3");
 	reopen(f);
 	assert_int_equal(db_declared_next(f->db, 0, &object), -ENOENT);

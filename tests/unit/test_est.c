@@ -73,12 +73,12 @@ static struct est_attributes attributes_of(const char *hex)
 	size_t length = 0;
 	char *text;
 
-	assert_int_equal(OPENSSL_hexstr2buf_ex(der + 3, sizeof der - 3, &length, hex, '\0'), 1);
-	assert_true(length < 256);
+	assert_int_equal(OPENSSL_hexstr2buf_ex(der + 4, sizeof der - 4, &length, hex, '\0'), 1);
 	der[0] = 0x30;
-	der[1] = 0x81;
-	der[2] = (unsigned char)length;
-	text = est_base64(der, length + 3);
+	der[1] = 0x82;
+	der[2] = (unsigned char)(length >> 8);
+	der[3] = (unsigned char)length;
+	text = est_base64(der, length + 4);
 	assert_int_equal(est_attributes_read(text, strlen(text), &attributes, NULL), 0);
 	OPENSSL_free(text);
 	return attributes;
@@ -158,6 +158,59 @@ static void what_we_have_nothing_for_is_named(void **state)
 	assert_string_equal(attributes.other, "1.3.6.1.1.1.1.22, serialNumber");
 }
 
+/*
+ * A subject, a key on P-384, extensions: keyUsage (critical) and extendedKeyUsage with their
+ * values, subjectAltName and certificatePolicies for us to fill in.
+ */
+#define TEMPLATE                                                                                   \
+	"30818a060b2a864886f70d010910023d317b30790201003018310730050603550403310d300b060355040a0c" \
+	"0441636d65a012301006072a8648ce3d020106052b81040022a1463044060b2a864886f70d010910023e3135" \
+	"3033300e0603551d0f0101ff04040302030830050603551d1130130603551d25040c300a06082b0601050507" \
+	"030230050603551d20"
+
+static void a_template_is_taken_in_place_of_other_wishes(void **state)
+{
+	/* beside it: RSA, challengePassword, ecdsa-with-SHA384, macAddress */
+	struct est_attributes attributes = attributes_of(OID("092a864886f70d010101") OID(
+		"092a864886f70d010907") TEMPLATE OID("082a8648ce3d040303") OID("072b060101010116"));
+	EVP_PKEY *p256 = EVP_EC_gen("P-256"), *p384 = EVP_EC_gen("P-384");
+	X509_EXTENSION *usage;
+
+	(void)state;
+	assert_int_equal(attributes.kind_count, 1);
+	assert_int_equal(est_attributes_key(&attributes, p384, NULL), 0);
+	assert_int_equal(est_attributes_key(&attributes, p256, NULL), -EINVAL);
+	assert_int_equal(sk_X509_EXTENSION_num(attributes.extensions), 2);
+	usage = sk_X509_EXTENSION_value(attributes.extensions, 0);
+	assert_int_equal(OBJ_obj2nid(X509_EXTENSION_get_object(usage)), NID_key_usage);
+	assert_int_equal(X509_EXTENSION_get_critical(usage), 1);
+	assert_string_equal(attributes.other, "X509v3 Certificate Policies");
+	assert_true(attributes.binding);
+	assert_int_equal(attributes.signature_count, 1);
+	est_attributes_clear(&attributes);
+	EVP_PKEY_free(p256);
+	EVP_PKEY_free(p384);
+}
+
+#define FF_16  "ffffffffffffffffffffffffffffffff"
+#define FF_64  FF_16 FF_16 FF_16 FF_16
+#define FF_256 FF_64 FF_64 FF_64 FF_64
+
+/* One of RSA, whose placeholder has 2048 bits; and what is none. */
+static void a_template_says_the_size_of_an_rsa_key(void **state)
+{
+	struct est_attributes attributes = attributes_of(
+		"30820140060b2a864886f70d010910023d3182012f3082012b020100a0820122300d06092a864886f7"
+	        "0d01010105000382010f003082010a0282010100" FF_256 "0203010001a100");
+
+	(void)state;
+	assert_int_equal(attributes.kind_count, 1);
+	assert_int_equal(attributes.kinds[0].type, EVP_PKEY_RSA);
+	assert_int_equal(attributes.kinds[0].bits, 2048);
+	assert_int_equal(est_attributes_read("MBMwEQYLKoZIhvcNAQkQAj0xAjAA", 28, &attributes, NULL),
+	                 -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +221,8 @@ int main(void)
 		cmocka_unit_test(a_digest_is_chosen_that_fits_the_key),
 		cmocka_unit_test(names_are_ours_to_say),
 		cmocka_unit_test(what_we_have_nothing_for_is_named),
+		cmocka_unit_test(a_template_is_taken_in_place_of_other_wishes),
+		cmocka_unit_test(a_template_says_the_size_of_an_rsa_key),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

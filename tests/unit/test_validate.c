@@ -1,4 +1,5 @@
 #include "common/x509.h"
+#include "forge.h"
 #include "pkifs/validate.h"
 
 #include <errno.h>
@@ -14,129 +15,11 @@
 
 #include <cmocka.h>
 
-#define NOW 1798761600 /* 2027-01-01 */
-#define DAY 86400
-
-/* What a certificate is made of; NULL and 0 are the usual. */
-struct spec {
-	const char *subject;
-	const char *names;     /* subjectAltName as openssl.cnf spells it */
-	const char *usage;     /* keyUsage; "": none */
-	const char *purposes;  /* extendedKeyUsage */
-	const char *basic;     /* basicConstraints; "": none */
-	const char *extra_oid; /* a critical extension that nobody knows */
-	X509 *issuer;          /* NULL: self-signed */
-	EVP_PKEY *issuer_key;  /* NULL: its own key */
-	EVP_PKEY *key;         /* NULL: own_key */
-	const EVP_MD *digest;  /* NULL: SHA-256 */
-	long from, to;         /* days from NOW; both 0: -10, 365 */
-	bool version_1, no_key_ids;
-	bool nc_excluded; /* excludes example.net */
-};
-
-static EVP_PKEY *own_key, *ca_key, *sub_key, *other_key;
-static X509 *ca, *sub;
 static struct record *config;
 
-static void add_extension(X509 *certificate, X509 *issuer, int nid, const char *value)
+static int make_world(void **state)
 {
-	X509V3_CTX context;
-	X509_EXTENSION *extension;
-
-	if (!value || !*value)
-		return;
-	X509V3_set_ctx(&context, issuer ? issuer : certificate, certificate, NULL, NULL, 0);
-	extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-	assert_non_null(extension);
-	X509_add_ext(certificate, extension, -1);
-	X509_EXTENSION_free(extension);
-}
-
-static void add_unknown(X509 *certificate, const char *oid)
-{
-	ASN1_OBJECT *object = oid ? OBJ_txt2obj(oid, 1) : NULL;
-	ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
-	X509_EXTENSION *extension;
-
-	if (object) {
-		ASN1_OCTET_STRING_set(value, (const unsigned char *)"\x05\x00", 2);
-		extension = X509_EXTENSION_create_by_OBJ(NULL, object, 1, value);
-		X509_add_ext(certificate, extension, -1);
-		X509_EXTENSION_free(extension);
-	}
-	ASN1_OBJECT_free(object);
-	ASN1_OCTET_STRING_free(value);
-}
-
-static void set_names(X509 *certificate, const struct spec *spec)
-{
-	X509_NAME *name = NULL;
-
-	assert_int_equal(dn_parse(spec->subject ? spec->subject : "CN=a.example,O=Example", NULL,
-	                          &name, NULL),
-	                 0);
-	X509_set_subject_name(certificate, name);
-	X509_set_issuer_name(certificate,
-	                     spec->issuer ? X509_get_subject_name(spec->issuer) : name);
-	X509_NAME_free(name);
-}
-
-static void add_extensions(X509 *certificate, const struct spec *spec)
-{
-	if (spec->version_1)
-		return;
-	add_extension(certificate, spec->issuer, NID_subject_alt_name, spec->names);
-	add_extension(certificate, spec->issuer, NID_key_usage,
-	              spec->usage ? spec->usage : "critical,digitalSignature");
-	add_extension(certificate, spec->issuer, NID_ext_key_usage, spec->purposes);
-	add_extension(certificate, spec->issuer, NID_basic_constraints, spec->basic);
-	if (spec->nc_excluded)
-		add_extension(certificate, spec->issuer, NID_name_constraints,
-		              "critical,excluded;DNS:example.net");
-	add_unknown(certificate, spec->extra_oid);
-	if (spec->no_key_ids)
-		return;
-	add_extension(certificate, spec->issuer, NID_subject_key_identifier, "hash");
-	if (spec->issuer && X509_get0_subject_key_id(spec->issuer))
-		add_extension(certificate, spec->issuer, NID_authority_key_identifier, "keyid");
-}
-
-static X509 *make(struct spec spec)
-{
-	static long serial = 1;
-	X509 *certificate = X509_new();
-	EVP_PKEY *key = spec.key ? spec.key : own_key;
-	bool usual = !spec.from && !spec.to;
-
-	X509_set_version(certificate, spec.version_1 ? X509_VERSION_1 : X509_VERSION_3);
-	ASN1_INTEGER_set(X509_get_serialNumber(certificate), serial++);
-	ASN1_TIME_adj(X509_getm_notBefore(certificate), NOW, (int)(usual ? -10 : spec.from), 0);
-	ASN1_TIME_adj(X509_getm_notAfter(certificate), NOW, (int)(usual ? 365 : spec.to), 0);
-	set_names(certificate, &spec);
-	X509_set_pubkey(certificate, key);
-	add_extensions(certificate, &spec);
-	assert_true(X509_sign(certificate, spec.issuer_key ? spec.issuer_key : key,
-	                      spec.digest ? spec.digest : EVP_sha256()) > 0);
-	return certificate;
-}
-
-#define CA_BASIC  "critical,CA:TRUE"
-#define CA_USAGE  "critical,keyCertSign,cRLSign"
-#define FROM_CA   .issuer = ca, .issuer_key = ca_key
-#define FROM_SUB  .issuer = sub, .issuer_key = sub_key
-#define MAKE(...) make((struct spec){ __VA_ARGS__ })
-#define A_NAMES   "DNS:a.example,IP:192.0.2.1"
-
-static int make_cas(void **state)
-{
-	(void)state;
-	own_key = EVP_EC_gen("P-256");
-	ca_key = EVP_EC_gen("P-256");
-	sub_key = EVP_EC_gen("P-256");
-	other_key = EVP_EC_gen("P-256");
-	ca = MAKE(.subject = "CN=Root", .key = ca_key, .basic = CA_BASIC, .usage = CA_USAGE);
-	sub = MAKE(.subject = "CN=Sub", .key = sub_key, .basic = CA_BASIC, .usage = CA_USAGE,
-	           FROM_CA);
+	make_cas(state);
 	config = record_new();
 	record_add(config, "subject", "CN=a.example,O=Example");
 	record_add(config, "domain-name", "a.example");
@@ -144,35 +27,10 @@ static int make_cas(void **state)
 	return 0;
 }
 
-static int free_cas(void **state)
+static int free_world(void **state)
 {
-	(void)state;
-	X509_free(ca);
-	X509_free(sub);
-	EVP_PKEY_free(own_key);
-	EVP_PKEY_free(ca_key);
-	EVP_PKEY_free(sub_key);
-	EVP_PKEY_free(other_key);
 	record_free(config);
-	return 0;
-}
-
-/* A stack of its own references, up to the NULL. */
-static STACK_OF(X509) * stack_of(X509 *first, ...)
-{
-	STACK_OF(X509) *stack = sk_X509_new_null();
-	va_list args;
-
-	va_start(args, first);
-	for (X509 *one = first; one; one = va_arg(args, X509 *))
-		X509_add_cert(stack, one, X509_ADD_FLAG_UP_REF);
-	va_end(args);
-	return stack;
-}
-
-static void free_stack(STACK_OF(X509) * stack)
-{
-	sk_X509_pop_free(stack, X509_free);
+	return free_cas(state);
 }
 
 /* The usual expectation; its anchors are the caller's. */
@@ -256,12 +114,12 @@ static void a_certificate_for_another_key_is_told_apart(void **state)
 static void other_names_are_refused_with_what_to_set(void **state)
 {
 	static const char set[] = "set accept-changed-names = yes to accept it";
-	static const char many[] =
-		A_NAMES ",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-1.example"
-			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-2.example"
-			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-3.example"
-			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-4.example"
-			",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-5.example";
+	static const char many[] = A_NAMES
+		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-1.example"
+		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-2.example"
+		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-3.example"
+		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-4.example"
+		",DNS:a-name-of-which-five-are-too-long-for-a-line-that-people-read-5.example";
 	struct expectation expectation = usual(ca);
 
 	(void)state;
@@ -442,61 +300,9 @@ static void sha_1_on_the_anchor_itself_says_nothing(void **state)
 	free_stack(expectation.anchors);
 }
 
-/* A public key of a modulus that nobody could factor or wait for. */
-static EVP_PKEY *huge_key(int bits)
-{
-	OSSL_PARAM_BLD *build = OSSL_PARAM_BLD_new();
-	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-	BIGNUM *n = BN_new(), *e = BN_new();
-	OSSL_PARAM *parameters;
-	EVP_PKEY *key = NULL;
-
-	BN_rand(n, bits, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ODD);
-	BN_set_word(e, RSA_F4);
-	OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_N, n);
-	OSSL_PARAM_BLD_push_BN(build, OSSL_PKEY_PARAM_RSA_E, e);
-	parameters = OSSL_PARAM_BLD_to_param(build);
-	EVP_PKEY_fromdata_init(context);
-	assert_int_equal(EVP_PKEY_fromdata(context, &key, EVP_PKEY_PUBLIC_KEY, parameters), 1);
-	OSSL_PARAM_free(parameters);
-	OSSL_PARAM_BLD_free(build);
-	EVP_PKEY_CTX_free(context);
-	BN_free(n);
-	BN_free(e);
-	return key;
-}
-
-static EVP_PKEY *explicit_key(void)
-{
-	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_id(EVP_PKEY_EC, NULL);
-	EVP_PKEY *key = NULL;
-
-	EVP_PKEY_keygen_init(context);
-	EVP_PKEY_CTX_set_ec_paramgen_curve_nid(context, NID_X9_62_prime256v1);
-	EVP_PKEY_CTX_set_ec_param_enc(context, 0);
-	assert_int_equal(EVP_PKEY_keygen(context, &key), 1);
-	EVP_PKEY_CTX_free(context);
-	return key;
-}
-
-/* The same certificate as others read it. */
-static X509 *reread(X509 *certificate)
-{
-	unsigned char *der;
-	size_t length;
-	X509 *read;
-
-	assert_int_equal(certificate_to_der(certificate, &der, &length), 0);
-	read = certificate_from_der(der, length, NULL);
-	assert_non_null(read);
-	OPENSSL_free(der);
-	X509_free(certificate);
-	return read;
-}
-
 static void keys_that_stop_the_machine_are_refused(void **state)
 {
-	EVP_PKEY *huge = huge_key(16400), *spelled = explicit_key();
+	EVP_PKEY *huge = huge_key(16384), *spelled = explicit_key();
 	struct expectation expectation = usual(ca);
 	X509 *issuer;
 
@@ -504,7 +310,7 @@ static void keys_that_stop_the_machine_are_refused(void **state)
 	expectation.allow_legacy = true;
 	expectation.key = huge;
 	refused(expectation, MAKE(.names = A_NAMES, FROM_CA, .key = huge), NULL,
-	        "has 16400 bits, more than 16384");
+	        "has 16384 bits, more than 8192");
 	expectation.key = spelled;
 	refused(expectation, reread(MAKE(.names = A_NAMES, FROM_CA, .key = spelled)), NULL,
 	        "spells its curve's parameters out");
@@ -666,7 +472,7 @@ static void a_path_keeps_the_limits_of_its_cas(void **state)
 	X509 *below = MAKE(.subject = "CN=Below", .key = other_key, .basic = CA_BASIC,
 	                   .usage = CA_USAGE, .issuer = end, .issuer_key = sub_key);
 	X509 *fenced = MAKE(.subject = "CN=Fenced", .key = sub_key, FROM_CA, .basic = CA_BASIC,
-	                    .usage = CA_USAGE, .nc_excluded = true);
+	                    .usage = CA_USAGE, .constraints = "critical,excluded;DNS:example.net");
 	struct expectation expectation = usual(ca), constrained = usual(ca);
 	STACK_OF(X509) *both = stack_of(end, NULL);
 	struct record *names = record_new();
@@ -998,5 +804,5 @@ int main(void)
 		cmocka_unit_test(a_ca_vouches_for_what_has_its_name_and_follows_it),
 	};
 
-	return cmocka_run_group_tests(tests, make_cas, free_cas);
+	return cmocka_run_group_tests(tests, make_world, free_world);
 }

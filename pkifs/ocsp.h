@@ -1,0 +1,43 @@
+/*
+ * What OCSP responders say of certificates: asked by workers, judged here, kept in the store until
+ * it no longer counts.
+ *
+ * ```
+ *  ocsp_want ──► row: ASK ──► job `ocsp` ──► judged ──► row: answer, LATER ──► its id is looked at
+ *                               (no answer: ASK again, ever later)
+ * ```
+ */
+#ifndef PKIFS_STORE_OCSP_H
+#define PKIFS_STORE_OCSP_H
+
+#include "pkifs/path.h"
+#include "pkifs/store.h"
+
+/* Whose responders are asked, and how. */
+struct ocsp_source {
+	struct store *store;
+	int64_t profile;
+	const struct record *settings; /* the profile's, with defaults */
+};
+
+/*
+ * What is known of CERTIFICATE of ISSUER, for path_sources: good or revoked as long as the answer
+ * counts (revoked: until there is another), else unknown with the reason.
+ */
+void ocsp_verdict(const struct ocsp_source *source, X509 *certificate, X509 *issuer,
+                  struct path_revocation *verdict);
+
+/*
+ * CERTIFICATE of ISSUER has a good path, so its responders may be asked (no others ever are),
+ * unless what they said will do. For an own certificate, OBJECT is looked at when there is an
+ * answer; 0: nobody's. Inside a change. *AGAIN: when to come again; *GOOD (may be NULL, the caller
+ * clears it): the answer in DER, where it counts and says "good". 0; -ENOENT: no responder is
+ * known.
+ */
+int ocsp_want(const struct ocsp_source *source, int64_t object, X509 *certificate, X509 *issuer,
+              int64_t *again, struct blob *good);
+
+/* Asks what is to be asked. */
+void ocsp_run(struct store *store);
+
+#endif

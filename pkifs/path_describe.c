@@ -1,0 +1,74 @@
+/* What was checked of each certificate of a path that holds, in words. */
+#include "common/x509.h"
+#include "pkifs/path_part.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+__attribute__((format(printf, 2, 3))) static void add(struct path_step *step, const char *format,
+                                                      ...)
+{
+	size_t used = strlen(step->checked);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(step->checked + used, sizeof step->checked - used, format, args);
+	va_end(args);
+}
+
+static void add_times(const struct path_question *question, struct path_step *step)
+{
+	char from[RFC3339_MAX], to[RFC3339_MAX];
+
+	rfc3339(asn1_time_seconds(X509_get0_notBefore(step->certificate)), from);
+	rfc3339(asn1_time_seconds(X509_get0_notAfter(step->certificate)), to);
+	add(step, "valid from %s to %s%s", from, to,
+	    question->clock_trusted ? "" : " (the clock is not trusted)");
+}
+
+static void add_key(struct path_step *step)
+{
+	char key[80];
+
+	if (key_describe(X509_get0_pubkey(step->certificate), key, sizeof key) == 0)
+		add(step, ", key %s", key);
+}
+
+static void add_leaf(const struct path_question *question, struct path_step *step)
+{
+	static const char *const purposes[] = {
+		[PATH_ANY] = "",
+		[PATH_OWN] = "server, client or IKE",
+		[PATH_SERVER] = "TLS server",
+		[PATH_CLIENT] = "TLS client",
+		[PATH_IKE] = "IKE",
+	};
+
+	if (*purposes[question->purpose])
+		add(step, ", for %s", purposes[question->purpose]);
+	if (question->name.kind != PATH_NO_NAME)
+		add(step, ", has the name %.100s", question->name.text);
+	if (question->explicit_policy)
+		add(step, ", has a policy asked for");
+}
+
+void path_describe(const struct path_question *question, struct path_answer *answer)
+{
+	for (int i = 0; i < answer->count; i++) {
+		struct path_step *step = &answer->steps[i];
+		bool anchor = i > 0 && i == answer->count - 1;
+
+		if (anchor)
+			add(step, "trusted, ");
+		add_times(question, step);
+		add_key(step);
+		if (!anchor)
+			add(step, ", signed with %s",
+			    OBJ_nid2sn(X509_get_signature_nid(step->certificate)));
+		if (i > 0)
+			add(step, ", a CA for this path");
+		else
+			add_leaf(question, step);
+	}
+}

@@ -1,0 +1,267 @@
+#include "pkifs/verify.h"
+
+#include "common/x509.h"
+#include "pkifs/content.h"
+#include "pkifs/crl.h"
+#include "pkifs/object.h"
+#include "pkifs/ocsp.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- the text --- */
+
+void verify_question_clear(struct verify_question *question)
+{
+	record_free(question->settings);
+	sk_X509_pop_free(question->certificates, X509_free);
+	sk_ASN1_OBJECT_pop_free(question->policies, ASN1_OBJECT_free);
+	*question = (struct verify_question){ 0 };
+}
+
+static int read_policies(struct verify_question *question, struct error *err)
+{
+	const struct field *field;
+
+	question->policies = sk_ASN1_OBJECT_new_null();
+	for (size_t i = 0; (field = record_next(question->settings, "policy", &i));) {
+		ASN1_OBJECT *policy = OBJ_txt2obj(field->value, 1);
+
+		if (!policy || !sk_ASN1_OBJECT_push(question->policies, policy)) {
+			ASN1_OBJECT_free(policy);
+			return error_openssl(err, -ENOMEM, "the policies can't be read");
+		}
+	}
+	return 0;
+}
+
+/* The settings end where PEM begins. */
+int verify_question_read(const char *text, size_t length, struct verify_question *question,
+                         struct error *err)
+{
+	const char *pem = memmem(text, length, "-----BEGIN ", 11);
+	size_t settings = pem ? (size_t)(pem - text) : length;
+	int r;
+
+	*question = (struct verify_question){ 0 };
+	r = record_parse(text, settings, NULL, &question->settings, err);
+	if (r == 0)
+		r = key_check_record(&verify_keys, question->settings, err);
+	if (r == 0)
+		r = read_policies(question, err);
+	if (r == 0 && !pem)
+		r = error_set(err, -EINVAL, "there is no certificate in it");
+	if (r == 0)
+		r = certificates_read(pem, length - settings, VERIFY_CERTIFICATES,
+		                      &question->certificates, err);
+	if (r == 0 && sk_X509_num(question->certificates) < 1)
+		r = error_set(err, -EINVAL, "there is no certificate in it");
+	ERR_clear_error();
+	return r;
+}
+
+int verify_question_ask(const struct verify_question *question, struct path_question *asked,
+                        struct error *err)
+{
+	static const struct {
+		const char *name;
+		enum path_purpose purpose;
+	} purposes[] = {
+		{ "ike", PATH_IKE },
+		{ "server", PATH_SERVER },
+		{ "client", PATH_CLIENT },
+	};
+	const char *name = record_get(question->settings, "name");
+
+	asked->leaf = sk_X509_value(question->certificates, 0);
+	asked->untrusted = question->certificates;
+	for (size_t i = 0; i < COUNT(purposes); i++)
+		if (record_is(question->settings, "purpose", purposes[i].name))
+			asked->purpose = purposes[i].purpose;
+	asked->has_depth = record_get(question->settings, "depth");
+	asked->depth = (int)record_number(question->settings, "depth", 0);
+	asked->policies = question->policies;
+	asked->explicit_policy = sk_ASN1_OBJECT_num(question->policies) > 0;
+	return name ? path_name_read(name, &asked->name, err) : 0;
+}
+
+/* --- the answer --- */
+
+static const char *state_name(enum path_state state)
+{
+	static const char *const names[] = {
+		[PATH_UNCHECKED] = "unchecked",
+		[PATH_GOOD] = "good",
+		[PATH_REVOKED] = "revoked",
+		[PATH_UNKNOWN] = "unknown",
+	};
+
+	return names[state];
+}
+
+static int add_step(const struct path_answer *answer, int i, struct content *content)
+{
+	const struct path_step *step = &answer->steps[i];
+	const struct path_revocation *known = &step->revocation;
+	int r;
+
+	r = content_addf(content, "certificate = %s\n", step->name);
+	if (r == 0 && *step->checked)
+		r = content_addf(content, "checked = %s\n", step->checked);
+	if (r == 0)
+		r = content_addf(content, "revocation = %s%s%s%s\n", state_name(known->state),
+		                 *known->how ? " (" : "", known->how, *known->how ? ")" : "");
+	return r;
+}
+
+/* The sentence begins with the certificate's name where that is what it is about. */
+static const char *reason_of(const char *name, const char *sentence)
+{
+	size_t length = strlen(name);
+
+	return strncmp(sentence, name, length) == 0 && sentence[length] == ' '
+	               ? sentence + length + 1
+	               : sentence;
+}
+
+int verify_verdict(const struct path_answer *answer, const struct error *err, bool detail,
+                   struct content *content)
+{
+	const char *name = answer->failed >= 0 && answer->failed < answer->count
+	                           ? answer->steps[answer->failed].name
+	                           : "text";
+	int r;
+
+	r = err->code == 0
+	            ? content_addf(content, "ok\n")
+	            : content_addf(content, "failed: %s: %s\n", name, reason_of(name, err->text));
+	for (int i = 0; r == 0 && detail && i < answer->count; i++)
+		r = add_step(answer, i, content);
+	return r;
+}
+
+/* --- the profile --- */
+
+/* Where revocation is known from, for path_check. */
+struct source {
+	struct store *store;
+	const struct object *profile;
+	const struct record *settings;
+};
+
+static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
+{
+	const struct source *source = user;
+
+	return crls_known(source->store, source->profile, issuer);
+}
+
+static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_revocation *verdict)
+{
+	const struct source *source = user;
+
+	ocsp_verdict(&(struct ocsp_source){ source->store, source->profile->id, source->settings },
+	             certificate, issuer, verdict);
+}
+
+/* Has the responders asked for a path that is sound; what they say is for the next question. */
+static int want_ocsp(const struct source *source, const struct path_answer *answer)
+{
+	struct ocsp_source responders = { source->store, source->profile->id, source->settings };
+	int r = store_begin(source->store);
+
+	if (r == 1) /* done by a store that died */
+		return 0;
+	for (int i = 0; r == 0 && i + 1 < answer->count; i++) {
+		int64_t again = INT64_MAX;
+
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			r = ocsp_want(&responders, 0, answer->steps[i].certificate,
+			              answer->steps[i + 1].certificate, &again, NULL);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	return store_end(source->store, r);
+}
+
+static enum path_source source_of(const struct record *settings)
+{
+	return record_is(settings, "revocation-check", "disable") ? PATH_SOURCE_OFF
+	       : record_is(settings, "revocation-check", "ocsp")  ? PATH_SOURCE_OCSP
+	       : record_is(settings, "revocation-check", "ocsp-then-crl")
+	               ? PATH_SOURCE_OCSP_THEN_CRL
+	               : PATH_SOURCE_CRL;
+}
+
+/* The CA that the profile has confirmed, and nobody else. */
+static int read_anchor(struct store *store, const struct object *profile, STACK_OF(X509) * *anchors,
+                       struct error *err)
+{
+	struct edition edition = { 0 };
+	int r = db_edition_get(store->db, profile->edition, &edition);
+
+	if (r == 0 && !edition.certificate.length)
+		r = error_set(err, -EINVAL, "profile %s is not trusted yet", profile->name);
+	if (r == 0)
+		r = certificates_read(edition.certificate.data, edition.certificate.length, 1,
+		                      anchors, err);
+	edition_clear(&edition);
+	return r;
+}
+
+static int ask(struct store *store, const struct object *profile,
+               const struct verify_question *question, struct path_answer *answer,
+               struct error *err)
+{
+	struct source source = { .store = store, .profile = profile };
+	struct path_question asked = {
+		.now = store_now(store),
+		.clock_trusted = store_clock_trusted(store),
+		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
+	};
+	struct record *settings = NULL;
+	int r;
+
+	r = read_anchor(store, profile, &asked.anchors, err);
+	if (r == 0)
+		r = store_settings(store, profile, &settings);
+	if (r == 0)
+		r = verify_question_ask(question, &asked, err);
+	if (r == 0) {
+		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
+		asked.revocation.source = source_of(settings);
+		asked.revocation.accept_unknown =
+			record_is(settings, "crl-on-download-failure", "accept");
+		source.settings = settings;
+		r = path_check(&asked, answer, err);
+		if (answer->sound && (asked.revocation.source == PATH_SOURCE_OCSP ||
+		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
+			want_ocsp(&source, answer);
+	}
+	record_free(settings);
+	sk_X509_pop_free(asked.anchors, X509_free);
+	return r;
+}
+
+int verify_answer(struct store *store, const struct object *profile, const char *text,
+                  size_t length, struct content *content)
+{
+	struct path_answer answer = { .failed = -1 };
+	struct verify_question question;
+	struct error err = { 0 };
+	bool detail;
+	int r;
+
+	r = verify_question_read(text, length, &question, &err);
+	detail = r == 0 && record_is(question.settings, "detail", "yes");
+	if (r == 0)
+		r = ask(store, profile, &question, &answer, &err);
+	if (r == 0 || err.code)
+		r = verify_verdict(&answer, &err, detail, content);
+	path_answer_clear(&answer);
+	verify_question_clear(&question);
+	return r;
+}

@@ -1,0 +1,434 @@
+#include "pkifs/watch.h"
+
+#include "common/log.h"
+#include "common/x509.h"
+#include "pkifs/object.h"
+#include "pkifs/ocsp.h"
+#include "pkifs/path.h"
+#include "pkifs/renewal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PART     16   /* objects in a turn */
+#define AT_LEAST 3600 /* seconds between two looks: by then a CRL may have ended */
+
+/* All that is looked at for one certificate id. */
+struct look {
+	struct store *store;
+	const struct object *object;
+	struct object profile;            /* the one it names; id 0: none */
+	struct record *config, *settings; /* its own and its profile's, with defaults */
+	struct edition edition;
+	struct version version;
+	STACK_OF(X509) * chain; /* leaf first; the last one is the anchor */
+	struct path_answer path;
+	enum path_state state;
+	char how[256]; /* as `status` spells it */
+	int64_t again;
+	struct blob staple;
+};
+
+static void look_clear(struct look *look)
+{
+	record_free(look->config);
+	record_free(look->settings);
+	edition_clear(&look->edition);
+	version_clear(&look->version);
+	sk_X509_pop_free(look->chain, X509_free);
+	path_answer_clear(&look->path);
+	blob_clear(&look->staple);
+}
+
+/* The profile that vouches for a certificate that was loaded without one: its CA ends the chain. */
+static int find_profile(struct look *look)
+{
+	struct edition edition;
+	int r;
+
+	while ((r = db_object_next(look->store->db, KIND_CA, look->profile.id, &look->profile)) ==
+	       0) {
+		r = db_edition_get(look->store->db, look->profile.edition, &edition);
+		if (r < 0)
+			return r;
+		r = edition.certificate.length && look->version.chain.length &&
+		    strstr(look->version.chain.data, edition.certificate.data);
+		edition_clear(&edition);
+		if (r)
+			return store_settings(look->store, &look->profile, &look->settings);
+	}
+	look->profile.id = 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+static int look_begin(struct store *store, const struct object *object, struct look *look)
+{
+	int r;
+
+	*look = (struct look){ .store = store, .object = object, .path.failed = -1 };
+	r = db_edition_get(store->db, object->edition, &look->edition);
+	if (r < 0 || !look->edition.version)
+		return r < 0 ? r : -ENOENT;
+	look->chain = sk_X509_new_null();
+	r = look->chain ? db_version_get(store->db, look->edition.version, &look->version)
+	                : -ENOMEM;
+	if (r == 0)
+		r = blob_certificates(&look->version.certificate, look->chain);
+	if (r == 0 && look->version.chain.length)
+		r = blob_certificates(&look->version.chain, look->chain);
+	if (r == 0)
+		r = store_settings(store, object, &look->config);
+	if (r == 0 && object_profile(store, look->config, &look->profile) == 0)
+		r = store_settings(store, &look->profile, &look->settings);
+	else if (r == 0)
+		r = find_profile(look);
+	return r;
+}
+
+static bool is_legacy(const struct look *look)
+{
+	return record_is(look->config, "allow-legacy", "yes") ||
+	       (look->settings && record_is(look->settings, "allow-legacy", "yes"));
+}
+
+/*
+ * The path, with what is known of each certificate's revocation. That it leads to an anchor was
+ * decided when it came into force: the last certificate of its chain.
+ */
+static int check(struct look *look, const struct path_sources *sources)
+{
+	STACK_OF(X509) *anchors = sk_X509_new_null();
+	int last = sk_X509_num(look->chain) - 1, r = -ENOMEM;
+	struct path_question question = {
+		.leaf = sk_X509_value(look->chain, 0),
+		.untrusted = look->chain,
+		.anchors = anchors,
+		.no_anchor = true,
+		.now = store_now(look->store),
+		.clock_trusted = store_clock_trusted(look->store),
+		.allow_ca = true,
+		.allow_legacy = is_legacy(look),
+		.tolerant = true,
+		.revocation = *sources,
+	};
+	struct error err = { 0 };
+
+	if (anchors && (last == 0 || sk_X509_push(anchors, sk_X509_value(look->chain, last))))
+		r = path_check(&question, &look->path, &err);
+	sk_X509_free(anchors);
+	if (r == -EINVAL) /* unless that is what the path fails for */
+		snprintf(look->how, sizeof look->how, "unknown (%.200s)", err.text);
+	return r == -ENOMEM ? r : 0;
+}
+
+/* What is known of one certificate of the path, as `status` spells it. */
+static void tell(const struct path_revocation *revocation, char *text, size_t size)
+{
+	char when[RFC3339_MAX] = "";
+	const char *reason = path_reason_name(revocation->reason);
+
+	if (revocation->time)
+		rfc3339(revocation->time, when);
+	if (revocation->state == PATH_REVOKED)
+		snprintf(text, size, "revoked (%s%s%s%s%s)", revocation->how,
+		         *when ? ", since " : "", when, *reason ? ", " : "", reason);
+	else
+		snprintf(text, size, "%s (%s)", revocation->state == PATH_GOOD ? "good" : "unknown",
+		         revocation->how);
+}
+
+/* The leaf's own state, unless one above it is revoked. */
+static void conclude(struct look *look)
+{
+	for (int i = 0; i < look->path.count; i++) {
+		const struct path_step *step = &look->path.steps[i];
+		char text[sizeof look->how];
+
+		if (i > 0 &&
+		    (step->revocation.state != PATH_REVOKED || look->state == PATH_REVOKED))
+			continue;
+		look->state = step->revocation.state;
+		tell(&step->revocation, text, sizeof text);
+		if (i == 0)
+			snprintf(look->how, sizeof look->how, "%s", text);
+		else
+			snprintf(look->how, sizeof look->how,
+			         "revoked (its issuer %.80s is %.150s)", step->name, text);
+	}
+}
+
+static void verdict(void *user, X509 *certificate, X509 *issuer, struct path_revocation *told)
+{
+	const struct look *look = user;
+	struct ocsp_source source = { look->store, look->profile.id, look->settings };
+
+	ocsp_verdict(&source, certificate, issuer, told);
+}
+
+/*
+ * The responder of an own certificate is asked whatever the profile checks by: a server staples the
+ * answer. Those of the CAs above it where they decide.
+ */
+static int want_ocsp(struct look *look, bool decides)
+{
+	struct ocsp_source source = { look->store, look->profile.id, look->settings };
+	int r = 0;
+
+	for (int i = 0; r == 0 && i + 1 < look->path.count && (i == 0 || decides); i++) {
+		int64_t again = look->again;
+
+		r = ocsp_want(&source, look->object->id, look->path.steps[i].certificate,
+		              look->path.steps[i + 1].certificate, &again,
+		              i == 0 ? &look->staple : NULL);
+		if (r == -ENOENT)
+			r = 0;
+		if (again < look->again)
+			look->again = again;
+	}
+	return r;
+}
+
+static void set_unchecked(struct look *look, const char *why)
+{
+	look->state = PATH_UNCHECKED;
+	snprintf(look->how, sizeof look->how, "unchecked (%s)", why);
+}
+
+static enum path_source source_of(const struct record *settings)
+{
+	return record_is(settings, "revocation-check", "crl")    ? PATH_SOURCE_CRL
+	       : record_is(settings, "revocation-check", "ocsp") ? PATH_SOURCE_OCSP
+	                                                         : PATH_SOURCE_OCSP_THEN_CRL;
+}
+
+static int by_crl(struct look *look)
+{
+	struct record *facts = NULL;
+	char text[sizeof look->how];
+	int r = record_decode((const unsigned char *)look->version.facts.data,
+	                      look->version.facts.length, &facts);
+
+	if (r == 0 && look->state != PATH_REVOKED) {
+		bool revoked =
+			revocation_of(look->store, look->profile.id, facts, text, sizeof text) == 1;
+
+		snprintf(look->how, sizeof look->how, "%s", text);
+		look->state = revoked                         ? PATH_REVOKED
+		              : strncmp(text, "good", 4) == 0 ? PATH_GOOD
+		                                              : PATH_UNKNOWN;
+	}
+	record_free(facts);
+	return r;
+}
+
+/* What is known now. */
+static int look_at(struct look *look)
+{
+	struct path_sources sources = { .accept_unknown = true, .ocsp = verdict, .user = look };
+
+	look->again = store_now(look->store) + AT_LEAST;
+	if (!look->profile.id) {
+		set_unchecked(look, "no profile has its issuer");
+		return 0;
+	}
+	if (record_is(look->settings, "revocation-check", "disable")) {
+		set_unchecked(look, "revocation-check = disable");
+		return 0;
+	}
+	sources.source = PATH_SOURCE_OCSP;
+	if (check(look, &sources) < 0)
+		return -ENOMEM;
+	conclude(look);
+	if (source_of(look->settings) == PATH_SOURCE_CRL ||
+	    (source_of(look->settings) == PATH_SOURCE_OCSP_THEN_CRL && look->state != PATH_GOOD))
+		return by_crl(look);
+	return 0;
+}
+
+/* A staple is for servers: one that says anything but "good" would be of no use to them. */
+static int staple(struct look *look)
+{
+	struct edition *edition = &look->edition;
+	bool same = edition->ocsp.length == look->staple.length &&
+	            (!edition->ocsp.length ||
+	             memcmp(edition->ocsp.data, look->staple.data, edition->ocsp.length) == 0);
+
+	if (same)
+		return 0;
+	blob_clear(&edition->ocsp);
+	edition->ocsp = look->staple;
+	look->staple = (struct blob){ 0 };
+	return edition_publish(look->store, look->object, edition);
+}
+
+static int tell_event(const struct look *look, const char *name)
+{
+	struct record *facts = NULL, *more = record_new();
+	int r = more ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = record_decode((const unsigned char *)look->version.facts.data,
+		                  look->version.facts.length, &facts);
+	if (r == 0) {
+		record_add(more, "serial", record_get(facts, "serial"));
+		record_add(more, "revocation", look->how);
+		r = store_event(look->store, look->object, name, more);
+	}
+	record_free(facts);
+	record_free(more);
+	return r;
+}
+
+/* What is revoked stays so until somebody says that it is good again, or nobody is to ask. */
+static bool stays_revoked(const struct look *look)
+{
+	return strcmp(look->object->state, "revoked") == 0 && look->state == PATH_UNKNOWN;
+}
+
+/* Acts on what is known: the state, an event, another certificate. */
+static int act(struct look *look)
+{
+	bool was = strcmp(look->object->state, "revoked") == 0, is = look->state == PATH_REVOKED;
+	struct store *store = look->store;
+	int r;
+
+	if (stays_revoked(look))
+		return db_watch_set(store->db, look->object->id, look->again);
+	r = db_watch_keep(store->db, look->object->id, look->again, look->how);
+	if (r == 0)
+		r = staple(look);
+	if (r < 0 || was == is)
+		return r;
+	r = db_object_set_state(store->db, look->object->id, is ? "revoked" : "valid",
+	                        store_now(store));
+	if (r == 0)
+		r = tell_event(look, is ? "revoked" : "unrevoked");
+	return r == 0 ? renewal_plan(store, look->object->id) : r;
+}
+
+static bool is_checked(const struct look *look)
+{
+	return look->profile.id && !record_is(look->settings, "revocation-check", "disable");
+}
+
+static int look_now(struct store *store, int64_t id)
+{
+	struct object object;
+	struct look look;
+	int r = db_object_get(store->db, id, &object);
+
+	if (r < 0)
+		return r;
+	r = look_begin(store, &object, &look);
+	if (r == -ENOENT) {
+		r = db_watch_keep(store->db, id, WATCH_NOT, "");
+	} else if (r == 0) {
+		r = look_at(&look);
+		if (r == 0 && is_checked(&look))
+			r = want_ocsp(&look, source_of(look.settings) != PATH_SOURCE_CRL);
+		if (r == 0)
+			r = act(&look);
+	}
+	look_clear(&look);
+	return r;
+}
+
+int watch_look(struct store *store, int64_t object)
+{
+	store->due = true;
+	return db_watch_set(store->db, object, WATCH_NOW);
+}
+
+int watch_profile(struct store *store, int64_t profile)
+{
+	store->due = true;
+	return db_watch_profile(store->db, profile);
+}
+
+int watch_tell(struct store *store, const struct object *object, char *text, size_t size)
+{
+	struct look look;
+	int64_t at;
+	int r = db_watch_get(store->db, object->id, &at, text, size);
+
+	if (r < 0 || at != WATCH_NOW)
+		return r < 0 ? r : strcmp(object->state, "revoked") == 0;
+	r = look_begin(store, object, &look);
+	if (r == 0)
+		r = look_at(&look);
+	if (r == 0 && !stays_revoked(&look))
+		snprintf(text, size, "%s", look.how);
+	if (r == 0)
+		r = look.state == PATH_REVOKED || stays_revoked(&look);
+	look_clear(&look);
+	return r;
+}
+
+/* --- what is due --- */
+
+/* The clock was set back: what was to be looked at within the hour is not to wait for years. */
+static int follow_clock(struct store *store)
+{
+	static int64_t before = INT64_MAX;
+	int64_t now = store_now(store);
+	int r = 0;
+
+	if (now < before) {
+		r = store_begin(store);
+		if (r == 0)
+			r = store_end(store, db_watch_hurry(store->db, now + AT_LEAST));
+	}
+	before = now;
+	return r;
+}
+
+static void go_on(uv_timer_t *timer)
+{
+	watch_run(timer->data);
+}
+
+static void wait_for_turn(struct store *store)
+{
+	static uv_timer_t later;
+
+	if (!later.data)
+		uv_timer_init(store->loop, &later);
+	later.data = store;
+	uv_timer_start(&later, go_on, 1, 0);
+}
+
+static int look_later(struct store *store, int64_t object)
+{
+	return db_watch_set(store->db, object, store_now(store) + AT_LEAST);
+}
+
+/* One look as a change of its own: ACT(OBJECT). */
+static int change(struct store *store, int64_t object, int (*act_on)(struct store *, int64_t))
+{
+	int r = store_begin(store);
+
+	return r < 0 ? r : store_end(store, act_on(store, object));
+}
+
+void watch_run(struct store *store)
+{
+	int room = PART, r = 0;
+	int64_t object, at;
+
+	if (store->stopping || follow_clock(store) < 0)
+		return;
+	while (r == 0 && room > 0 && db_watch_first(store->db, &object, &at) == 0 &&
+	       at <= store_now(store)) {
+		room--;
+		r = change(store, object, look_now);
+		if (r < 0) {
+			log_warning("a certificate's revocation cannot be looked at: %s",
+			            strerror(-r));
+			r = change(store, object, look_later); /* it stops no other */
+		}
+	}
+	if (r == 0 && room == 0)
+		wait_for_turn(store);
+}
