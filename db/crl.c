@@ -5,7 +5,7 @@
 
 #define CRL_COLUMNS                                                                                \
 	"id,object,size,number,this_update,next_update,entries,source,created,slot,issuer,base,"   \
-	"kind"
+	"kind,file"
 
 int db_crl_add(struct db *db, const struct crl *crl, const struct crl_parts *parts, int64_t *id)
 {

@@ -104,6 +104,10 @@ STACK_OF(X509_CRL) *
  * a path to be built with. */
 int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
 
+/* Whether all look-ups in what was given since could be made: where one could not, "revoked" was
+ * said instead (common/stubcrl.h). */
+bool crls_are_whole(void);
+
 /* The stub of row CRL, which lives until the next call; NULL with ERR: it cannot be read. */
 X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *err);
 

@@ -8,6 +8,7 @@
 #include "common/x509.h"
 #include "pkifs/crl.h"
 #include "pkifs/validate.h"
+#include "pkifs/watch.h"
 #include "pkifs/work.h"
 
 #include <errno.h>
@@ -338,6 +339,8 @@ int crl_arrive(struct store *store, const struct object *object, const struct cr
 	if (r == 0 && (crl.kind & CRL_TRUSTED))
 		r = store_clock_floor(store, crl.this_update);
 	if (r == 0)
+		r = watch_profile(store, object->id);
+	if (r == 0)
 		r = tell(store, object, &crl);
 	if (r == 0)
 		r = crl_sweep_after(store);
@@ -352,6 +355,8 @@ int crl_forget(struct store *store, const struct object *object, struct edition 
 	int r = db_crl_drop(store->db, object->id, 0);
 
 	edition->crl = 0;
+	if (r == 0)
+		r = watch_profile(store, object->id);
 	return r < 0 ? r : crl_sweep_after(store);
 }
 

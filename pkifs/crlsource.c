@@ -108,6 +108,14 @@ X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *e
 	return read;
 }
 
+bool crls_are_whole(void)
+{
+	for (size_t i = 0; i < cache.count; i++)
+		if (!stub_crl_is_whole(cache.list[i].crl))
+			return false;
+	return true;
+}
+
 /* The profile above PROFILE, 0: none. */
 static int64_t profile_above(struct store *store, int64_t profile)
 {

@@ -212,6 +212,15 @@ static int read_anchor(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
+/* Who signs CRLs by a key of their own may stand in a path as well: *UNTRUSTED, the caller's. */
+static int add_signers(struct store *store, const struct object *profile,
+                       struct path_question *asked, STACK_OF(X509) * *untrusted)
+{
+	*untrusted = X509_chain_up_ref(asked->untrusted);
+	asked->untrusted = *untrusted;
+	return *untrusted ? crls_signers(store, profile->id, *untrusted) : -ENOMEM;
+}
+
 static int ask(struct store *store, const struct object *profile,
                const struct verify_question *question, struct path_answer *answer,
                struct error *err)
@@ -222,6 +231,7 @@ static int ask(struct store *store, const struct object *profile,
 		.clock_trusted = store_clock_trusted(store),
 		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
 	};
+	STACK_OF(X509) *untrusted = NULL;
 	struct record *settings = NULL;
 	int r;
 
@@ -230,6 +240,8 @@ static int ask(struct store *store, const struct object *profile,
 		r = store_settings(store, profile, &settings);
 	if (r == 0)
 		r = verify_question_ask(question, &asked, err);
+	if (r == 0)
+		r = add_signers(store, profile, &asked, &untrusted);
 	if (r == 0) {
 		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
 		asked.revocation.source = source_of(settings);
@@ -243,6 +255,7 @@ static int ask(struct store *store, const struct object *profile,
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);
+	sk_X509_pop_free(untrusted, X509_free);
 	return r;
 }
 

@@ -280,7 +280,6 @@ static void a_profile_keeps_one_crl_of_each_slot(void **state)
 		           .entries = 3,
 		           .kind = 7,
 		           .issuer = 0xfedcba98,
-		           .file = 1ll << 41,
 		           .file = 1ll << 41 },
 		   got;
 	struct crl_parts parts = { bytes_of("stub"), bytes_of("digest"), { 0 } }, read;
