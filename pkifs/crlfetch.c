@@ -136,8 +136,12 @@ static int add_url(struct store *store, int64_t profile, const char *name, bool 
 
 	url.used = url.next = store_now(store);
 	if (r == 0) {
+		bool fresh = *name && url.used - known.used < DAY && url.used >= known.used;
+
 		url.next = known.next;
 		crl_url_clear(&known);
+		if (fresh)
+			return 0;
 	} else if (r == -ENOENT) {
 		r = make_room(store, profile);
 	}

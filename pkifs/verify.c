@@ -187,6 +187,21 @@ static int want_ocsp(const struct source *source, const struct path_answer *answ
 	return store_end(source->store, r);
 }
 
+/* Has the CRLs fetched that certificates of a path name which is sound (attack 42). */
+static int want_crls(const struct source *source, const struct path_answer *answer)
+{
+	int r = store_begin(source->store);
+
+	if (r == 1)
+		return 0;
+	for (int i = 0; r == 0 && i + 1 < answer->count; i++)
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			r = crl_learn(source->store, source->profile->id,
+			              answer->steps[i].certificate,
+			              answer->steps[i + 1].certificate);
+	return store_end(source->store, r);
+}
+
 static enum path_source source_of(const struct record *settings)
 {
 	return record_is(settings, "revocation-check", "disable") ? PATH_SOURCE_OFF
@@ -252,6 +267,9 @@ static int ask(struct store *store, const struct object *profile,
 		if (answer->sound && (asked.revocation.source == PATH_SOURCE_OCSP ||
 		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
 			want_ocsp(&source, answer);
+		if (answer->sound && (asked.revocation.source == PATH_SOURCE_CRL ||
+		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
+			want_crls(&source, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);

@@ -190,7 +190,20 @@ class Attacks(Crls):
         time.sleep(1.5)
         self.assertEqual(server.asked, [])
         server.pages["/crl"] = self.ca.crl(number=1)
-        self.id("www", more=point)
+        with open(self.m.point / "ca/corp/verify", "r+") as file:
+            file.write(stranger.issue("peer", more=point))
+            file.flush()
+            file.seek(0)
+            self.assertIn("failed", file.read())
+        self.m.write("ca/corp/config", "# another look\n")
+        self.id("www", more=["subjectKeyIdentifier=hash"])
+        self.assertEqual(server.asked, [])
+        peer = self.ca.issue("peer", more=point)
+        with open(self.m.point / "ca/corp/verify", "r+") as file:
+            file.write(peer)
+            file.flush()
+            file.seek(0)
+            self.assertIn("failed", file.read())  # not known yet
         self.fetched(1)
 
     def test_attack_43_the_crl_of_its_own_server(self):
