@@ -215,6 +215,8 @@ int db_reference_clear(struct db *db, int64_t object);
 int db_reference_add(struct db *db, int64_t object, int64_t target);
 /* The name of an object that refers to TARGET, or -ENOENT. */
 int db_reference_find(struct db *db, int64_t target, struct object *by);
+/* The first object above AFTER that refers to TARGET; -ENOENT behind the last. */
+int db_reference_next(struct db *db, int64_t target, int64_t after, struct object *by);
 
 /* Key pairs, sealed. */
 struct key_pair {

@@ -236,7 +236,6 @@ static int fetch_ldap(struct job *job, const char *url, size_t n, struct error *
 	struct ldap_request request = { .url = url,
 		                        .user = value_for(job->settings, "crl-url-user", n),
 		                        .password = value_for(job->settings, "crl-url-password", n),
-		                        .anchors = http_anchors(job->worker->http),
 		                        .now = record_number(job->settings, "now", 0),
 		                        .seconds = FETCH_SECONDS };
 	char *dn = ca ? ldap_dn(X509_get_subject_name(ca)) : NULL;
@@ -244,6 +243,8 @@ static int fetch_ldap(struct job *job, const char *url, size_t n, struct error *
 	int r;
 
 	request.dn = dn;
+	if (strncasecmp(url, "ldaps:", 6) == 0)
+		request.anchors = http_anchors(job->worker->http);
 	r = ldap_fetch(&request, &answer, err);
 	for (size_t i = 0; i < answer.count; i++) {
 		r = ldap_write(&answer, i, job->fds[0], err);

@@ -358,6 +358,8 @@ static struct curl_slist *set_body(CURL *curl, const struct http_request *reques
 	snprintf(line, sizeof line, "Content-Type: %s", request->type);
 	headers = curl_slist_append(NULL, line);
 	headers = curl_slist_append(headers, "Expect:");
+	if (request->own_connection) /* some servers wait for the next request on it */
+		headers = curl_slist_append(headers, "Connection: close");
 	if (request->header)
 		headers = curl_slist_append(headers, request->header);
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);

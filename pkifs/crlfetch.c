@@ -89,6 +89,12 @@ static bool checks_crls(const struct record *settings)
 	       record_is(settings, "revocation-check", "ocsp-then-crl");
 }
 
+/* The CA itself gave it, by its protocol. */
+static bool is_asked_of_ca(const char *source)
+{
+	return strcmp(source, "GetCRL") == 0 || strcmp(source, "CMP") == 0;
+}
+
 static bool is_fetched(const char *url)
 {
 	static const char *const schemes[] = { "http://", "https://", "ldap://", "ldaps://" };
@@ -561,6 +567,20 @@ static int postpone(struct store *store, struct crl_url *url, int64_t delay)
 	return r < 0 ? r : store_end(store, db_crl_url_update(store->db, url));
 }
 
+/* CMP wants to know who asks: it goes as a request, which has all that proves us. */
+static int ask_by_request(struct store *store, const struct object *profile, struct crl_url *url)
+{
+	int r = store_begin(store);
+
+	if (r < 0)
+		return r;
+	url->next = retry_time(store, ++url->failures, -1); /* unless it brings one */
+	r = db_crl_url_update(store->db, url);
+	if (r == 0)
+		r = request_by_itself(store, profile, "refresh-crl\n");
+	return store_end(store, r);
+}
+
 /* URL is due. */
 static void go(struct store *store, struct crl_url *url)
 {
@@ -577,6 +597,8 @@ static void go(struct store *store, struct crl_url *url)
 		postpone(store, url, DAY); /* another config plans it again */
 	else if (r == 0 && is_brought(store, url))
 		postpone(store, url, RETRY_LAST);
+	else if (r == 0 && strcmp(url->source, "CMP") == 0)
+		ask_by_request(store, &profile, url);
 	else if (r == 0)
 		begin(store, url, &profile, settings);
 	edition_clear(&edition);
@@ -627,7 +649,7 @@ int crl_fetch_plan(struct store *store, int64_t profile)
 	if (record_get(settings, "crl-url")) {
 		r = add_url(store, profile, CONFIGURED, true, NULL);
 	} else if (db_crl_url_find(store->db, profile, CONFIGURED, &url) == 0) {
-		if (strcmp(url.source, "GetCRL") != 0)
+		if (!is_asked_of_ca(url.source))
 			r = db_crl_url_remove(store->db, profile, url.id);
 		crl_url_clear(&url);
 	}
@@ -641,16 +663,15 @@ int crl_refreshed(struct store *store, const struct object *object, const struct
 {
 	struct record *settings = NULL;
 	struct crl_url url = { 0 };
+	const char *source = record_get(result, "crl-source");
 	int64_t now = store_now(store);
 	int r = store_settings(store, object, &settings);
 
 	if (r == 0)
 		r = db_crl_url_set_next(store->db, object->id, now);
-	if (r == 0 && record_is(result, "crl-source", "GetCRL"))
+	if (r == 0 && source && is_asked_of_ca(source))
 		r = add_url(store, object->id, CONFIGURED, true, NULL);
 	if (r == 0) {
-		const char *source = record_get(result, "crl-source");
-
 		r = db_crl_url_find(store->db, object->id, CONFIGURED, &url);
 		if (r == -ENOENT && source)
 			r = db_crl_url_find(store->db, object->id, source, &url);

@@ -137,14 +137,18 @@ static int apply(struct job *job, const struct record *result)
 	long long after = record_number(result, "retry-after", -1);
 	bool done = record_is(result, "outcome", "done");
 	bool refused = record_is(result, "outcome", "refused");
-	bool pending = record_is(result, "outcome", "waiting");
+	bool pending = record_is(result, "outcome", "waiting"), other_key;
+	long long again = 0;
 	struct standing standing;
 	int r = standing_get(job->store, job->object, &standing);
 
 	if (r < 0)
 		return r;
-	if (refused && account_has_changed(job->store, &standing, job->account, &after))
-		refused = false; /* the CA refused a key that is its account's no more */
+	other_key = account_has_changed(job->store, &standing, job->account, &again);
+	if (refused && other_key) { /* the CA refused a key that is its account's no more */
+		refused = false;
+		after = again;
+	}
 	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
 	if (job->profile)
 		renewal_asked(job->store, job->profile, done || refused || pending);
@@ -152,7 +156,7 @@ static int apply(struct job *job, const struct record *result)
 		r = standing_checkpoint(&standing, result, job->key);
 	else
 		r = 1;
-	if (r == 0)
+	if (r == 0 && !other_key)
 		r = account_take(job->store, &standing, result);
 	if (r == 0 && job->profile && standing.object.kind == KIND_LOCAL)
 		r = work_take_next(job->store, &standing, result);

@@ -4,6 +4,7 @@
 #include "common/x509.h"
 #include "pkifs/account.h"
 #include "pkifs/issuers.h"
+#include "pkifs/prover.h"
 #include "pkifs/rollover.h"
 
 #include <errno.h>
@@ -78,14 +79,16 @@ static int add_identity(struct store *store, int64_t row, const char *field, boo
 	return r;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid and not revoked. */
+/* A renewal is signed by the certificate in force, where that is still valid and not revoked; a
+ * revocation names it, whatever it is. */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
 	bool revokes = strcmp(standing->request.action, "revoke") == 0;
 
 	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
-	    !standing->edition.version || strcmp(standing->object.state, "revoked") == 0)
+	    !standing->edition.version ||
+	    (!revokes && strcmp(standing->object.state, "revoked") == 0))
 		return 0;
 	return add_identity(store, standing->edition.version, "certificate", revokes, work);
 }
@@ -125,7 +128,8 @@ static const char *const own_names[] = { "subject",         "domain-name",      
 static const char *const profile_names[] = { "enrollment-url", "ca-identity", "ca-dn" };
 
 /* And those that concern one protocol. */
-static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
+static const char *const cmp_names[] = { "ca-reference", "ca-secret", "accept-changed-names" };
+static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest" };
 static const char *const est_names[] = { "est-user", "est-password" };
 static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
 
@@ -226,6 +230,32 @@ const char *work_protocol(const struct standing *standing)
 	return own ? own : "scep";
 }
 
+/* What is asked for a profile by CMP: a certificate id of its own proves us. */
+static int add_profile_prover(struct store *store, const struct standing *standing,
+                              struct worker_job *work)
+{
+	struct edition edition = { 0 };
+	struct record *config = NULL;
+	struct object prover;
+	int r;
+
+	if (standing->object.kind != KIND_CA || !record_is(work->record, "protocol", "cmpv2") ||
+	    prover_find(store, &standing->object, &prover) < 0)
+		return 0;
+	r = store_settings(store, &prover, &config);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
+	if (r == 0) {
+		add_settings(work->record, config, asker_names, COUNT(asker_names));
+		r = prover_can_sign(store, &prover, &edition)
+		            ? add_identity(store, edition.version, "certificate", false, work)
+		            : 0;
+	}
+	edition_clear(&edition);
+	record_free(config);
+	return r;
+}
+
 int work_compose(struct store *store, const struct standing *standing, int64_t key,
                  struct worker_job *work)
 {
@@ -266,6 +296,8 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		r = add_renewal(store, standing, work);
 	if (r == 0)
 		r = add_prover(store, standing, work);
+	if (r == 0)
+		r = add_profile_prover(store, standing, work);
 	if (r == 0)
 		r = account_compose(store, standing, work);
 	record_append(record, standing->resume);
