@@ -2,6 +2,7 @@
 
 #include "common/x509.h"
 #include "pkifs/content.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 
@@ -186,6 +187,21 @@ static int want_ocsp(const struct source *source, const struct path_answer *answ
 	return store_end(source->store, r);
 }
 
+/* Has the CRLs fetched that certificates of a path name which is sound (attack 42). */
+static int want_crls(const struct source *source, const struct path_answer *answer)
+{
+	int r = store_begin(source->store);
+
+	if (r == 1)
+		return 0;
+	for (int i = 0; r == 0 && i + 1 < answer->count; i++)
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			r = crl_learn(source->store, source->profile->id,
+			              answer->steps[i].certificate,
+			              answer->steps[i + 1].certificate);
+	return store_end(source->store, r);
+}
+
 static enum path_source source_of(const struct record *settings)
 {
 	return record_is(settings, "revocation-check", "disable") ? PATH_SOURCE_OFF
@@ -211,6 +227,15 @@ static int read_anchor(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
+/* Who signs CRLs by a key of their own may stand in a path as well: *UNTRUSTED, the caller's. */
+static int add_signers(struct store *store, const struct object *profile,
+                       struct path_question *asked, STACK_OF(X509) * *untrusted)
+{
+	*untrusted = X509_chain_up_ref(asked->untrusted);
+	asked->untrusted = *untrusted;
+	return *untrusted ? crls_signers(store, profile->id, *untrusted) : -ENOMEM;
+}
+
 static int ask(struct store *store, const struct object *profile,
                const struct verify_question *question, struct path_answer *answer,
                struct error *err)
@@ -221,6 +246,7 @@ static int ask(struct store *store, const struct object *profile,
 		.clock_trusted = store_clock_trusted(store),
 		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
 	};
+	STACK_OF(X509) *untrusted = NULL;
 	struct record *settings = NULL;
 	int r;
 
@@ -229,6 +255,8 @@ static int ask(struct store *store, const struct object *profile,
 		r = store_settings(store, profile, &settings);
 	if (r == 0)
 		r = verify_question_ask(question, &asked, err);
+	if (r == 0)
+		r = add_signers(store, profile, &asked, &untrusted);
 	if (r == 0) {
 		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
 		asked.tolerant = asked.allow_legacy; /* who is that old is of no better form */
@@ -240,9 +268,13 @@ static int ask(struct store *store, const struct object *profile,
 		if (answer->sound && (asked.revocation.source == PATH_SOURCE_OCSP ||
 		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
 			want_ocsp(&source, answer);
+		if (answer->sound && (asked.revocation.source == PATH_SOURCE_CRL ||
+		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
+			want_crls(&source, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);
+	sk_X509_pop_free(untrusted, X509_free);
 	return r;
 }
 
