@@ -6,6 +6,7 @@
 #define PKIFS_CRLS_H
 
 #include "pkifs/object.h"
+#include "pkifs/path.h"
 
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {
@@ -97,12 +98,15 @@ int crl_fetch_describe(struct store *store, int64_t profile, struct record *stat
  * of its set, and of the profiles above it (`issuer`). The stack and its references are the
  * caller's; NULL: no memory.
  */
-STACK_OF(X509_CRL) *
-	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer);
+STACK_OF(X509_CRL) * crls_known(struct store *store, int64_t profile, const X509_NAME *issuer);
 
 /* Adds the certificates of those who sign CRLs of PROFILE's set with a key of their own to TO, for
  * a path to be built with. */
 int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
+
+/* Makes KNOWN revoked where any other CRL of PROFILE's CA has CERTIFICATE (crlfinding.c). */
+void crls_find(struct store *store, int64_t profile, X509 *certificate,
+               struct path_revocation *known);
 
 /* Whether all look-ups in what was given since could be made: where one could not, "revoked" was
  * said instead (common/stubcrl.h). */
