@@ -29,6 +29,10 @@ void crl_sweep(struct store *store);
 /* The same after the commit. */
 int crl_sweep_after(struct store *store);
 
+/* Reads those again that an older version has kept without their stubs; once, as the store begins.
+ */
+void crl_read_again(struct store *store);
+
 /* --- the set (crlset.c) --- */
 
 /* A CRL that a worker has read. */

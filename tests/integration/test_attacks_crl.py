@@ -8,6 +8,7 @@ import threading
 import time
 import unittest
 
+import storefile
 from revoking import Authority, Server, der, entry, extension, integer, many, pem, uri_point
 from harness import SHARE, Test, until
 
@@ -275,6 +276,21 @@ class Set(Crls):
         self.load(self.ca.crl(entry(serial, time.time()), number=2, scope=USERS))
         self.m.stop()
         self.m.start()
+        self.known("revoked")
+
+
+    def test_what_an_older_version_kept_is_read_again(self):
+        serial = self.id()
+        self.load(self.ca.crl(entry(serial, time.time()), number=4))
+        self.known("revoked")
+        self.m.stop()
+        store = self.m.folder / "store.db"
+        storefile.sql(store, "UPDATE crl SET slot='', stub=x'', digest=x'', issuer=0, kind=0, kept=0")
+        for index in store.with_name("store.db.d").glob("crl-*.idx"):
+            index.write_bytes(bytes(32))
+        self.m.start()
+        self.assertTrue(until(lambda: len(self.events("crl")) == 2))
+        self.assertEqual(self.number(), "4")
         self.known("revoked")
 
 
