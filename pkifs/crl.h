@@ -41,7 +41,8 @@ struct crl_arrival {
 	const struct record *result;
 	const char *source;
 	STACK_OF(X509) * beside; /* certificates that came with it; may be NULL */
-	bool fetched;            /* not written: its signer must be known */
+	bool fetched; /* not written: its signer must be known, and BESIDE is those of a path that
+	               * was found good */
 };
 
 /*
@@ -53,6 +54,10 @@ int crl_arrive(struct store *store, const struct object *object, const struct cr
 
 /* Forgets all CRLs of OBJECT; EDITION is what it shows, which the caller publishes. */
 int crl_forget(struct store *store, const struct object *object, struct edition *edition);
+
+/* EDITION, which OBJECT is to show, has another CA certificate: the own CRLs of one of another name
+ * go. */
+int crl_of_new_ca(struct store *store, const struct object *object, struct edition *edition);
 
 /* Adds to STATUS what there is beside the one that EDITION shows. */
 int crl_describe(struct store *store, const struct object *object, const struct edition *edition,
@@ -83,8 +88,7 @@ int crl_learn_path(struct store *store, int64_t profile, X509 *leaf, STACK_OF(X5
 int crl_refreshed(struct store *store, const struct object *object, const struct record *result,
                   const struct crl *crl);
 
-/* Adds to a job what it needs for the CRLs of PROFILE that its config or its CA's certificates
- * name. 0; -ENOENT: nobody names one. */
+/* Adds to a job where the CRLs of PROFILE's CA are, as its config or the CA's certificates say. */
 int crl_add_urls(struct store *store, int64_t profile, const struct record *settings,
                  struct record *record);
 

@@ -599,8 +599,8 @@ static void go(struct store *store, struct crl_url *url)
 		postpone(store, url, RETRY_LAST);
 	else if (r == 0 && strcmp(url->source, "CMP") == 0)
 		ask_by_request(store, &profile, url);
-	else if (r == 0)
-		begin(store, url, &profile, settings);
+	else if (r == 0 && begin(store, url, &profile, settings) < 0)
+		postpone(store, url, RETRY_FIRST);
 	edition_clear(&edition);
 	record_free(settings);
 }
