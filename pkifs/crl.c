@@ -160,6 +160,7 @@ void crl_sweep(struct store *store)
 		if (*entry->d_name != '.' && !is_wanted(store, entry->d_name))
 			unlinkat(store->folder, entry->d_name, 0);
 	closedir(folder);
+	crls_sweep(store);
 }
 
 static void sweep_after_commit(void *user, int code)

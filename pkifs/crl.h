@@ -116,6 +116,9 @@ int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
  * said instead (common/stubcrl.h). */
 bool crls_are_whole(void);
 
+/* Forgets the stubs of rows that are no more. */
+void crls_sweep(struct store *store);
+
 /* The stub of row CRL, which lives until the next call; NULL with ERR: it cannot be read. */
 X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *err);
 

@@ -1,5 +1,5 @@
 /*
- * bench-crls CRL CA LEAF FOLDER: reads the CRL as a worker does, and prints: seconds, peak KiB,
+ * bench-crls CRL CA LEAF FOLDER: reads the CRL as a worker does, and prints: seconds,
  * microseconds of a look-up (half of them hits), of the first path check of LEAF, of a further one.
  */
 #include "enroll/crl.h"
