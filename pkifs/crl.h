@@ -13,6 +13,8 @@ struct crl_files {
 	int64_t number; /* in their names */
 };
 int crl_files_new(struct store *store, struct crl_files *files);
+/* A worker has them: the scratch file, which has no name, goes with the worker's descriptor. */
+void crl_files_given(struct crl_files *files);
 /* Closes them, and removes those that no row has. */
 void crl_files_drop(struct store *store, struct crl_files *files);
 /* Whether they are as long as CRL says, where a descriptor is not negative. */

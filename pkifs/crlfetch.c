@@ -519,8 +519,10 @@ static int begin(struct store *store, const struct crl_url *url, const struct ob
 	work.fds[1] = fetch->files.index;
 	work.fds[2] = fetch->files.scratch;
 	work.fd_count = 3;
-	if (worker_give(store, &work))
+	if (worker_give(store, &work)) {
+		crl_files_given(&fetch->files);
 		return 0;
+	}
 	fetch_free(fetch);
 	return -ENOMEM;
 }

@@ -194,7 +194,10 @@ static int give(struct judgement *judgement)
 		record_free(work.record);
 		return r;
 	}
-	return worker_give(judgement->store, &work) ? 0 : -ENOMEM;
+	if (!worker_give(judgement->store, &work))
+		return -ENOMEM;
+	crl_files_given(&part->files);
+	return 0;
 }
 
 int crl_judge(struct store *store, const struct object *object, uint64_t handle, text_judged *done,

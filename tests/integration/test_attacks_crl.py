@@ -192,12 +192,13 @@ class Attacks(Crls):
         self.assertEqual(server.asked, [])
         server.pages["/crl"] = self.ca.crl(number=1)
         with open(self.m.point / "ca/corp/verify", "r+") as file:
-            file.write(stranger.issue("peer", more=point))
+            file.write(stranger.issue("peer", more=point) + stranger.certificate)
             file.flush()
             file.seek(0)
             self.assertIn("failed", file.read())
         self.m.write("ca/corp/config", "# another look\n")
-        self.id("www", more=["subjectKeyIdentifier=hash"])
+        self.id("www")
+        time.sleep(1.5)
         self.assertEqual(server.asked, [])
         peer = self.ca.issue("peer", more=point)
         with open(self.m.point / "ca/corp/verify", "r+") as file:
