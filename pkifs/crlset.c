@@ -60,11 +60,13 @@ static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
 	return false;
 }
 
-/* Whether CERTIFICATE, whose issuer is believed, may vouch for others or sign CRLs now. */
-static bool is_in_force(const struct store *store, const X509 *certificate)
+/* Whether CERTIFICATE, if its issuer is believed, is made to sign, and may do so now. */
+static bool may_sign(const struct store *store, X509 *certificate)
 {
 	int64_t now = store_now(store);
 
+	if (!(X509_get_extension_flags(certificate) & EXFLAG_KUSAGE))
+		return false; /* anybody's */
 	return !store_clock_trusted(store) ||
 	       (asn1_time_seconds(X509_get0_notBefore(certificate)) <= now &&
 	        asn1_time_seconds(X509_get0_notAfter(certificate)) >= now);
@@ -98,7 +100,7 @@ static int believe(const struct store *store, STACK_OF(X509) * beside, STACK_OF(
 		for (int i = 0; i < sk_X509_num(beside); i++) {
 			X509 *certificate = sk_X509_value(beside, i);
 
-			if (has(signers, certificate) || !is_in_force(store, certificate) ||
+			if (has(signers, certificate) || !may_sign(store, certificate) ||
 			    !certificate_issuer(certificate, cas))
 				continue;
 			X509_up_ref(certificate);

@@ -268,6 +268,8 @@ class Set(Crls):
         serial = self.id()
         crl = signer.crl(entry(serial, time.time()), number=5)
         self.refused(crl, "its signature is wrong")
+        leaf = self.ca.issue("Corp CA", key=signer.key)  # no keyUsage: made for nothing of the kind
+        self.refused(pem(crl).encode() + leaf.encode(), "its signature is wrong")
         self.load(pem(crl).encode() + signer.certificate.encode())
         self.known("revoked")
 
