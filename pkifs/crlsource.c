@@ -108,6 +108,15 @@ X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *e
 	return read;
 }
 
+void crls_sweep(struct store *store)
+{
+	struct crl crl;
+
+	for (size_t i = cache.count; i-- > 0;)
+		if (db_crl_get(store->db, cache.list[i].row, &crl) == -ENOENT)
+			forget(i);
+}
+
 bool crls_are_whole(void)
 {
 	for (size_t i = 0; i < cache.count; i++)
