@@ -250,10 +250,9 @@ static bool has_revoked(const struct path_answer *path)
  */
 static int by_path(struct look *look)
 {
-	struct path_sources sources = { .source = PATH_SOURCE_CRL,
-		                        .accept_unknown = true,
-		                        .crls = crls_of,
-		                        .user = look };
+	struct path_sources sources = {
+		.source = PATH_SOURCE_CRL, .accept_unknown = true, .crls = crls_of, .user = look
+	};
 	struct path_answer before = look->path; /* OCSP's is still needed */
 	char how[sizeof look->how];
 	int r;
