@@ -106,6 +106,9 @@ int crl_refreshed(struct store *store, const struct object *object, const struct
 int crl_add_urls(struct store *store, int64_t profile, const struct record *settings,
                  struct record *record);
 
+/* The request of our own where only a request can fetch it: a user's goes before. */
+#define CRL_BY_ITSELF "# fetched by itself\nrefresh-crl\n"
+
 /* Asks for what is due. */
 void crl_fetch_run(struct store *store);
 

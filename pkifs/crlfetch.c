@@ -430,7 +430,7 @@ static int ask_by_request(struct store *store, const struct object *profile, str
 	url->next = retry_time(store, ++url->failures, -1); /* unless it brings one */
 	r = db_crl_url_update(store->db, url);
 	if (r == 0)
-		r = request_by_itself(store, profile, "refresh-crl\n");
+		r = request_by_itself(store, profile, CRL_BY_ITSELF);
 	return store_end(store, r);
 }
 

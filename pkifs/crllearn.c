@@ -2,6 +2,7 @@
  * Who names where CRLs are: a profile's config, and the distribution points of certificates that
  * were validated. Each is a row that crlfetch.c asks.
  */
+#include "common/ldapurl.h"
 #include "common/x509.h"
 #include "pkifs/crl.h"
 
@@ -80,6 +81,37 @@ int crl_url_named(struct store *store, int64_t profile, const char *name, bool o
 	return r;
 }
 
+/*
+ * A distribution point that is a DN is an entry of each LDAP server that the config names without
+ * one (RFC 5280 §4.2.1.13).
+ */
+static int learn_entry(struct store *store, int64_t profile, const X509_NAME *entry, bool own,
+                       X509 *issuer)
+{
+	struct record *settings = NULL;
+	const struct field *server;
+	struct object object;
+	size_t index = 0;
+	int r = db_object_get(store->db, profile, &object);
+
+	if (r == 0)
+		r = store_settings(store, &object, &settings);
+	while (r == 0 && (server = record_next(settings, "crl-url", &index))) {
+		struct ldap_url url = { 0 };
+		char *text = NULL;
+
+		if (ldap_url_is(server->value) && ldap_url_read(server->value, &url, NULL) == 0 &&
+		    !*url.dn)
+			text = ldap_url_of(server->value, entry);
+		if (text && strlen(text) < sizeof((struct crl_url){ 0 }).url)
+			r = crl_url_named(store, profile, text, own, issuer);
+		free(text);
+		ldap_url_clear(&url);
+	}
+	record_free(settings);
+	return r;
+}
+
 /* The names of a distribution point that can be fetched. */
 static int learn_point(struct store *store, int64_t profile, const DIST_POINT *point, bool own,
                        X509 *issuer)
@@ -95,6 +127,8 @@ static int learn_point(struct store *store, int64_t profile, const DIST_POINT *p
 			name->type == GEN_URI ? name->d.uniformResourceIdentifier : NULL;
 		char text[sizeof((struct crl_url){ 0 }).url];
 
+		if (name->type == GEN_DIRNAME)
+			r = learn_entry(store, profile, name->d.directoryName, own, issuer);
 		if (!uri || uri->length >= (int)sizeof text ||
 		    strnlen((char *)uri->data, (size_t)uri->length) != (size_t)uri->length)
 			continue;
