@@ -22,6 +22,7 @@
 #define REFRESH_MIN 30  /* an answer is not replaced sooner, nor later */
 #define REFRESH_MAX (7 * 24 * HOUR)
 #define USED_OFTEN  (HOUR / 2) /* no oftener is noted that one was used */
+#define CLOCK_SKEW  300
 
 /* --- what is known --- */
 
@@ -218,6 +219,26 @@ static X509 *read_der(const struct blob *blob)
 	return certificate_from_der(blob->data, blob->length, NULL);
 }
 
+/* Who has heard a later word is not to believe an earlier one again, in time or not (attack 41). */
+static int check_later(const struct ocsp_question *asked, const struct ocsp_row *row,
+                       const struct ocsp_answer *answer, struct error *err)
+{
+	struct ocsp_question once = *asked;
+	struct ocsp_answer kept;
+	char time[RFC3339_MAX];
+
+	once.nonce = NULL;
+	once.clock_trusted = false;
+	if (!row->response.length ||
+	    ocsp_judge(&once, row->response.data, row->response.length, &kept, NULL) < 0 ||
+	    answer->this_update >= kept.this_update ||
+	    (asked->clock_trusted && kept.this_update > asked->now + CLOCK_SKEW))
+		return 0;
+	rfc3339(answer->this_update, time);
+	return error_set(err, -EBADMSG, "the OCSP answer is of %s, older than the one before",
+	                 time);
+}
+
 /* What the worker brought, judged once more: its word decides nothing. */
 static int judge(const struct question *question, const struct ocsp_row *row,
                  const struct field *response, struct ocsp_answer *answer, struct error *err)
@@ -230,10 +251,12 @@ static int judge(const struct question *question, const struct ocsp_row *row,
 		.clock_trusted = store_clock_trusted(question->store),
 		.allow_legacy = question->allow_legacy,
 	};
-	int r = asked.certificate && asked.issuer ? 0 : -ENOMEM;
+	int r = asked.certificate && asked.issuer
+	                ? ocsp_judge(&asked, response->value, response->length, answer, err)
+	                : error_set(err, -ENOMEM, "the certificate asked for cannot be read");
 
 	if (r == 0)
-		r = ocsp_judge(&asked, response->value, response->length, answer, err);
+		r = check_later(&asked, row, answer, err);
 	X509_free(asked.certificate);
 	X509_free(asked.issuer);
 	return r;

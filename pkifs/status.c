@@ -136,7 +136,7 @@ static int add_certificate(struct store *store, const struct object *object,
 {
 	struct version version;
 	struct record *facts = NULL;
-	char revocation[256];
+	char revocation[256] = "";
 	int r = db_version_get(store->db, edition->version, &version);
 
 	if (r == 0)

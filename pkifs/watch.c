@@ -142,15 +142,17 @@ static void tell(const struct path_revocation *revocation, char *text, size_t si
 		         revocation->how);
 }
 
-/* The leaf's own state, unless one above it is revoked. */
+/* The leaf's own state, unless one above it is revoked; of a path that fails before that, check()'s
+ * word stands. */
 static void conclude(struct look *look)
 {
 	for (int i = 0; i < look->path.count; i++) {
 		const struct path_step *step = &look->path.steps[i];
 		char text[sizeof look->how];
 
-		if (i > 0 &&
-		    (step->revocation.state != PATH_REVOKED || look->state == PATH_REVOKED))
+		if (step->revocation.state == PATH_UNCHECKED ||
+		    (i > 0 &&
+		     (step->revocation.state != PATH_REVOKED || look->state == PATH_REVOKED)))
 			continue;
 		look->state = step->revocation.state;
 		tell(&step->revocation, text, sizeof text);
@@ -276,11 +278,13 @@ static int act(struct look *look)
 	struct store *store = look->store;
 	int r;
 
-	if (stays_revoked(look))
-		return db_watch_set(store->db, look->object->id, look->again);
-	r = db_watch_keep(store->db, look->object->id, look->again, look->how);
+	r = stays_revoked(look)
+	            ? db_watch_set(store->db, look->object->id, look->again)
+	            : db_watch_keep(store->db, look->object->id, look->again, look->how);
 	if (r == 0)
 		r = staple(look);
+	if (stays_revoked(look))
+		return r;
 	if (r < 0 || was == is)
 		return r;
 	r = db_object_set_state(store->db, look->object->id, is ? "revoked" : "valid",

@@ -63,8 +63,8 @@ commonName = supplied
     def revoke(self, name, reason="keyCompromise"):
         self.do(f"openssl ca -config conf -revoke {name}.pem -crl_reason {reason}")
 
-    def crl(self):
-        self.do("openssl ca -config conf -gencrl -out crl.pem")
+    def crl(self, days=7):
+        self.do(f"openssl ca -config conf -gencrl -crldays {days} -out crl.pem")
         return (self.folder / "crl.pem").read_text()
 
 

@@ -33,7 +33,7 @@ class Watched(Test):
         self.ready_key(self.m, name, *EC_KEY)
         self.assertEqual(self.m.request(f"local/{name}", "generate-csr"), "ok")
         self.m.write(f"local/{name}/cert.pem",
-                     self.ca.issue(name, *extensions,
+                     self.ca.issue(name, *extensions, days=days,
                                    csr=self.m.read(f"local/{name}/csr.pem")))
 
     def revocation(self, name):
@@ -111,6 +111,22 @@ class Ocsp(Watched):
         self.m.start()
         self.assertEqual(self.m.status("local/www")["state"], "revoked")
 
+    def test_revoked_stays_when_the_certificate_has_ended(self):
+        """CAs drop what expired from their CRLs."""
+        self.profile("")
+        self.loaded("www")
+        self.loaded("other", days=60)
+        self.ca.revoke("www")
+        self.m.write("ca/corp/crl.pem", self.ca.crl())
+        self.becomes("www", "revoked")
+        self.assertTrue(until(lambda: self.events("revoked")))
+        (self.ca.folder / "index").write_text("")
+        self.clock.set(31 * 86400)
+        self.m.write("ca/corp/crl.pem", self.ca.crl(90))
+        self.becomes("other", "good (CRL 11")
+        self.assertIn("revoked", self.revocation("www"))
+        self.assertEqual(self.events("unrevoked"), [])
+
     def test_ocsp_then_crl(self):
         responder = Responder(self, self.ca)
         responder.answer = lambda der: (500, b"")
@@ -182,6 +198,32 @@ class Attacks(Watched):
         responder.answer = responder.honest
         self.clock.set(3800)  # what was no answer is asked again soon
         self.becomes("www", "revoked")
+
+    def test_attack_41_an_old_answer_frees_nobody(self):
+        """Without a nonce: it is in time, but there is a newer one."""
+        responder = Responder(self, self.ca)
+        self.profile("revocation-check = ocsp\nocsp-nonce = disable\ncrl-refresh-interval = 1\n"
+                     f"ocsp-url = {responder.url}\n")
+        first = []
+
+        def keep(der):
+            first.append(responder.honest(der))
+            return first[0]
+        responder.answer = keep
+        self.loaded("www")
+        self.becomes("www", "good")
+        self.ca.revoke("www")
+        time.sleep(1.1)  # thisUpdate is a second
+        responder.answer = responder.honest
+        self.clock.set(3700)
+        self.becomes("www", "revoked")
+        asked = len(responder.asked)
+        responder.answer = lambda der: first[0]
+        self.clock.set(2 * 3700)
+        self.assertTrue(until(lambda: len(responder.asked) > asked))
+        time.sleep(0.5)
+        self.assertIn("revoked", self.revocation("www"))
+        self.assertEqual(self.events("unrevoked"), [])
 
     def test_attack_41_another_certificate_is_good(self):
         other = Authority(self.folder / "other", "Lab CA")
