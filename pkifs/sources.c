@@ -85,16 +85,20 @@ static int look_beside(const struct sources *sources, struct path_answer *answer
                        struct error *err)
 {
 	for (int i = 0; sources->profile && i + 1 < answer->count; i++) {
+		const struct path_step *step = &answer->steps[i];
 		struct path_revocation *known = &answer->steps[i].revocation;
+		enum path_state was = known->state;
 
-		if (known->state == PATH_REVOKED)
+		if (was == PATH_REVOKED)
 			continue;
-		crls_find(sources->store, sources->profile, answer->steps[i].certificate, known);
-		if (known->state != PATH_REVOKED || (r < 0 && answer->failed < i))
+		crls_find(sources->store, sources->profile, step->certificate, known);
+		if (known->state == was || (r < 0 && answer->failed < i))
 			continue;
 		answer->failed = i;
-		r = error_set(err, -EINVAL, "%s is revoked (%s)", answer->steps[i].name,
-		              known->how);
+		r = known->state == PATH_REVOKED
+		            ? error_set(err, -EINVAL, "%s is revoked (%s)", step->name, known->how)
+		            : error_set(err, -EINVAL, "whether %s is revoked is not known: %s",
+		                        step->name, known->how);
 	}
 	return r;
 }

@@ -281,6 +281,35 @@ class Set(Crls):
         self.m.start()
         self.known("revoked")
 
+    def test_a_delta_that_cannot_be_read_frees_nobody(self):
+        serial = self.id()
+        self.load(self.ca.crl(number=10))
+        self.load(self.ca.crl(entry(serial, time.time()), number=12, base=10))
+        self.known("revoked")
+        self.assertTrue(until(lambda: self.events("revoked")))
+        for name in ("gone", "damaged"):
+            self.m.stop()
+            index = max((self.m.folder / "store.db.d").glob("crl-*.idx"),
+                        key=lambda path: path.stat().st_size)
+            body = index.read_bytes()
+            if name == "gone":
+                index.unlink()
+            else:
+                index.write_bytes(b"x" * 32 + body[32:])
+            self.m.start()
+            asked = self.m.point / "local/www/cert.pem"
+            with open(self.m.point / "ca/corp/verify", "r+b", buffering=0) as file:
+                file.write(asked.read_bytes())
+                answer = file.read()
+            self.assertIn(b"failed", answer, name)
+            self.m.write("ca/corp/config", f"# {name}: looked at again\n")
+            time.sleep(0.5)
+            self.assertEqual(self.m.status("local/www")["state"], "revoked", name)
+            self.assertEqual(self.events("unrevoked"), [], name)
+            self.m.stop()
+            index.write_bytes(body)
+            self.m.start()
+            self.known("revoked")
 
     def test_what_an_older_version_kept_is_read_again(self):
         serial = self.id()
