@@ -69,6 +69,19 @@ void crl_parts_clear(struct crl_parts *parts)
 	blob_clear(&parts->signer);
 }
 
+int db_crl_signer_next(struct db *db, int64_t object, int64_t *after, struct blob *signer)
+{
+	sqlite3_stmt *statement;
+	int r;
+
+	*signer = (struct blob){ 0 };
+	r = sql_bind(db, &statement,
+	             "SELECT id,signer FROM crl WHERE kept=1 AND object=? AND id>?"
+	             " AND length(signer)>0 ORDER BY id LIMIT 1",
+	             "ii", object, *after);
+	return r < 0 ? r : sql_take(statement, "ib", after, signer);
+}
+
 int db_crl_of_slot(struct db *db, int64_t object, const char *slot, struct crl *crl)
 {
 	sqlite3_stmt *statement;

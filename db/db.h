@@ -277,6 +277,8 @@ int db_crl_get(struct db *db, int64_t id, struct crl *crl);
 int db_crl_of_file(struct db *db, int64_t file);
 int db_crl_parts(struct db *db, int64_t id, struct crl_parts *parts);
 void crl_parts_clear(struct crl_parts *parts);
+/* The signer of the first CRL behind the row *AFTER that OBJECT keeps with one, or -ENOENT. */
+int db_crl_signer_next(struct db *db, int64_t object, int64_t *after, struct blob *signer);
 /* The CRL that OBJECT keeps of SLOT, or -ENOENT. */
 int db_crl_of_slot(struct db *db, int64_t object, const char *slot, struct crl *crl);
 /* The first that OBJECT keeps above row AFTER, or -ENOENT. */

@@ -10,6 +10,8 @@
 
 #include <openssl/x509v3.h>
 
+#define CRL_SET_MAX 256 /* CRLs of a profile */
+
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {
 	int body, index, scratch;

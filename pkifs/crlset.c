@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SET_MAX      256         /* CRLs of a profile */
 #define SET_SIZE_MAX (1ll << 30) /* bytes of them */
 
 /* --- who may sign --- */
@@ -270,7 +269,7 @@ static int check_room(struct store *store, const struct crl *crl, struct error *
 	int64_t count, size;
 	int r = db_crl_count(store->db, crl->object, &count, &size);
 
-	if (r == 0 && (count >= SET_MAX || size + crl->size > SET_SIZE_MAX))
+	if (r == 0 && (count >= CRL_SET_MAX || size + crl->size > SET_SIZE_MAX))
 		r = error_set(err, -EINVAL,
 		              "the profile has %lld CRLs of %lld bytes, and keeps no more: "
 		              "clear-crl drops them",

@@ -10,13 +10,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CACHED_MAX  128         /* each has a descriptor */
+#define CACHED_MAX  CRL_SET_MAX /* each has a descriptor; one profile's are read once */
 #define CACHED_SIZE (64u << 20) /* bytes of all of them; one may be more */
 #define ABOVE_MAX   8           /* profiles above another */
 
-/* A row's stub; rows never change. */
+/*
+ * The stub of a CRL by the number of its files, which never come back. (A row's does, where a
+ * change that added one was undone.)
+ */
 struct cached {
-	int64_t row;
+	int64_t file;
 	X509_CRL *crl;
 	size_t size;
 	uint64_t used;
@@ -89,7 +92,7 @@ X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *e
 	size_t size;
 
 	for (size_t i = 0; i < cache.count; i++) {
-		if (cache.list[i].row != crl->id)
+		if (cache.list[i].file != crl->file)
 			continue;
 		if (!stub_crl_is_whole(cache.list[i].crl)) { /* the disk may have been mended */
 			forget(i);
@@ -103,17 +106,15 @@ X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *e
 		return NULL;
 	size = stub_crl_memory(read);
 	make_room(size);
-	cache.list[cache.count++] = (struct cached){ crl->id, read, size, ++cache.clock };
+	cache.list[cache.count++] = (struct cached){ crl->file, read, size, ++cache.clock };
 	cache.size += size;
 	return read;
 }
 
 void crls_sweep(struct store *store)
 {
-	struct crl crl;
-
 	for (size_t i = cache.count; i-- > 0;)
-		if (db_crl_get(store->db, cache.list[i].row, &crl) == -ENOENT)
+		if (db_crl_of_file(store->db, cache.list[i].file) == -ENOENT)
 			forget(i);
 }
 
@@ -184,18 +185,14 @@ STACK_OF(X509_CRL) *
 
 int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to)
 {
-	struct crl crl = { 0 };
-	struct crl_parts parts;
+	struct blob der;
+	int64_t after = 0;
 	int r;
 
-	while ((r = db_crl_next(store->db, profile, crl.id, &crl)) == 0) {
-		X509 *signer = NULL;
+	while ((r = db_crl_signer_next(store->db, profile, &after, &der)) == 0) {
+		X509 *signer = certificate_from_der(der.data, der.length, NULL);
 
-		if (db_crl_parts(store->db, crl.id, &parts) < 0)
-			continue;
-		if (parts.signer.length)
-			signer = certificate_from_der(parts.signer.data, parts.signer.length, NULL);
-		crl_parts_clear(&parts);
+		blob_clear(&der);
 		if (signer && !sk_X509_push(to, signer)) {
 			X509_free(signer);
 			return -ENOMEM;

@@ -127,6 +127,13 @@ int sources_check(struct sources *sources, const struct path_question *question,
 	return r;
 }
 
+bool sources_lack(const struct path_revocation *known)
+{
+	return known->state == PATH_UNKNOWN ||
+	       (known->state == PATH_REVOKED &&
+	        (known->reason < 0 || known->reason == CRL_REASON_CERTIFICATE_HOLD));
+}
+
 int sources_want(struct sources *sources, int64_t object, const struct path_answer *answer)
 {
 	struct path_sources set;
@@ -138,7 +145,7 @@ int sources_want(struct sources *sources, int64_t object, const struct path_answ
 		X509 *issuer = answer->steps[i + 1].certificate;
 		int64_t again;
 
-		if (answer->steps[i].revocation.state != PATH_UNKNOWN)
+		if (!sources_lack(&answer->steps[i].revocation))
 			continue;
 		if (set.source != PATH_SOURCE_CRL && set.source != PATH_SOURCE_OFF)
 			r = ocsp_want(sources, object, certificate, issuer, &again, NULL);

@@ -24,6 +24,9 @@ void sources_set(struct sources *sources, struct path_sources *set);
 int sources_check(struct sources *sources, const struct path_question *question,
                   struct path_answer *answer, struct error *err);
 
+/* Whether asking may bring more than what is KNOWN: nothing, or revoked, maybe on hold. */
+bool sources_lack(const struct path_revocation *known);
+
 /*
  * Has asked and fetched what is not known of a path that is sound, for the next question. For an
  * own certificate OBJECT is looked at when there is an answer, else 0. Inside a change.

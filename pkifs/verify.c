@@ -155,7 +155,7 @@ static int want(struct sources *sources, const struct path_answer *answer)
 	int r;
 
 	for (int i = 0; i + 1 < answer->count; i++)
-		known = known && answer->steps[i].revocation.state != PATH_UNKNOWN;
+		known = known && !sources_lack(&answer->steps[i].revocation);
 	r = known ? 1 : store_begin(sources->store); /* 1: a store that died has done it */
 	return r ? r : store_end(sources->store, sources_want(sources, 0, answer));
 }

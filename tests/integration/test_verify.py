@@ -11,7 +11,7 @@ import threading
 import time
 
 import responder
-from harness import BIN, SANITIZED, attempt, main, run, some_of, until
+from harness import BIN, Clock, SANITIZED, attempt, main, run, some_of, until
 from x509 import Asked, Authority
 
 PKITS = pathlib.Path("/usr/lib/python3/dist-packages/cryptography_vectors/x509/PKITS_data")
@@ -240,6 +240,25 @@ class Responders(Asked):
         self.assertIn("its OCSP responder was not asked yet", self.ask(m, good))
         self.assertTrue(until(lambda: self.ask(m, good) == "ok\n"))
         self.assertTrue(until(lambda: "CN=bad: is revoked since" in self.ask(m, bad)))
+
+    def test_who_is_on_hold_is_asked_for_again(self):
+        clock = Clock(self)
+        m = self.mount(start=False)
+        m.programs = clock.programs
+        m.start()
+        self.profile(m, settings="revocation-check = ocsp\ncrl-refresh-interval = 1\n"
+                                 f"ocsp-url = {self.responder.url}\n", ca=self.lab)
+        text, index = self.issued("held"), self.folder / "lab/index"
+        valid = index.read_text()
+        self.lab.revoke("held", "certificateHold")
+        self.assertTrue(until(lambda: "on hold" in self.ask(m, text)))
+        index.write_text(valid)
+        asked = len(self.responder.asked)
+        self.assertIn("on hold", self.ask(m, text))
+        time.sleep(0.5)
+        self.assertEqual(len(self.responder.asked), asked, "asked again too soon")
+        clock.set(3700)
+        self.assertTrue(until(lambda: self.ask(m, text) == "ok\n"))
 
     def test_attack_42_a_responder_is_not_asked_for_a_path_that_fails(self):
         m = self.mount()

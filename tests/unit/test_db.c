@@ -283,7 +283,8 @@ static void a_profile_keeps_one_crl_of_each_slot(void **state)
 		           .file = 1ll << 41 },
 		   got;
 	struct crl_parts parts = { bytes_of("stub"), bytes_of("digest"), { 0 } }, read;
-	int64_t first, second, count, size;
+	struct blob signer;
+	int64_t first, second, third, count, size, after = 0;
 
 	begin(f);
 	crl.object = add_object(f, KIND_CA, "corp");
@@ -294,6 +295,16 @@ static void a_profile_keeps_one_crl_of_each_slot(void **state)
 	assert_int_equal(db_crl_add(f->db, &crl, &parts, &first), 0);
 	strcpy(crl.slot, "bb");
 	assert_int_equal(db_crl_add(f->db, &crl, &parts, &second), 0);
+	assert_int_equal(db_crl_signer_next(f->db, crl.object, &after, &signer), -ENOENT);
+	strcpy(crl.slot, "cc");
+	parts.signer = bytes_of("signer");
+	assert_int_equal(db_crl_add(f->db, &crl, &parts, &third), 0);
+	assert_int_equal(db_crl_signer_next(f->db, crl.object, &after, &signer), 0);
+	assert_blob(&signer, "signer", 6);
+	blob_clear(&signer);
+	assert_int_equal(after, third);
+	assert_int_equal(db_crl_signer_next(f->db, crl.object, &after, &signer), -ENOENT);
+	assert_int_equal(db_crl_drop(f->db, crl.object, third), 0);
 	commit(f);
 	assert_int_equal(db_crl_of_slot(f->db, crl.object, "bb", &got), 0);
 	assert_string_equal(got.number, crl.number);
