@@ -130,13 +130,14 @@ int crl_add_urls(struct store *store, int64_t profile, const struct record *sett
 	return 0;
 }
 
-/* What the server called what is still here of URL. */
+/* What the server called what is still here of URL, and can be read. */
 static void add_condition(struct store *store, const struct crl_url *url, struct record *record)
 {
 	struct crl crl, kept;
 
 	if (!url->crl || db_crl_get(store->db, url->crl, &crl) < 0 ||
-	    db_crl_of_slot(store->db, url->object, crl.slot, &kept) < 0 || kept.id != crl.id)
+	    db_crl_of_slot(store->db, url->object, crl.slot, &kept) < 0 || kept.id != crl.id ||
+	    !crl_cached(store, &crl, NULL))
 		return;
 	record_add(record, "crl-source", url->source);
 	if (*url->etag)

@@ -357,6 +357,20 @@ class Fetching(Crls):
         self.m.write("ca/corp/config", config + "# and again\n")
         self.fetched(11)  # what is gone is asked for as a whole
 
+    def test_what_cannot_be_read_is_sent_again(self):
+        server = Server(self)
+        server.pages["/crl"] = self.ca.crl(number=10)
+        self.m.write("ca/corp/config", f"crl-url = {server.url}/crl\n")
+        self.fetched(10)
+        self.id()
+        self.known("good")
+        self.m.stop()
+        for index in (self.m.folder / "store.db.d").glob("crl-*.idx"):
+            index.unlink()
+        self.m.start()
+        self.m.write("ca/corp/config", f"crl-url = {server.url}/crl\n# once more\n")
+        self.known("good")
+
     def test_a_silent_server_delays_nobody(self):
         dead, server = Server(self), Server(self)
         dead.pages["/crl"] = None
