@@ -169,7 +169,8 @@ int db_action_hurry(struct db *db, int64_t latest);
 
 /*
  * What is known of the revocation of a certificate id's certificate, as `status` spells it, and
- * when it is to be looked at again: WATCH_NOT (there is none), WATCH_NOW, or a time.
+ * when it is to be looked at again: WATCH_NOT (there is none), WATCH_NOW, or a time. Of a profile,
+ * WATCH_NOW says that some below it are still to be marked: those behind the row in the text.
  */
 #define WATCH_NOT 0
 #define WATCH_NOW 1
@@ -178,8 +179,12 @@ int db_watch_get(struct db *db, int64_t object, int64_t *at, char *revocation, s
 int db_watch_keep(struct db *db, int64_t object, int64_t at, const char *revocation);
 /* The object that is to be looked at first, and when, or -ENOENT. */
 int db_watch_first(struct db *db, int64_t *object, int64_t *at);
-/* Looks at all again whose certificate PROFILE may vouch for; times later than LATEST are now. */
-int db_watch_profile(struct db *db, int64_t profile);
+/*
+ * Some of those whose certificate PROFILE may vouch for are to be looked at now: of the rows behind
+ * *AFTER, which is where the next ones are (0: these were the last).
+ */
+int db_watch_profile(struct db *db, int64_t profile, int64_t *after);
+/* Times later than LATEST are now. */
 int db_watch_hurry(struct db *db, int64_t latest);
 
 /*

@@ -1,6 +1,8 @@
 /* What is known of the revocation of own certificates, and when that is looked at. */
 #include "db/sql.h"
 
+#include <errno.h>
+
 int db_watch_set(struct db *db, int64_t object, int64_t at)
 {
 	return sql_run(db, "UPDATE object SET watch=? WHERE id=?", "ii", at, object);
@@ -30,16 +32,27 @@ int db_watch_first(struct db *db, int64_t *object, int64_t *at)
 	return r < 0 ? r : sql_take(statement, "ii", object, at);
 }
 
-/* Those that name PROFILE, or a profile below it, or none. */
-int db_watch_profile(struct db *db, int64_t profile)
+/* Rows are passed over by number, whosever they are: what a call costs is bounded. */
+int db_watch_profile(struct db *db, int64_t profile, int64_t *after)
 {
-	return sql_run(db,
-	               "UPDATE object SET watch=1 WHERE kind=2 AND watch>1 AND (id IN"
-	               " (SELECT object FROM reference WHERE target=?1 OR target IN"
-	               "  (SELECT object FROM reference WHERE target=?1))"
-	               " OR NOT EXISTS (SELECT 1 FROM reference f JOIN object t ON t.id=f.target"
-	               "  WHERE f.object=object.id AND t.kind=1))",
-	               "i", profile);
+	int64_t last;
+	int r = sql_number(db, &last,
+	                   "SELECT id FROM object WHERE kind=2 AND id>? ORDER BY id"
+	                   " LIMIT 1 OFFSET 255",
+	                   "i", *after);
+	bool more = r == 0;
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	r = sql_run(db,
+	            "UPDATE object SET watch=1 WHERE kind=2 AND id>?2 AND id<=?3 AND watch>1 AND"
+	            " (EXISTS (SELECT 1 FROM reference r WHERE r.object=object.id AND (r.target=?1"
+	            "   OR EXISTS (SELECT 1 FROM reference WHERE object=r.target AND target=?1)))"
+	            " OR NOT EXISTS (SELECT 1 FROM reference r JOIN object t ON t.id=r.target"
+	            "  WHERE r.object=object.id AND t.kind=1))",
+	            "iii", profile, *after, more ? last : INT64_MAX);
+	*after = more ? last : 0;
+	return r;
 }
 
 int db_watch_hurry(struct db *db, int64_t latest)

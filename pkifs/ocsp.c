@@ -295,7 +295,7 @@ static int keep_answer(const struct question *question, struct ocsp_row *row,
 	return 0;
 }
 
-/* No answer: ever later again, but not later than what is known counts. */
+/* No answer: what is known counts on, and the question is asked ever later, within the hour. */
 static void keep_failure(const struct question *question, struct ocsp_row *row,
                          const struct record *result, const char *reason)
 {

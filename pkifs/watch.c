@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PART     16   /* objects in a turn */
-#define AT_LEAST 3600 /* seconds between two looks: by then a CRL may have ended */
+#define PART     2000000 /* nanoseconds of looks in a turn */
+#define PAUSE    8       /* milliseconds that others have until the next ones */
+#define AT_LEAST 3600    /* seconds between two looks: by then a CRL may have ended */
 
 /* All that is looked at for one certificate id. */
 struct look {
@@ -294,6 +295,27 @@ static int act(struct look *look)
 	return r == 0 ? renewal_plan(store, look->object->id) : r;
 }
 
+/* Some of those below PROFILE, from the row AFTER on; where there are more, it is due itself. */
+static int mark(struct store *store, int64_t profile, int64_t after)
+{
+	int r = db_watch_profile(store->db, profile, &after);
+	char text[24];
+
+	snprintf(text, sizeof text, "%lld", (long long)after);
+	return r < 0 ? r
+	             : db_watch_keep(store->db, profile, after ? WATCH_NOW : WATCH_NOT,
+	                             after ? text : "");
+}
+
+static int mark_more(struct store *store, int64_t profile)
+{
+	char text[24];
+	int64_t at;
+	int r = db_watch_get(store->db, profile, &at, text, sizeof text);
+
+	return r < 0 ? r : mark(store, profile, strtoll(text, NULL, 10));
+}
+
 static int look_now(struct store *store, int64_t id)
 {
 	struct object object;
@@ -302,6 +324,8 @@ static int look_now(struct store *store, int64_t id)
 
 	if (r < 0)
 		return r;
+	if (object.kind == KIND_CA)
+		return mark_more(store, id);
 	r = look_begin(store, &object, &look);
 	if (r == -ENOENT) {
 		r = db_watch_keep(store->db, id, WATCH_NOT, "");
@@ -323,7 +347,7 @@ int watch_look(struct store *store, int64_t object)
 int watch_profile(struct store *store, int64_t profile)
 {
 	store->due = true;
-	return db_watch_profile(store->db, profile);
+	return mark(store, profile, 0);
 }
 
 int watch_tell(struct store *store, const struct object *object, char *text, size_t size)
@@ -363,6 +387,8 @@ static int follow_clock(struct store *store)
 	return r;
 }
 
+static uv_timer_t next; /* runs: looks are due when others had their turn */
+
 static void go_on(uv_timer_t *timer)
 {
 	watch_run(timer->data);
@@ -370,12 +396,10 @@ static void go_on(uv_timer_t *timer)
 
 static void wait_for_turn(struct store *store)
 {
-	static uv_timer_t later;
-
-	if (!later.data)
-		uv_timer_init(store->loop, &later);
-	later.data = store;
-	uv_timer_start(&later, go_on, 1, 0);
+	if (!next.data)
+		uv_timer_init(store->loop, &next);
+	next.data = store;
+	uv_timer_start(&next, go_on, PAUSE, 0);
 }
 
 static int look_later(struct store *store, int64_t object)
@@ -391,23 +415,28 @@ static int change(struct store *store, int64_t object, int (*act_on)(struct stor
 	return r < 0 ? r : store_end(store, act_on(store, object));
 }
 
+/* What a look wants makes the store come again in the same turn: that is no turn of ours. */
 void watch_run(struct store *store)
 {
-	int room = PART, r = 0;
+	uint64_t begun = uv_hrtime();
 	int64_t object, at;
 
-	if (store->stopping || follow_clock(store) < 0)
+	if (store->stopping || (next.data && uv_is_active((uv_handle_t *)&next)) ||
+	    follow_clock(store) < 0)
 		return;
-	while (r == 0 && room > 0 && db_watch_first(store->db, &object, &at) == 0 &&
-	       at <= store_now(store)) {
-		room--;
-		r = change(store, object, look_now);
+	while (db_watch_first(store->db, &object, &at) == 0 && at <= store_now(store)) {
+		int r = change(store, object, look_now);
+
 		if (r < 0) {
 			log_warning("a certificate's revocation cannot be looked at: %s",
 			            strerror(-r));
 			r = change(store, object, look_later); /* it stops no other */
 		}
+		if (r < 0)
+			break;
+		if (uv_hrtime() - begun > PART) {
+			wait_for_turn(store);
+			break;
+		}
 	}
-	if (r == 0 && room == 0)
-		wait_for_turn(store);
 }

@@ -1,5 +1,5 @@
 /*
- * identities FOLDER NUMBER: writes a CA's certificate, FOLDER/ca.pem, and NUMBER keys (ECDSA,
+ * identities FOLDER NUMBER: writes a CA, FOLDER/ca.pem and FOLDER/ca.key, and NUMBER keys (ECDSA,
  * P-256) with a certificate of that CA each: FOLDER/N.key and FOLDER/N.pem, N from 0. A store of
  * many certificate ids is filled with them.
  */
@@ -112,7 +112,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s FOLDER NUMBER\n", argv[0]);
 		return 2;
 	}
-	ok = ca && write_pem(argv[1], "ca.pem", NULL, ca);
+	ok = ca && write_pem(argv[1], "ca.pem", NULL, ca) &&
+	     write_pem(argv[1], "ca.key", ca_key, NULL);
 	for (long number = 0; ok && number < count; number++)
 		ok = make(argv[1], number, ca, ca_key);
 	if (!ok)

@@ -566,6 +566,42 @@ static void applied_requests_are_told_in_order_until_cleared(void **state)
 	assert_int_equal(db_applied_next(f->db, 0, &unique), -ENOENT);
 }
 
+/* What is known of certificates */
+
+static void those_a_profile_vouches_for_are_marked_bit_by_bit(void **state)
+{
+	enum { IDS = 600 };
+	struct fixture *f = *state;
+	int64_t ids[IDS], after = 0, at, corp, below, other;
+	int calls = 0;
+	char name[64];
+
+	begin(f);
+	corp = add_object(f, KIND_CA, "corp");
+	below = add_object(f, KIND_CA, "below");
+	other = add_object(f, KIND_CA, "other");
+	assert_int_equal(db_reference_add(f->db, below, corp), 0);
+	for (int i = 0; i < IDS; i++) {
+		const int64_t profiles[] = { corp, below, 0, other };
+
+		snprintf(name, sizeof name, "id%d", i);
+		ids[i] = add_object(f, KIND_LOCAL, name);
+		if (profiles[i % 4])
+			assert_int_equal(db_reference_add(f->db, ids[i], profiles[i % 4]), 0);
+		assert_int_equal(db_watch_set(f->db, ids[i], i == 8 ? WATCH_NOT : 1000), 0);
+	}
+	do {
+		assert_int_equal(db_watch_profile(f->db, corp, &after), 0);
+		calls++;
+	} while (after);
+	commit(f);
+	assert_int_equal(calls, 3);
+	for (int i = 0; i < IDS; i++) {
+		assert_int_equal(db_watch_get(f->db, ids[i], &at, name, sizeof name), 0);
+		assert_int_equal(at, i == 8 ? WATCH_NOT : i % 4 == 3 ? 1000 : WATCH_NOW);
+	}
+}
+
 int main(void)
 {
 #define STORE(name) cmocka_unit_test_setup_teardown(name, make_store, remove_all)
@@ -586,6 +622,7 @@ int main(void)
 		STORE(finding_what_is_due_costs_the_same_however_many_ids_there_are),
 		STORE(who_failed_is_planned_again_with_its_profile),
 		STORE(applied_requests_are_told_in_order_until_cleared),
+		STORE(those_a_profile_vouches_for_are_marked_bit_by_bit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
