@@ -38,6 +38,7 @@ struct xfrm {
 
 struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 {
+	const struct sockaddr_nl own = { .nl_family = AF_NETLINK };
 	const int size = SOCKET_BYTES, on = 1;
 	struct xfrm *xfrm = calloc(1, sizeof *xfrm);
 
@@ -46,6 +47,7 @@ struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 	xfrm->fd = fd;
 	xfrm->failed = failed;
 	xfrm->user = user;
+	bind(fd, (const struct sockaddr *)&own, sizeof own); /* where it has no number yet */
 	xfrm->seq = (uint32_t)getpid() << 12; /* another one's late answers are not ours */
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
@@ -53,6 +55,14 @@ struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
 	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on); /* no keys in refusals */
 	return xfrm;
+}
+
+uint32_t xfrm_port(const struct xfrm *xfrm)
+{
+	struct sockaddr_nl own = { 0 };
+	socklen_t length = sizeof own;
+
+	return getsockname(xfrm->fd, (struct sockaddr *)&own, &length) < 0 ? 0 : own.nl_pid;
 }
 
 void xfrm_close(struct xfrm *xfrm)
@@ -259,14 +269,13 @@ int xfrm_policy_delete(struct xfrm *xfrm, const struct policy *policy, void *abo
 	return queue_policy(xfrm, xfrm_encode_policy_delete(policy), "delete", policy, about);
 }
 
-int xfrm_policy_hash(struct xfrm *xfrm, unsigned char local_bits, unsigned char remote_bits,
-                     void *about)
+int xfrm_policy_hash(struct xfrm *xfrm, unsigned char v4_bits, unsigned char v6_bits, void *about)
 {
 	const struct queued queued = { .verb = "take",
 		                       .about = about,
 		                       .what = "the thresholds of its policies' hash" };
 
-	return queue(xfrm, xfrm_encode_hash(local_bits, remote_bits), &queued);
+	return queue(xfrm, xfrm_encode_hash(v4_bits, v6_bits), &queued);
 }
 
 /* Whoever a dump is for. */

@@ -64,10 +64,11 @@ int xfrm_sa_delete(struct xfrm *xfrm, const struct sa *sa, void *about);
 /* UPDATE: one with the same selector, mark and if_id is replaced, in one step. */
 int xfrm_policy_add(struct xfrm *xfrm, const struct policy *policy, bool update, void *about);
 int xfrm_policy_delete(struct xfrm *xfrm, const struct policy *policy, void *about);
-/* From how many bits of prefix on policies are found by hash, not by search: 0 is always. */
-int xfrm_policy_hash(struct xfrm *xfrm, unsigned char local_bits, unsigned char remote_bits,
-                     void *about);
+/* Policies whose prefixes are no shorter than this are found by hash, not by search. */
+int xfrm_policy_hash(struct xfrm *xfrm, unsigned char v4_bits, unsigned char v6_bits, void *about);
 int xfrm_flush(struct xfrm *xfrm);
+/* The netlink number that what we change is told of under (struct xfrm_event, origin). */
+uint32_t xfrm_port(const struct xfrm *xfrm);
 
 /*
  * Call EACH for all that the kernel has; keys are left out. What was queued goes first. A dump that
@@ -96,6 +97,7 @@ enum xfrm_event_kind {
 };
 struct xfrm_event {
 	enum xfrm_event_kind kind;
+	uint32_t origin; /* netlink number of who caused it; 0: the kernel itself */
 	bool hard;
 	struct sa sa;
 	struct policy policy;
@@ -118,7 +120,7 @@ struct nl_msg *xfrm_encode_sa(const struct sa *sa, bool update);
 struct nl_msg *xfrm_encode_sa_delete(const struct sa *sa);
 struct nl_msg *xfrm_encode_policy(const struct policy *policy, bool update);
 struct nl_msg *xfrm_encode_policy_delete(const struct policy *policy);
-struct nl_msg *xfrm_encode_hash(unsigned char local_bits, unsigned char remote_bits);
+struct nl_msg *xfrm_encode_hash(unsigned char v4_bits, unsigned char v6_bits);
 int xfrm_decode(struct nlmsghdr *message, struct xfrm_event *event);
 
 #endif

@@ -196,11 +196,10 @@ struct nl_msg *xfrm_encode_policy_delete(const struct policy *policy)
 	return message ? end(message, put_mark(message, &policy->mark, policy->if_id)) : NULL;
 }
 
-struct nl_msg *xfrm_encode_hash(unsigned char local_bits, unsigned char remote_bits)
+struct nl_msg *xfrm_encode_hash(unsigned char v4_bits, unsigned char v6_bits)
 {
-	struct xfrmu_spdhthresh v4 = { .lbits = local_bits > 32 ? 32 : local_bits,
-		                       .rbits = remote_bits > 32 ? 32 : remote_bits };
-	struct xfrmu_spdhthresh v6 = { .lbits = local_bits, .rbits = remote_bits };
+	struct xfrmu_spdhthresh v4 = { .lbits = v4_bits, .rbits = v4_bits };
+	struct xfrmu_spdhthresh v6 = { .lbits = v6_bits, .rbits = v6_bits };
 	uint32_t flags = 0;
 	struct nl_msg *message = begin(XFRM_MSG_NEWSPDINFO, 0, &flags, sizeof flags);
 	int r;
@@ -377,6 +376,7 @@ int xfrm_decode(struct nlmsghdr *message, struct xfrm_event *event)
 	struct nlattr *attributes[XFRMA_MAX + 1] = { NULL };
 
 	memset(event, 0, sizeof *event);
+	event->origin = message->nlmsg_pid;
 	for (size_t i = 0; i < COUNT(kinds); i++) {
 		if (kinds[i].type != message->nlmsg_type)
 			continue;

@@ -7,6 +7,7 @@
 #include "pkifs/supervisor.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,30 @@ static int start_publisher(const struct supervision *given, int socket, struct e
 	return process_start(&walls, err);
 }
 
+/* Its user is looked for when the first tunnel is made: most have none. */
+static int start_ipsec(const struct supervision *given, int socket, struct error *err)
+{
+	const char *arguments[] = { "pkifs-ipsec", setting(given, "log-level"), NULL };
+	const char *user = is_separated(given) ? setting(given, "ipsec-user") : NULL;
+	struct walls walls = { .user = user,
+		               .net_admin = true,
+		               .arguments = arguments,
+		               .quiet = quiet(given),
+		               .program = given->ipsec_fd,
+		               .fds = { socket, -1, -1, -1 } };
+
+	if (geteuid() != 0)
+		return error_set(err, -EPERM, "tunnels need pkifsd started by root");
+	if (given->ipsec_fd < 0)
+		return error_set(err, -ENOENT, "the program pkifs-ipsec is not installed");
+	if (user && !getpwnam(user))
+		return error_set(err, -ENOENT,
+		                 "there is no user %s (ipsec-user): make it with useradd --system "
+		                 "--no-create-home %s",
+		                 user, user);
+	return process_start(&walls, err);
+}
+
 int family_store(const struct supervision *given, int *fd, struct error *err)
 {
 	static const char *const arguments[] = { "pkifsd", "--store", NULL };
@@ -126,6 +151,8 @@ static int start_kind(const struct supervision *given, const char *kind, int soc
 		return start_keys(given, sockets[1], err);
 	if (strcmp(kind, "publisher") == 0)
 		return start_publisher(given, sockets[1], err);
+	if (strcmp(kind, "ipsec") == 0)
+		return start_ipsec(given, sockets[1], err);
 	if (strcmp(kind, "worker") != 0)
 		return error_set(err, -EINVAL, "there is no such process");
 	r = pair(sockets + 2, err);

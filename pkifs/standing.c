@@ -33,9 +33,10 @@ int standing_get(struct store *store, int64_t object, struct standing *standing)
 		r = db_request_get(store->db, object, &standing->request);
 	if (r == 0)
 		r = store_settings(store, &standing->object, &standing->config);
-	standing->profile = standing->object;
-	if (r == 0 && standing->object.kind == KIND_LOCAL &&
-	    object_profile(store, standing->config, &standing->profile) < 0)
+	if (standing->object.kind == KIND_CA)
+		standing->profile = standing->object;
+	else if (r == 0 && standing->object.kind == KIND_LOCAL &&
+	         object_profile(store, standing->config, &standing->profile) < 0)
 		standing->profile = (struct object){ 0 };
 	if (r == 0 && standing->profile.id)
 		r = store_settings(store, &standing->profile, &standing->settings);

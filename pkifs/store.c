@@ -10,6 +10,7 @@
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/tree.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/workers.h"
 
 #include <errno.h>
@@ -27,17 +28,21 @@
 
 const struct key_table *config_table(enum kind kind)
 {
-	return kind == KIND_CA ? &ca_config_keys : &local_config_keys;
+	return kind == KIND_CA      ? &ca_config_keys
+	       : kind == KIND_LOCAL ? &local_config_keys
+	                            : &ipsec_config_keys;
 }
 
 const struct key_table *request_table(enum kind kind)
 {
-	return kind == KIND_CA ? &ca_request_keys : &local_request_keys;
+	return kind == KIND_CA      ? &ca_request_keys
+	       : kind == KIND_LOCAL ? &local_request_keys
+	                            : &ipsec_request_keys;
 }
 
 const char *kind_name(enum kind kind)
 {
-	return kind == KIND_CA ? "ca" : "local";
+	return kind == KIND_CA ? "ca" : kind == KIND_LOCAL ? "local" : "ipsec";
 }
 
 long store_setting(const struct store *store, const char *name)
@@ -244,7 +249,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		_exit(1);
 	}
 	if (children_received(store, record, fds) || challenges_received(store, record, fds) ||
-	    dns_records_received(store, record)) {
+	    dns_records_received(store, record) || tunnels_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {

@@ -31,6 +31,7 @@ struct supervision {
 	int kept[KEPT];
 	struct mount *mount;
 	int self_fd, worker_fd; /* our programs */
+	int ipsec_fd;           /* the same; -1: not installed */
 	char *program;          /* our path; self_fd is what it was when we started */
 	uv_loop_t *loop;
 	struct channel *store; /* that one which lives */
@@ -92,7 +93,8 @@ struct walls {
 	const char *user;     /* NULL: stays who it is */
 	bool keep_root_files; /* root without rights but that of reaching every file */
 	bool no_network;
-	bool quiet; /* standard error goes nowhere: the log has another place */
+	bool net_admin; /* no right but that of CAP_NET_ADMIN */
+	bool quiet;     /* standard error goes nowhere: the log has another place */
 	const char *const *arguments;
 	int fds[4];  /* become 3, 4, … in the child; -1 ends them */
 	int program; /* descriptor of the program */
@@ -110,6 +112,9 @@ void family_start(const struct supervision *given, const struct record *record);
 void family_stop(long long id);
 bool family_ended(pid_t pid);
 void family_kill(void);
+
+/* netns.c: the store is sent the sockets that the IPsec process needs, or why it gets none. */
+void netlink_open(const struct supervision *given, const struct record *record);
 
 /* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
 void listen_for(const struct supervision *given, const struct record *record);

@@ -110,7 +110,7 @@ static int create_node(struct store *store, fuse_req_t req, const struct node *f
 	enum file file = file_find(folder->file, name);
 	struct temporary *temporary;
 
-	if (folder->file != FILE_CA && folder->file != FILE_LOCAL)
+	if (!folder_kind(folder->file))
 		return -EPERM;
 	if (file && !(file_rows[file].flags & FILE_WRITABLE))
 		return -EACCES;
@@ -234,7 +234,7 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 		r = put_bytes(store, file, bytes, size, at);
 	}
 	if (node.file == FILE_VERIFY && r == -EFBIG)
-		file->refused = -r; /* half a question has no answer */
+		file->refused = -r;             /* half a question has no answer */
 	else if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
 		error_set(&err, r, "%s", r == -EFBIG ? "the text is too long" : strerror(-r));
 		judge_answer(&judging, req, r, &err);
