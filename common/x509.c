@@ -223,6 +223,16 @@ int certificate_to_der(const X509 *certificate, unsigned char **der, size_t *len
 	return 0;
 }
 
+void certificate_add(struct record *record, const char *key, const X509 *certificate)
+{
+	unsigned char *der = NULL;
+	size_t length;
+
+	if (certificate && certificate_to_der(certificate, &der, &length) == 0)
+		record_add_bytes(record, key, der, length);
+	OPENSSL_free(der);
+}
+
 int public_key_to_der(const EVP_PKEY *key, unsigned char **der, size_t *length)
 {
 	int size;

@@ -65,6 +65,8 @@ X509 *certificate_from_der(const void *der, size_t length, struct error *err);
 
 /* DER of anything with an i2d function; the caller frees *DER (OPENSSL_free). -ENOMEM. */
 int certificate_to_der(const X509 *certificate, unsigned char **der, size_t *length);
+/* Adds the DER of CERTIFICATE (NULL: nothing) as KEY. */
+void certificate_add(struct record *record, const char *key, const X509 *certificate);
 int public_key_to_der(const EVP_PKEY *key, unsigned char **der, size_t *length); /* SPKI */
 EVP_PKEY *public_key_from_der(const void *der, size_t length); /* SPKI; NULL if it is none */
 

@@ -232,6 +232,17 @@ int db_reference_find(struct db *db, int64_t target, struct object *by)
 	return r < 0 ? r : db_object_get(db, object, by);
 }
 
+int db_reference_next(struct db *db, int64_t target, int64_t after, struct object *by)
+{
+	int64_t object;
+	int r = sql_number(db, &object,
+	                   "SELECT object FROM reference WHERE target=? AND object>?"
+	                   " ORDER BY object LIMIT 1",
+	                   "ii", target, after);
+
+	return r < 0 ? r : db_object_get(db, object, by);
+}
+
 int db_request_add(struct db *db, const struct request *request, int64_t *id)
 {
 	int r;

@@ -15,7 +15,8 @@
  * a confirmation holds.
  */
 #include "enroll/cmp_answer.h"
-#include "enroll/cmp_client.h"
+#include "enroll/cmp_path.h"
+#include "enroll/cmp_transaction.h"
 
 #include "common/x509.h"
 
@@ -25,128 +26,7 @@
 #include <openssl/rand.h>
 #include <string.h>
 
-#define ID_LENGTH   16
-#define ISSUERS_MAX 20 /* certificates that are passed on with the one asked for */
-
-/* Types of messages that OpenSSL has no public names for (RFC 4210 §5.1.2). */
-enum { RR = 11, CERT_CONF = 24, POLL_REQ = 25, POLL_REP = 26 };
-#define NO_MESSAGE (-1)
-
-struct message {
-	unsigned char *der;
-	size_t length;
-};
-
-struct transaction {
-	struct job *job;
-	struct cmp_client client;
-	/* what the resume-… fields hold */
-	int type; /* OSSL_CMP_IR … */
-	unsigned char id[ID_LENGTH];
-	struct message answers[2]; /* to the request, and the last pollRep after it */
-	int open;                  /* type of a message whose answer we do not have */
-	bool anew;                 /* it is the second, since the CA did not take up the first */
-	/* this job */
-	int repeated;          /* what was open when it began */
-	size_t given;          /* stored answers that were given back */
-	int sent;              /* type of the last message that left */
-	struct message last;   /* the answer to it, which OSSL_CMP has not judged yet */
-	int code;              /* why there was no answer to give to OSSL_CMP, ... */
-	struct error err;      /* ... in words */
-	struct error rejected; /* why the store does not want the certificate */
-};
-
-static void message_clear(struct message *message)
-{
-	OPENSSL_free(message->der);
-	*message = (struct message){ 0 };
-}
-
-static void transaction_clear(struct transaction *t)
-{
-	cmp_client_clear(&t->client);
-	message_clear(&t->answers[0]);
-	message_clear(&t->answers[1]);
-	message_clear(&t->last);
-}
-
-/* --- the resume-… fields --- */
-
-static struct record *resume_write(const struct transaction *t)
-{
-	struct record *resume = record_new();
-
-	if (!resume)
-		return NULL;
-	record_add_number(resume, "resume-type", t->type);
-	record_add_bytes(resume, "resume-transaction", t->id, sizeof t->id);
-	record_add_number(resume, "resume-open", t->open);
-	record_add(resume, "resume-anew", t->anew ? "yes" : "no");
-	for (size_t i = 0; i < COUNT(t->answers) && t->answers[i].der; i++)
-		record_add_bytes(resume, "resume-answer", t->answers[i].der, t->answers[i].length);
-	return resume;
-}
-
-/* The transaction as the job's result leaves it. */
-static void leave(struct transaction *t)
-{
-	struct record *resume = t->sent == RR ? NULL : resume_write(t);
-
-	if (resume)
-		record_append(t->job->result, resume);
-	record_free(resume);
-}
-
-static int checkpoint(struct transaction *t, struct error *err)
-{
-	struct record *resume = resume_write(t);
-	int r = resume ? job_checkpoint(t->job, resume, err)
-	               : error_set(err, -ENOMEM, "out of memory");
-
-	record_free(resume);
-	return r;
-}
-
-/* Takes up what an earlier job left. False: there is nothing that can be taken up. */
-static bool resume_read(struct transaction *t, int type)
-{
-	const struct record *settings = t->job->settings;
-	const struct field *id = record_find(settings, "resume-transaction"), *answer;
-	size_t index = 0;
-
-	t->anew = record_is(settings, "resume-anew", "yes");
-	if (!id || id->length != ID_LENGTH || record_number(settings, "resume-type", -1) != type)
-		return false;
-	memcpy(t->id, id->value, ID_LENGTH);
-	t->open = t->repeated = (int)record_number(settings, "resume-open", NO_MESSAGE);
-	for (size_t i = 0; i < COUNT(t->answers) &&
-	                   (answer = record_next(settings, "resume-answer", &index)) != NULL;
-	     i++) {
-		t->answers[i].der = OPENSSL_memdup(answer->value, answer->length);
-		t->answers[i].length = answer->length;
-	}
-	return true;
-}
-
 /* --- messages --- */
-
-/* OSSL_CMP goes on, so the last answer was good: it is a part of the transaction's state. */
-static void keep_last(struct transaction *t)
-{
-	OSSL_CMP_MSG *message = t->last.der ? cmp_message_read(t->last.der, t->last.length) : NULL;
-	bool poll = message && OSSL_CMP_MSG_get_bodytype(message) == POLL_REP;
-
-	if (!message)
-		return;
-	message_clear(&t->answers[1]);
-	if (!poll)
-		message_clear(&t->answers[0]);
-	t->answers[poll] = t->last;
-	t->last = (struct message){ 0 };
-	t->open = NO_MESSAGE;
-	record_set(t->job->result, "answered", "yes");
-	OSSL_CMP_MSG_free(message);
-}
 
 /* A stored answer as one to the message that OSSL_CMP has just made. */
 static OSSL_CMP_MSG *give_back(struct transaction *t)
@@ -163,33 +43,20 @@ static OSSL_CMP_MSG *give_back(struct transaction *t)
 	return message;
 }
 
-/* Some servers send their refusals with an HTTP status of their own. */
-static bool is_answer(int r, const struct http_answer *answer)
-{
-	return r == 0 || (r == -EREMOTEIO && answer->body && *answer->body == 0x30);
-}
-
 static OSSL_CMP_MSG *exchange(struct transaction *t, const OSSL_CMP_MSG *message, int type)
 {
 	struct http_answer answer;
-	OSSL_CMP_MSG *got = NULL;
-	int r;
+	OSSL_CMP_MSG *got;
 
 	t->sent = type;
-	r = cmp_client_send(&t->client, message, type != POLL_REQ, &answer, &t->err);
-	if (r < 0 && !answer.sent)
+	t->code = cmp_client_send(&t->client, message, &answer, &got, &t->err);
+	if (t->code < 0 && !answer.sent)
 		t->open = t->repeated == type ? type : NO_MESSAGE;
-	if (is_answer(r, &answer))
-		got = cmp_message_read(answer.body, answer.length);
 	if (got) {
-		r = 0;
-		message_clear(&t->last);
+		cmp_message_clear(&t->last);
 		t->last.der = OPENSSL_memdup(answer.body, answer.length);
 		t->last.length = answer.length;
-	} else if (r == 0) {
-		r = error_set(&t->err, -EBADMSG, "the server's answer is no CMP message");
 	}
-	t->code = r;
 	http_answer_clear(&answer);
 	return got;
 }
@@ -203,77 +70,56 @@ static OSSL_CMP_MSG *transfer(OSSL_CMP_CTX *context, const OSSL_CMP_MSG *message
 	if (t->given < COUNT(t->answers) && t->answers[t->given].der && t->sent == NO_MESSAGE)
 		return give_back(t);
 	if (type != CERT_CONF) { /* that one's checkpoint asked for the verdict */
-		keep_last(t);
+		cmp_keep_last(t);
 		t->open = type;
-		t->code = checkpoint(t, &t->err);
+		t->code = cmp_checkpoint(t, &t->err);
 	}
 	return t->code < 0 ? NULL : exchange(t, message, type);
 }
 
 /* --- the certificate --- */
 
-static void add_certificate(struct record *record, const char *key, const X509 *certificate)
-{
-	unsigned char *der;
-	size_t length;
-
-	if (certificate_to_der(certificate, &der, &length) == 0)
-		record_add_bytes(record, key, der, length);
-	OPENSSL_free(der);
-}
-
-static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(certificates); i++)
-		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
-			return true;
-	return false;
-}
-
-/* Adds to PATH those of POOL that may stand above what is in it, by their names. */
-static void add_above(STACK_OF(X509) * path, STACK_OF(X509) * pool)
-{
-	for (int i = 0; i < sk_X509_num(path); i++) {
-		const X509_NAME *issuer = X509_get_issuer_name(sk_X509_value(path, i));
-
-		for (int k = 0; k < sk_X509_num(pool) && sk_X509_num(path) < ISSUERS_MAX; k++) {
-			X509 *certificate = sk_X509_value(pool, k);
-
-			if (X509_NAME_cmp(X509_get_subject_name(certificate), issuer) == 0 &&
-			    !has(path, certificate))
-				sk_X509_push(path, certificate);
-		}
-	}
-}
-
-/*
- * The certificate and what came with it, for the store: all as `certificate`, the one asked for
- * first; what the shared secret vouches for (caPubs, RFC 4210 §5.3.2; never extraCerts, which lie
- * outside the MAC) also as `published`.
- */
-static void add_certificates(struct transaction *t, struct record *record)
+static int read_path(const struct transaction *t, struct cmp_path *path)
 {
 	OSSL_CMP_MSG *answer = cmp_message_read(t->answers[0].der, t->answers[0].length);
-	bool proven = answer && cmp_proven_by_secret(answer, t->client.secret);
-	STACK_OF(X509) *publish = OSSL_CMP_CTX_get1_caPubs(t->client.context);
-	STACK_OF(X509) *extra = OSSL_CMP_CTX_get1_extraCertsIn(t->client.context);
-	STACK_OF(X509) *path = sk_X509_new_null();
-	X509 *certificate = OSSL_CMP_CTX_get0_newCert(t->client.context);
+	int r = answer ? cmp_path_read(&t->client, answer, t->kept, path) : -ENOMEM;
 
-	if (path && certificate && sk_X509_push(path, certificate)) {
-		add_above(path, publish);
-		add_above(path, extra);
-	}
-	for (int i = 0; i < sk_X509_num(path); i++) {
-		add_certificate(record, "certificate", sk_X509_value(path, i));
-		if (i > 0 && proven && has(publish, sk_X509_value(path, i)))
-			add_certificate(record, "published", sk_X509_value(path, i));
-	}
-	record_add(record, "proven-by", proven ? "secret" : "signature");
 	OSSL_CMP_MSG_free(answer);
-	sk_X509_free(path);
-	sk_X509_pop_free(publish, X509_free);
-	sk_X509_pop_free(extra, X509_free);
+	return r;
+}
+
+static int add_certificates(const struct transaction *t, struct record *record)
+{
+	struct cmp_path path = { 0 };
+	int r = read_path(t, &path);
+
+	if (r == 0)
+		cmp_path_add(&path, record);
+	cmp_path_clear(&path);
+	return r;
+}
+
+/* Whether the CA is to be asked for its certificates: who issued this one is not known. */
+static bool lacks_issuers(const struct transaction *t)
+{
+	struct cmp_path path = { 0 };
+	bool lacks = !record_find(t->kept, "resume-told-by") && read_path(t, &path) == 0 &&
+	             !cmp_path_is_whole(&path, t->job->settings);
+
+	cmp_path_clear(&path);
+	return lacks;
+}
+
+/* What is told once holds until the transaction's end, whoever dies meanwhile. */
+static int ask_issuers(struct transaction *t)
+{
+	int r;
+
+	t->open = NO_MESSAGE;
+	r = cmp_checkpoint(t, &t->err);
+	if (r == 0)
+		cmp_ca_certificates(t->job, t->kept);
+	return r;
 }
 
 /* Asks the store, before anything is confirmed. What is then durable holds over a restart. */
@@ -284,13 +130,13 @@ static int judge(OSSL_CMP_CTX *context, X509 *certificate, int fail, const char 
 	int r = -ENOMEM;
 
 	(void)certificate;
-	keep_last(t);
+	cmp_keep_last(t);
+	if (lacks_issuers(t))
+		t->code = ask_issuers(t);
 	t->open = CERT_CONF;
-	resume = resume_write(t);
-	if (resume && judged) {
-		add_certificates(t, judged);
+	resume = cmp_resume_write(t);
+	if (t->code == 0 && resume && judged && add_certificates(t, judged) == 0)
 		r = job_judge(t->job, resume, judged, &t->rejected, &t->err);
-	}
 	record_free(resume);
 	record_free(judged);
 	t->code = r < 0 ? r : 0;
@@ -300,82 +146,13 @@ static int judge(OSSL_CMP_CTX *context, X509 *certificate, int fail, const char 
 	return fail ? fail : 1 << OSSL_CMP_PKIFAILUREINFO_badCertTemplate;
 }
 
-/* --- what came of it --- */
-
-static int take(struct transaction *t)
+int cmp_take(struct transaction *t, struct error *err)
 {
-	add_certificates(t, t->job->result);
+	if (add_certificates(t, t->job->result) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
 	if (t->rejected.code)
 		record_add(t->job->result, "rejected", t->rejected.text);
 	return JOB_DONE;
-}
-
-/* A refusal that the CA's protection proves. */
-static int refused(struct transaction *t, struct error *err)
-{
-	bool again = t->repeated != NO_MESSAGE && t->repeated == t->sent;
-	char words[CMP_WORDS_MAX];
-
-	cmp_refusal(t->client.context, words);
-	record_set(t->job->result, "answered", "yes");
-	if (t->sent == CERT_CONF && again) {
-		record_add(t->job->result, "note",
-		           "the CA did not answer the confirmation when it came first");
-		return take(t);
-	}
-	if (t->sent == CERT_CONF)
-		return error_set(err, -EACCES, "the CA refuses the confirmation: %s", words);
-	if (again && !t->anew) {
-		record_add(t->job->result, "resume-anew", "yes");
-		record_remove(t->job->result, "retry-after");
-		record_add_number(t->job->result, "retry-after", 0);
-		return error_set(err, -EREMOTEIO,
-		                 "the CA does not take the request up where it stood (%s): it "
-		                 "begins anew",
-		                 words);
-	}
-	if (cmp_refusal_is(t->client.context, CMP_PASSES)) {
-		t->open = NO_MESSAGE;
-		leave(t);
-		return error_set(err, -EREMOTEIO, "the CA cannot decide now: %s", words);
-	}
-	return error_set(err, -EACCES, "the CA refuses the request: %s", words);
-}
-
-/* An answer that OSSL_CMP does not take. */
-static int unusable(struct transaction *t, struct error *err)
-{
-	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
-	OSSL_CMP_MSG *message = cmp_message_read(t->last.der, t->last.length);
-	int r;
-
-	leave(t);
-	ERR_set_mark();
-	if (message && OSSL_CMP_validate_msg(t->client.context, message) == 1) {
-		r = error_set(err, -EBADMSG, "the CA's answer cannot be used: %s",
-		              reason ? reason : "it is no answer to this");
-		ERR_clear_error();
-	} else {
-		ERR_pop_to_mark();
-		r = cmp_unproven(t->last.der, t->last.length, t->client.current, err);
-	}
-	OSSL_CMP_MSG_free(message);
-	return r;
-}
-
-static int failed(struct transaction *t, struct error *err)
-{
-	if (t->rejected.code && t->code == 0)
-		return take(t);
-	if (t->code < 0) {
-		leave(t);
-		return error_set(err, t->code, "%s", t->err.text);
-	}
-	if (OSSL_CMP_CTX_get_status(t->client.context) == OSSL_CMP_PKISTATUS_rejection)
-		return refused(t, err);
-	if (t->last.der)
-		return unusable(t, err);
-	return error_openssl(err, -EINVAL, "the CMP message cannot be made");
 }
 
 /* --- enrolling --- */
@@ -395,6 +172,17 @@ static int choose_type(const struct cmp_client *client)
 	return record_is(client->job->settings, "renewal", "yes") ? OSSL_CMP_CR : OSSL_CMP_IR;
 }
 
+static int make_request(struct transaction *t, struct error *err)
+{
+	struct cmp_template template = { 0 };
+	int r = cmp_read_template(t, &template, err);
+
+	if (r == 0)
+		r = cmp_client_template(&t->client, t->type, template.extensions, err);
+	cmp_template_clear(&template);
+	return r;
+}
+
 static int begin(struct transaction *t, struct error *err)
 {
 	ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
@@ -403,8 +191,10 @@ static int begin(struct transaction *t, struct error *err)
 	int r;
 
 	t->type = choose_type(&t->client);
-	r = cmp_client_template(&t->client, t->type, err);
-	if (r == 0 && !resume_read(t, t->type) && RAND_bytes(t->id, sizeof t->id) != 1)
+	r = cmp_keep_told(t);
+	if (r == 0)
+		r = make_request(t, err);
+	if (r == 0 && !cmp_resume_read(t, t->type) && RAND_bytes(t->id, sizeof t->id) != 1)
 		r = error_openssl(err, -EIO, "no random numbers");
 	good = id && ASN1_OCTET_STRING_set(id, t->id, sizeof t->id) &&
 	       OSSL_CMP_CTX_set1_transactionID(context, id) &&
@@ -426,11 +216,11 @@ static int run(struct transaction *t, struct error *err)
 		r = OSSL_CMP_try_certreq(t->client.context, t->type, NULL, &after);
 	while (r == -1 && t->sent == NO_MESSAGE);
 	if (r == 1)
-		return take(t);
+		return cmp_take(t, err);
 	if (r == 0)
-		return failed(t, err);
-	keep_last(t);
-	leave(t);
+		return cmp_failed(t, err);
+	cmp_keep_last(t);
+	cmp_leave(t);
 	record_remove(t->job->result, "retry-after");
 	record_add_number(t->job->result, "retry-after", after);
 	return JOB_WAITING;
@@ -448,10 +238,10 @@ static int enroll(struct job *job, struct error *err)
 	if (r == 0)
 		r = run(&t, err);
 	ERR_clear_error();
-	transaction_clear(&t);
+	cmp_transaction_clear(&t);
 	/* with the confirmation behind us nothing is lost if that takes its time */
 	if (r == JOB_DONE && record_is(job->settings, "renewal", "yes"))
-		cmp_next_ask(job);
+		cmp_next_ca(job, NULL);
 	return r;
 }
 
@@ -477,9 +267,9 @@ static int revoke(struct job *job, struct error *err)
 	               !OSSL_CMP_CTX_set1_oldCert(context, t.client.current)))
 		r = error_openssl(err, -ENOMEM, "out of memory");
 	if (r == 0 && OSSL_CMP_exec_RR_ses(context) != 1 && !cmp_refusal_is(context, CMP_REVOKED))
-		r = failed(&t, err);
+		r = cmp_failed(&t, err);
 	ERR_clear_error();
-	transaction_clear(&t);
+	cmp_transaction_clear(&t);
 	return r;
 }
 
@@ -494,5 +284,7 @@ const struct protocol cmp_protocol = {
 	.name = "cmpv2",
 	.check = check,
 	.enroll = enroll,
+	.next_ca = cmp_next_ca,
+	.crl = cmp_crl,
 	.revoke = revoke,
 };

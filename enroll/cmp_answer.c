@@ -1,7 +1,6 @@
 #include "enroll/cmp_answer.h"
 
 #include <errno.h>
-#include <openssl/asn1t.h>
 #include <openssl/err.h>
 #include <string.h>
 
@@ -174,9 +173,34 @@ static void ask_again(OSSL_CMP_CTX *context, const struct unproven *unproven)
 	OSSL_CMP_MSG_free(message);
 }
 
+/* Why OpenSSL believes nothing of it, for who can do something about that. */
+static const char *why_unproven(void)
+{
+	static const struct {
+		int reason;
+		const char *words;
+	} reasons[] = {
+		{ CMP_R_MISSING_PROTECTION, "it is not protected" },
+		{ CMP_R_WRONG_PBM_VALUE, "it is protected by another secret" },
+		{ CMP_R_MISSING_TRUST_ANCHOR,
+		  "it is signed, and the profile has no CA certificate to prove that: load it" },
+		{ CMP_R_NO_SUITABLE_SENDER_CERT,
+		  "it is signed, and no certificate came that fits its sender and signature" },
+		{ CMP_R_POTENTIALLY_INVALID_CERTIFICATE,
+		  "who signed it does not speak for the CA (an RA: see ca-dn)" },
+	};
+	unsigned long first = ERR_peek_error();
+	const char *words = ERR_reason_error_string(first);
+
+	for (size_t i = 0; ERR_GET_LIB(first) == ERR_LIB_CMP && i < COUNT(reasons); i++)
+		if (reasons[i].reason == ERR_GET_REASON(first))
+			return reasons[i].words;
+	return words ? words : "it has no good protection";
+}
+
 int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err)
 {
-	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+	const char *reason = why_unproven();
 	struct unproven unproven = { der, length };
 	OSSL_CMP_CTX *context = credulous(&unproven, old);
 	char words[CMP_WORDS_MAX] = "";
@@ -187,54 +211,5 @@ int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err)
 		cmp_refusal(context, words);
 	OSSL_CMP_CTX_free(context);
 	ERR_clear_error();
-	return error_set(err, -EBADMSG, "unproven answer: %s",
-	                 *words   ? words
-	                 : reason ? reason
-	                          : "it has no good protection");
-}
-
-/* --- the next root CA: RootCaKeyUpdateContent (RFC 9480 §2.15) --- */
-
-struct key_update {
-	X509 *new_with_new, *new_with_old, *old_with_new;
-};
-
-typedef struct key_update KEY_UPDATE;
-
-/* clang-format off */
-ASN1_SEQUENCE(KEY_UPDATE) = {
-	ASN1_SIMPLE(KEY_UPDATE, new_with_new, X509),
-	ASN1_EXP_OPT(KEY_UPDATE, new_with_old, X509, 0),
-	ASN1_EXP_OPT(KEY_UPDATE, old_with_new, X509, 1),
-} static_ASN1_SEQUENCE_END(KEY_UPDATE)
-/* clang-format on */
-
-static void add(struct record *result, X509 *certificate)
-{
-	unsigned char *der = NULL;
-	int length = certificate ? i2d_X509(certificate, &der) : 0;
-
-	if (length > 0)
-		record_add_bytes(result, "next", der, (size_t)length);
-	OPENSSL_free(der);
-}
-
-bool cmp_next_read(const ASN1_TYPE *value, struct record *result)
-{
-	struct key_update *update = NULL;
-	const unsigned char *at;
-	long length;
-
-	if (!value || value->type != V_ASN1_SEQUENCE)
-		return false;
-	at = value->value.sequence->data;
-	length = value->value.sequence->length;
-	update = (struct key_update *)ASN1_item_d2i(NULL, &at, length, ASN1_ITEM_rptr(KEY_UPDATE));
-	if (update) {
-		add(result, update->new_with_new);
-		add(result, update->new_with_old);
-		record_add(result, "next-announced", "yes");
-	}
-	ASN1_item_free((ASN1_VALUE *)update, ASN1_ITEM_rptr(KEY_UPDATE));
-	return update != NULL;
+	return error_set(err, -EBADMSG, "unproven answer: %s", *words ? words : reason);
 }

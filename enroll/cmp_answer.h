@@ -22,9 +22,14 @@ bool cmp_proven_by_secret(const OSSL_CMP_MSG *message, const struct field *secre
 #define CMP_WORDS_MAX 400
 void cmp_refusal(const OSSL_CMP_CTX *context, char words[CMP_WORDS_MAX]);
 
-/* Whether it has one of these BITS: what passes with the moment, what is revoked already. */
+/* Whether it has one of these BITS: what passes with the moment, what a template may
+ * mend, what is revoked already. */
 #define CMP_PASSES                                                                                 \
 	(1 << OSSL_CMP_PKIFAILUREINFO_systemUnavail | 1 << OSSL_CMP_PKIFAILUREINFO_systemFailure)
+#define CMP_TEMPLATE                                                                               \
+	(1 << OSSL_CMP_PKIFAILUREINFO_badAlg | 1 << OSSL_CMP_PKIFAILUREINFO_badCertTemplate |      \
+	 1 << OSSL_CMP_PKIFAILUREINFO_unacceptedExtension |                                        \
+	 1 << OSSL_CMP_PKIFAILUREINFO_unacceptedPolicy)
 #define CMP_REVOKED (1 << OSSL_CMP_PKIFAILUREINFO_certRevoked)
 bool cmp_refusal_is(const OSSL_CMP_CTX *context, int bits);
 
@@ -33,11 +38,5 @@ bool cmp_refusal_is(const OSSL_CMP_CTX *context, int bits);
  * the certificate that was to be renewed, or NULL. OpenSSL's reason stands in its queue.
  */
 int cmp_unproven(const void *der, size_t length, X509 *old, struct error *err);
-
-/*
- * Adds to RESULT the certificates of an id-it-rootCaKeyUpdate's VALUE that its root CA goes on
- * with: `next` (DER, repeats) and `next-announced`. False: it is none, nothing was added.
- */
-bool cmp_next_read(const ASN1_TYPE *value, struct record *result);
 
 #endif

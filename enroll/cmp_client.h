@@ -16,6 +16,8 @@ struct cmp_client {
 	X509 *signer;               /* whose key protects our messages; NULL: the secret does */
 	const struct field *secret; /* NULL: none */
 	X509_NAME *server;          /* `ca-dn`: whom to address, and whose signature is good */
+	size_t limit;               /* bytes of an answer; 0: as usual */
+	long seconds;               /* for it; 0: as usual */
 };
 
 /* CLIENT is cleared by the caller in either case. 0, -EINVAL, -ENOMEM. */
@@ -23,18 +25,31 @@ int cmp_client_open(struct cmp_client *client, struct job *job, struct error *er
 void cmp_client_clear(struct cmp_client *client);
 
 /*
- * The certificate asked for: the job's names and new key, for a message of TYPE (OSSL_CMP_IR …).
+ * The certificate asked for: the job's names and new key, for a message of TYPE (OSSL_CMP_IR …),
+ * with the extensions that the CA wants in it (may be NULL).
  */
-int cmp_client_template(struct cmp_client *client, int type, struct error *err);
-
-/* One message and its answer, whatever that is. ANSWER is the caller's (http_answer_clear). */
-int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message, bool own_connection,
-                    struct http_answer *answer, struct error *err);
+int cmp_client_template(struct cmp_client *client, int type, const X509_EXTENSIONS *wanted,
+                        struct error *err);
 
 /*
- * cmp_next.c. Asks the CA of an enrollment which root certificate follows the one in `ca`, proven
- * as the enrollment is: cmp_next_read of the answer. No news and no answer are no error.
+ * One message and its answer: 0 with *GOT, the caller's, whatever it says and whoever says it.
+ * ANSWER, which has its bytes, is the caller's in either case (http_answer_clear). Each has a
+ * connection of its own: what is sent twice is sent by us.
  */
-void cmp_next_ask(struct job *job);
+int cmp_client_send(struct cmp_client *client, const OSSL_CMP_MSG *message,
+                    struct http_answer *answer, OSSL_CMP_MSG **got, struct error *err);
+
+/* --- cmp_genm.c: questions, proven as the job's other messages are --- */
+
+/* Steps of protocol.h. */
+int cmp_next_ca(struct job *job, struct error *err);
+int cmp_crl(struct job *job, struct error *err);
+
+/* Adds the CA's certificates (`resume-told`, DER, repeats) and what proves them
+ * (`resume-told-by` = `secret`, `signature`): a CA that does not know the question has none. */
+void cmp_ca_certificates(struct job *job, struct record *resume);
+
+/* Adds what the CA wants in requests (`resume-template`: cmp_told_template), where it says so. */
+void cmp_template_ask(struct job *job, struct record *resume);
 
 #endif

@@ -119,6 +119,14 @@ static const char *usual_key_usage(const EVP_PKEY *key)
 	               : "critical,digitalSignature";
 }
 
+bool csr_takes(const X509_EXTENSION *extension)
+{
+	int nid = OBJ_obj2nid(X509_EXTENSION_get_object((X509_EXTENSION *)(uintptr_t)extension));
+
+	return nid != NID_subject_alt_name && nid != NID_basic_constraints &&
+	       nid != NID_subject_key_identifier && nid != NID_authority_key_identifier;
+}
+
 /* Copies of those that a CA wants; the usual key usage where it is not among them. */
 static bool add_wanted(STACK_OF(X509_EXTENSION) * extensions,
                        const STACK_OF(X509_EXTENSION) * wanted, const EVP_PKEY *key)

@@ -23,6 +23,10 @@ struct csr_wishes {
 	const STACK_OF(X509_EXTENSION) * extensions; /* beside the names, instead of key usage */
 };
 
+/* Whether an extension that a CA wants may be one of a request's: names are ours to say, and what
+ * the CA is and whom it certifies are the CA's. */
+bool csr_takes(const X509_EXTENSION *extension);
+
 /* The same as WISHES say. */
 int csr_make_as(struct signer *signer, EVP_PKEY *key, const struct record *job,
                 const struct csr_wishes *wishes, X509_REQ **request, struct error *err);

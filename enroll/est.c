@@ -262,7 +262,7 @@ static int make_request(struct enrollment *e, struct error *err)
 	int r = ask_attributes(e, &attributes, &answer, err);
 
 	if (r == 0)
-		r = est_attributes_key(&attributes, e->key, err);
+		r = key_kinds_check(&attributes.kinds, e->key, err);
 	if (r == 0 && attributes.binding)
 		r = bind_to(e, &answer, &binding, err);
 	if (r == 0) {

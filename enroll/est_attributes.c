@@ -2,7 +2,7 @@
  * CsrAttrs: a sequence of OIDs and attributes, each of them a wish, or (RFC 9908 §3.4) one
  * attribute that is a template of the request: then that alone tells of the key and the extensions.
  */
-#include "common/x509.h"
+#include "enroll/csr.h"
 #include "enroll/est_message.h"
 
 #include <errno.h>
@@ -82,12 +82,6 @@ static void add_other(struct est_attributes *attributes, const ASN1_OBJECT *oid)
 		         used ? ", " : "", name);
 }
 
-static void add_kind(struct est_attributes *attributes, int type, int bits)
-{
-	if (attributes->kind_count < EST_KINDS_MAX)
-		attributes->kinds[attributes->kind_count++] = (struct est_kind){ type, bits };
-}
-
 /* Adds a signature algorithm; false where it is none. */
 static bool add_signature(struct est_attributes *attributes, int nid)
 {
@@ -95,14 +89,9 @@ static bool add_signature(struct est_attributes *attributes, int nid)
 
 	if (!OBJ_find_sigid_algs(nid, &digest, &key))
 		return false;
-	if (attributes->signature_count < EST_KINDS_MAX)
+	if (attributes->signature_count < EST_SIGNATURES_MAX)
 		attributes->signatures[attributes->signature_count++] = nid;
 	return true;
-}
-
-static int key_type(int nid)
-{
-	return nid == EVP_PKEY_EC || nid == EVP_PKEY_RSA || nid == EVP_PKEY_ED25519 ? nid : 0;
 }
 
 /* What stands in every request of ours: names, and a usage of the key. */
@@ -117,28 +106,13 @@ static void take_oid(struct est_attributes *attributes, const ASN1_OBJECT *oid)
 
 	if (nid == NID_pkcs9_challengePassword)
 		attributes->binding = true;
-	else if (key_type(nid))
-		add_kind(attributes, key_type(nid), 0);
+	else if (key_kind_type(nid))
+		key_kinds_add(&attributes->kinds, key_kind_type(nid), 0);
 	else if (!is_ours(nid) && !add_signature(attributes, nid))
 		add_other(attributes, oid);
 }
 
 /* --- attributes with values --- */
-
-static int curve_bits(const ASN1_TYPE *value)
-{
-	static const struct {
-		int nid, bits;
-	} curves[] = { { NID_X9_62_prime256v1, 256 },
-		       { NID_secp384r1, 384 },
-		       { NID_secp521r1, 521 } };
-	int nid = value->type == V_ASN1_OBJECT ? OBJ_obj2nid(value->value.object) : NID_undef;
-
-	for (size_t i = 0; i < COUNT(curves); i++)
-		if (curves[i].nid == nid)
-			return curves[i].bits;
-	return -1;
-}
 
 /* Kinds of key: a curve, or the bits of a modulus, each. */
 static void take_kinds(struct est_attributes *attributes, int type, X509_ATTRIBUTE *attribute)
@@ -148,19 +122,13 @@ static void take_kinds(struct est_attributes *attributes, int type, X509_ATTRIBU
 		long bits = -1;
 
 		if (type == EVP_PKEY_EC)
-			bits = curve_bits(value);
+			bits = key_kind_curve(value);
 		else if (value->type == V_ASN1_INTEGER)
 			bits = ASN1_INTEGER_get(value->value.integer);
-		add_kind(attributes, bits > 0 && bits <= 16384 ? type : 0, (int)bits);
+		key_kinds_add(&attributes->kinds, bits > 0 && bits <= 16384 ? type : 0, (int)bits);
 	}
 	if (X509_ATTRIBUTE_count(attribute) == 0)
-		add_kind(attributes, type, 0);
-}
-
-static bool is_of_the_ca(int nid)
-{
-	return nid == NID_subject_alt_name || nid == NID_basic_constraints ||
-	       nid == NID_subject_key_identifier || nid == NID_authority_key_identifier;
+		key_kinds_add(&attributes->kinds, type, 0);
 }
 
 /* Moves what may stand in a request of ours out of WANTED. */
@@ -171,7 +139,7 @@ static bool keep_extensions(struct est_attributes *attributes, STACK_OF(X509_EXT
 	while (attributes->extensions && sk_X509_EXTENSION_num(wanted) > 0) {
 		X509_EXTENSION *extension = sk_X509_EXTENSION_shift(wanted);
 		const ASN1_OBJECT *oid = X509_EXTENSION_get_object(extension);
-		bool keep = !is_of_the_ca(OBJ_obj2nid(oid)) &&
+		bool keep = csr_takes(extension) &&
 		            X509v3_get_ext_by_OBJ(attributes->extensions, oid, -1) < 0 &&
 		            sk_X509_EXTENSION_num(attributes->extensions) < EXTENSIONS_MAX;
 
@@ -263,13 +231,13 @@ static int rsa_bits(const ASN1_BIT_STRING *public)
 static void take_key_template(struct est_attributes *attributes, const key_template *template)
 {
 	const ASN1_TYPE *parameter = template->algorithm->parameter;
-	int type = key_type(OBJ_obj2nid(template->algorithm->algorithm)), bits = 0;
+	int type = key_kind_type(OBJ_obj2nid(template->algorithm->algorithm)), bits = 0;
 
 	if (type == EVP_PKEY_EC && parameter)
-		bits = curve_bits(parameter);
+		bits = key_kind_curve(parameter);
 	else if (type == EVP_PKEY_RSA)
 		bits = rsa_bits(template->public);
-	add_kind(attributes, bits >= 0 ? type : 0, bits);
+	key_kinds_add(&attributes->kinds, bits >= 0 ? type : 0, bits);
 }
 
 static int take_attribute(struct est_attributes *attributes, X509_ATTRIBUTE *attribute,
@@ -301,8 +269,8 @@ static int take_attribute(struct est_attributes *attributes, X509_ATTRIBUTE *att
 		return take_extensions(attributes, attribute, err);
 	if (is_called(attribute, AA_EXTENSIONS))
 		return take_extension_templates(attributes, attribute, err);
-	if (key_type(nid))
-		take_kinds(attributes, key_type(nid), attribute);
+	if (key_kind_type(nid))
+		take_kinds(attributes, key_kind_type(nid), attribute);
 	else
 		take_oid(attributes, X509_ATTRIBUTE_get0_object(attribute));
 	return 0;
@@ -406,48 +374,6 @@ void est_attributes_clear(struct est_attributes *attributes)
 
 /* --- against what we have --- */
 
-static const char *type_name(int type)
-{
-	return type == EVP_PKEY_EC ? "ecdsa" : type == EVP_PKEY_RSA ? "rsa" : "ed25519";
-}
-
-/* The first kind that we could make; NULL where there is none. */
-static const struct est_kind *first_known(const struct est_attributes *attributes)
-{
-	for (size_t i = 0; i < attributes->kind_count; i++)
-		if (attributes->kinds[i].type)
-			return &attributes->kinds[i];
-	return NULL;
-}
-
-int est_attributes_key(const struct est_attributes *attributes, const EVP_PKEY *key,
-                       struct error *err)
-{
-	const struct est_kind *known = first_known(attributes);
-	char have[40], size[40] = "";
-
-	if (!attributes->kind_count)
-		return 0;
-	for (size_t i = 0; i < attributes->kind_count; i++) {
-		const struct est_kind *kind = &attributes->kinds[i];
-
-		if (kind->type == EVP_PKEY_get_base_id(key) &&
-		    (!kind->bits || kind->bits == EVP_PKEY_get_bits(key)))
-			return 0;
-	}
-	key_describe(key, have, sizeof have);
-	if (!known)
-		return error_set(err, -EINVAL,
-		                 "the CA wants a kind of key that pkifs does not know, not %s",
-		                 have);
-	if (known->bits)
-		snprintf(size, sizeof size, " and key-size = %d", known->bits);
-	return error_set(err, -EINVAL,
-	                 "the CA does not want a key of %s: set key-type = %s%s, and request "
-	                 "generate-key-pair",
-	                 have, type_name(known->type), size);
-}
-
 const EVP_MD *est_attributes_digest(const struct est_attributes *attributes, const EVP_PKEY *key,
                                     const char *wanted)
 {
@@ -458,7 +384,7 @@ const EVP_MD *est_attributes_digest(const struct est_attributes *attributes, con
 		int digest = NID_undef, type = NID_undef;
 
 		OBJ_find_sigid_algs(attributes->signatures[i], &digest, &type);
-		if (key_type(type) != EVP_PKEY_get_base_id(key))
+		if (key_kind_type(type) != EVP_PKEY_get_base_id(key))
 			continue;
 		if (ours && EVP_MD_get_type(ours) == digest)
 			return NULL;

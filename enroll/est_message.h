@@ -7,6 +7,7 @@
 #define PKIFS_EST_MESSAGE_H
 
 #include "common/error.h"
+#include "enroll/key_kinds.h"
 
 #include <openssl/evp.h>
 #include <openssl/x509.h>
@@ -32,21 +33,14 @@ int est_certificates_read(const char *text, size_t length, STACK_OF(X509) * *cer
 int est_ca_certificates_read(const char *text, size_t length, STACK_OF(X509) * *certificates,
                              struct error *err);
 
-#define EST_KINDS_MAX 16
-#define EST_OTHER_MAX 160
-
-/* A kind of key; BITS 0: any size. */
-struct est_kind {
-	int type; /* EVP_PKEY_RSA, EVP_PKEY_EC, EVP_PKEY_ED25519, or 0: one that we don't know */
-	int bits;
-};
+#define EST_SIGNATURES_MAX 16
+#define EST_OTHER_MAX      160
 
 /* What csrattrs wants (RFC 7030 §4.5.2, RFC 9908). */
 struct est_attributes {
 	bool binding; /* a challengePassword that ties the request to the connection */
-	struct est_kind kinds[EST_KINDS_MAX]; /* any of them */
-	size_t kind_count;
-	int signatures[EST_KINDS_MAX]; /* NIDs of algorithms, any of them */
+	struct key_kinds kinds;
+	int signatures[EST_SIGNATURES_MAX]; /* NIDs of algorithms, any of them */
 	size_t signature_count;
 	STACK_OF(X509_EXTENSION) * extensions; /* but for names, which are ours to say */
 	char other[EST_OTHER_MAX];             /* names of what we have nothing for */
@@ -57,10 +51,6 @@ struct est_attributes {
 int est_attributes_read(const char *text, size_t length, struct est_attributes *attributes,
                         struct error *err);
 void est_attributes_clear(struct est_attributes *attributes);
-
-/* 0 where a request for KEY is what they want, else -EINVAL with what to set. */
-int est_attributes_key(const struct est_attributes *attributes, const EVP_PKEY *key,
-                       struct error *err);
 
 /* What to sign a request for KEY with instead of WANTED ("sha256" …); NULL: as it is. */
 const EVP_MD *est_attributes_digest(const struct est_attributes *attributes, const EVP_PKEY *key,

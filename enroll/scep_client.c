@@ -295,7 +295,7 @@ static int take_next(struct job *job, const struct http_answer *answer, struct e
 		r = add_ders(job->result, "next", certificates);
 	if (r == 0) {
 		record_add(job->result, "next-announced", "yes");
-		record_add_bytes(job->result, "next-signed-by", ca->value, ca->length);
+		record_add_bytes(job->result, "next-answer", answer->body, answer->length);
 	}
 	X509_free(signer);
 	OPENSSL_free(content);

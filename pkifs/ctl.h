@@ -194,7 +194,6 @@ int ask_secret(const char *name, char *secret, struct error *err);
 
 /* ctl_show.c */
 
-
 /* The distance from NOW to THEN in words: "in 364 days", "2 hours ago". Room for 40 bytes. */
 void time_distance(long long then, long long now, char *text);
 

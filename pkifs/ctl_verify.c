@@ -65,8 +65,10 @@ static int talk(int fd, const char *text, size_t length, char **answer, size_t *
 			done += (size_t)part;
 	}
 	if (part < 0) {
+		int r = -errno;
+
 		free(bytes);
-		return -errno;
+		return r;
 	}
 	bytes[done] = 0;
 	*answer = bytes;

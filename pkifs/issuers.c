@@ -351,7 +351,7 @@ static int inherit(struct store *store, const struct standing *standing,
 static int make_profile(struct store *store, const struct standing *standing, STACK_OF(X509) * path,
                         int at, struct object *profile, struct error *err)
 {
-	char name[NAME_DIGITS + 8];
+	char name[NAME_DIGITS + 16];
 	int r = free_name(store, sk_X509_value(path, at), name, sizeof name);
 
 	if (r == -EEXIST)

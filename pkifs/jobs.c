@@ -5,6 +5,7 @@
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/challenge.h"
+#include "pkifs/crl.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
@@ -137,14 +138,18 @@ static int apply(struct job *job, const struct record *result)
 	long long after = record_number(result, "retry-after", -1);
 	bool done = record_is(result, "outcome", "done");
 	bool refused = record_is(result, "outcome", "refused");
-	bool pending = record_is(result, "outcome", "waiting");
+	bool pending = record_is(result, "outcome", "waiting"), other_key;
+	long long again = 0;
 	struct standing standing;
 	int r = standing_get(job->store, job->object, &standing);
 
 	if (r < 0)
 		return r;
-	if (refused && account_has_changed(job->store, &standing, job->account, &after))
-		refused = false; /* the CA refused a key that is its account's no more */
+	other_key = account_has_changed(job->store, &standing, job->account, &again);
+	if (refused && other_key) { /* the CA refused a key that is its account's no more */
+		refused = false;
+		after = again;
+	}
 	standing.request.answered |= done || refused || record_is(result, "answered", "yes");
 	if (job->profile)
 		renewal_asked(job->store, job->profile, done || refused || pending);
@@ -152,7 +157,7 @@ static int apply(struct job *job, const struct record *result)
 		r = standing_checkpoint(&standing, result, job->key);
 	else
 		r = 1;
-	if (r == 0)
+	if (r == 0 && !other_key)
 		r = account_take(job->store, &standing, result);
 	if (r == 0 && job->profile && standing.object.kind == KIND_LOCAL)
 		r = work_take_next(job->store, &standing, result);
@@ -318,7 +323,8 @@ static int give(struct job *job, const struct standing *standing)
 		job->has_crl = r == 0;
 		work.fds[0] = job->crl.body;
 		work.fds[1] = job->crl.index;
-		work.fd_count = 2;
+		work.fds[2] = job->crl.scratch;
+		work.fd_count = 3;
 	}
 	if (r < 0) {
 		record_free(work.record);
@@ -586,6 +592,7 @@ void jobs_run(struct store *store)
 	}
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
+	crl_fetch_run(store);
 	watch_run(store);
 	ocsp_run(store);
 	tunnels_run(store);

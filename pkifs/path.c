@@ -149,8 +149,11 @@ static void ask_ocsp(const struct path_question *question, struct path_answer *a
 	struct path_revocation *known = &answer->steps[i].revocation;
 	struct path_revocation told = { .state = PATH_UNKNOWN, .reason = -1 };
 
-	question->revocation.ocsp(question->revocation.user, answer->steps[i].certificate,
-	                          answer->steps[i + 1].certificate, &told);
+	if (!question->revocation.ocsp)
+		snprintf(told.how, sizeof told.how, "there is nobody to ask");
+	else
+		question->revocation.ocsp(question->revocation.user, answer->steps[i].certificate,
+		                          answer->steps[i + 1].certificate, &told);
 	if (known->state == PATH_REVOKED ||
 	    (told.state == PATH_UNKNOWN && question->revocation.source != PATH_SOURCE_OCSP))
 		return;
@@ -168,10 +171,8 @@ static int check_revocation(const struct path_question *question, struct path_an
 
 		if (sources->source != PATH_SOURCE_OCSP && step->revocation.state == PATH_UNCHECKED)
 			step->revocation.state = PATH_GOOD;
-		if (sources->source != PATH_SOURCE_CRL && sources->ocsp)
+		if (sources->source != PATH_SOURCE_CRL)
 			ask_ocsp(question, answer, i);
-		if (step->revocation.state == PATH_UNCHECKED)
-			step->revocation.state = PATH_UNKNOWN;
 	}
 	for (int i = 0; sources->source != PATH_SOURCE_OFF && i < answer->count - 1; i++) {
 		const struct path_step *step = &answer->steps[i];

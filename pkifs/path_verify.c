@@ -181,9 +181,8 @@ static bool is_forgiven(const struct verification *verification, int error, cons
 {
 	const struct path_question *question = verification->question;
 
-	if (error ==
-	    X509_V_ERR_CA_CERT_MISSING_KEY_USAGE) /* §6.1.4 (n), §6.3.3 (f): "if present" */
-		return true;
+	if (error == X509_V_ERR_CA_CERT_MISSING_KEY_USAGE)
+		return true; /* §6.1.4 (n), §6.3.3 (f): "if present" */
 	if (is_formality(error))
 		return question->tolerant;
 	if (is_lack_of_anchor(error))
@@ -441,18 +440,27 @@ static bool add_policies(X509_VERIFY_PARAM *parameters, const struct path_questi
 	return true;
 }
 
+/* What OpenSSL itself does with a CRL, as a store says that is nobody's yet. */
+static bool know_openssl(X509_STORE_CTX *context, X509_STORE *store)
+{
+	if (check_crl)
+		return true;
+	if (!X509_STORE_CTX_init(context, store, NULL, NULL))
+		return false;
+	check_crl = X509_STORE_CTX_get_check_crl(context);
+	look_entry_up = X509_STORE_CTX_get_cert_crl(context);
+	X509_STORE_CTX_cleanup(context);
+	return true;
+}
+
 static bool context_init(X509_STORE_CTX *context, X509_STORE *store, STACK_OF(X509) * untrusted,
                          struct verification *verification)
 {
 	const struct path_question *question = verification->question;
 	X509_VERIFY_PARAM *parameters;
 
-	if (!X509_STORE_set_ex_data(store, 0, verification) ||
-	    !X509_STORE_CTX_init(context, store, NULL, NULL))
+	if (!X509_STORE_set_ex_data(store, 0, verification) || !know_openssl(context, store))
 		return false;
-	check_crl = X509_STORE_CTX_get_check_crl(context);
-	look_entry_up = X509_STORE_CTX_get_cert_crl(context);
-	X509_STORE_CTX_cleanup(context);
 	X509_STORE_set_lookup_crls(store, look_crls_up);
 	X509_STORE_set_check_crl(store, note_checked);
 	X509_STORE_set_cert_crl(store, note_crl);
@@ -489,6 +497,7 @@ int path_verify(const struct path_question *question, X509_STORE *store, STACK_O
 	for (int i = 0; i < sk_X509_num(chain); i++)
 		path_add_step(answer, sk_X509_value(chain, i));
 	X509_STORE_CTX_free(context);
+	X509_STORE_set_ex_data(store, 0, NULL);
 	ERR_clear_error();
 	return r;
 }

@@ -4,6 +4,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
+#include "pkifs/prover.h"
 #include "pkifs/rollover.h"
 #include "pkifs/tunnel.h"
 #include "pkifs/validate.h"
@@ -197,31 +198,11 @@ static int check_est(struct asked *asked, struct error *err)
 	return r < 0 ? r : check_prover(asked, err);
 }
 
-static bool has_secret(const struct asked *asked)
-{
-	return record_get(asked->config, "ca-reference") && record_get(asked->config, "ca-secret");
-}
-
-/* Whether the certificate in force of EDITION can sign CMP messages: OpenSSL 3.0 has them signed
- * by no Ed25519 key. */
-static bool can_sign(struct store *store, const struct edition *edition)
-{
-	struct version version;
-	bool can;
-
-	if (!edition->version || db_version_get(store->db, edition->version, &version) < 0)
-		return false;
-	can = version.key_pair && !key_is(store, version.key_pair, "ed25519") &&
-	      (version.not_after > store_now(store) || !store_clock_trusted(store));
-	version_clear(&version);
-	return can;
-}
-
 /* Whether the certificate in force signs what is asked: a renewal, a revocation. */
 static bool signs_itself(const struct asked *asked)
 {
-	return strcmp(asked->action, "enroll") != 0 && !is_revoked(asked) &&
-	       can_sign(asked->store, &asked->edition);
+	return strcmp(asked->action, "enroll") != 0 &&
+	       prover_can_sign(asked->store, asked->object, &asked->edition);
 }
 
 static bool can_be_proven(const struct asked *asked)
@@ -234,7 +215,7 @@ static bool can_be_proven(const struct asked *asked)
 	if (!name || db_object_find(asked->store->db, KIND_LOCAL, name, &prover) < 0 ||
 	    db_edition_get(asked->store->db, prover.edition, &edition) < 0)
 		return false;
-	can = can_sign(asked->store, &edition);
+	can = prover_can_sign(asked->store, &prover, &edition);
 	edition_clear(&edition);
 	return can;
 }
@@ -245,7 +226,7 @@ static int check_cmpv2(struct asked *asked, struct error *err)
 
 	if (!record_get(asked->config, "subject") && !record_get(asked->config, "domain-name"))
 		return error_set(err, -EINVAL, "CMPv2 needs a subject or a domain-name");
-	if (signs_itself(asked) || can_be_proven(asked) || has_secret(asked))
+	if (signs_itself(asked) || can_be_proven(asked) || prover_has_secret(asked->config))
 		return 0;
 	if (prover)
 		return error_set(err, -EINVAL,
@@ -368,8 +349,8 @@ static int check_server(struct asked *asked, const struct protocol *protocol,
 static bool brings_trust(const struct asked *asked, const struct protocol *protocol)
 {
 	return protocol->check == check_acme ||
-	       (protocol->check == check_cmpv2 && has_secret(asked) && !signs_itself(asked) &&
-	        !can_be_proven(asked));
+	       (protocol->check == check_cmpv2 && prover_has_secret(asked->config) &&
+	        !signs_itself(asked) && !can_be_proven(asked));
 }
 
 /* A CA certificate that has ended proves no answer. */
@@ -455,9 +436,23 @@ static int check_ca_enroll(struct asked *asked, struct error *err)
 	return check_server(asked, protocol, asked->config, err);
 }
 
+/* By CMP a profile's own questions are asked in the name of one of its certificate ids. */
+static int check_profile_prover(const struct asked *asked, struct error *err)
+{
+	struct object prover;
+
+	if (prover_find(asked->store, asked->object, &prover) == 0)
+		return 0;
+	return error_set(err, -EINVAL,
+	                 "no certificate id of profile %s is known to its CA: one needs a "
+	                 "certificate whose key signs CMP messages, or ca-reference and ca-secret",
+	                 asked->object->name);
+}
+
 static int check_next_ca(struct asked *asked, struct error *err)
 {
 	const struct protocol *protocol = find_protocol(asked, err);
+	int r = 0;
 
 	if (!protocol)
 		return -EINVAL;
@@ -466,21 +461,29 @@ static int check_next_ca(struct asked *asked, struct error *err)
 		                 asked->object->name);
 	if (!record_get(asked->config, "enrollment-url"))
 		return error_set(err, -EINVAL, "enrollment-url is not set");
-	if (!protocol->fetches)
-		return error_set(err, -EINVAL, "%s has no question for the next CA certificate",
-		                 protocol->title);
-	return check_server(asked, protocol, asked->config, err);
+	if (protocol->check == check_cmpv2)
+		r = check_profile_prover(asked, err);
+	else if (!protocol->fetches)
+		r = error_set(err, -EINVAL, "%s has no question for the next CA certificate",
+		              protocol->title);
+	return r < 0 ? r : check_server(asked, protocol, asked->config, err);
 }
 
 static int check_refresh_crl(struct asked *asked, struct error *err)
 {
 	const char *url = record_get(asked->config, "crl-url");
+	int64_t count = 0;
 
 	if (!asked->edition.certificate.length)
 		return error_set(err, -EINVAL, "profile %s is not trusted yet",
 		                 asked->object->name);
-	if (!url && !record_get(asked->config, "enrollment-url"))
-		return error_set(err, -EINVAL, "neither crl-url nor enrollment-url is set");
+	db_crl_url_count(asked->store->db, asked->object->id, &count);
+	if (!url && count == 0 && !record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL,
+		                 "neither crl-url nor enrollment-url is set, and no certificate "
+		                 "of the CA that is known here names where its CRL is");
+	if (!url && count == 0 && strcasecmp(protocol_of(asked), "cmpv2") == 0)
+		return check_profile_prover(asked, err);
 	return 0;
 }
 
@@ -525,15 +528,20 @@ static int unenroll_now(struct asked *asked, struct error *err)
 	int r;
 
 	(void)err;
-	r = edition_publish(asked->store, asked->object, &empty);
+	r = crl_forget(asked->store, asked->object, &empty);
+	if (r == 0)
+		r = db_crl_url_remove(asked->store->db, asked->object->id, 0);
+	if (r == 0)
+		r = edition_publish(asked->store, asked->object, &empty);
 	return r < 0 ? r : store_event(asked->store, asked->object, "unenrolled", NULL);
 }
 
 static int clear_crl_now(struct asked *asked, struct error *err)
 {
+	int r = crl_forget(asked->store, asked->object, &asked->edition);
+
 	(void)err;
-	asked->edition.crl = 0;
-	return edition_publish(asked->store, asked->object, &asked->edition);
+	return r < 0 ? r : edition_publish(asked->store, asked->object, &asked->edition);
 }
 
 static int clear_certificate_now(struct asked *asked, struct error *err)

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
+#include "pkifs/prover.h"
 #include "pkifs/renewal.h"
 #include "pkifs/validate.h"
 
@@ -103,7 +104,7 @@ static bool can_ask(const struct record *settings, const struct edition *edition
 {
 	if (!record_get(settings, "enrollment-url") || !edition->certificate.length)
 		return false;
-	return record_is(settings, "protocol", "est") ||
+	return record_is(settings, "protocol", "est") || record_is(settings, "protocol", "cmpv2") ||
 	       (record_is(settings, "protocol", "scep") &&
 	        (!*edition->capabilities || /* it was loaded by hand: who knows */
 	         strcasestr(edition->capabilities, "GetNextCACert")));
@@ -113,9 +114,12 @@ static bool wants_to_ask(struct store *store, const struct object *profile,
                          const struct generation *g)
 {
 	struct record *settings = NULL;
+	struct object prover;
 	bool wants = !g->edition.next.length && ends(g->ca) > store_now(store) &&
 	             store_settings(store, profile, &settings) == 0 &&
-	             can_ask(settings, &g->edition);
+	             can_ask(settings, &g->edition) &&
+	             (!record_is(settings, "protocol", "cmpv2") ||
+	              prover_find(store, profile, &prover) == 0);
 
 	record_free(settings);
 	return wants;
@@ -396,17 +400,6 @@ static int read_ders(const struct record *result, const char *key, STACK_OF(X509
 	return *certificates ? 0 : -ENOMEM;
 }
 
-/* The whole answer is signed by CA's key. */
-static bool is_answer_of(const struct record *result, X509 *ca)
-{
-	const struct field *field = record_find(result, "next-signed-by");
-	X509 *signer = field ? certificate_from_der(field->value, field->length, NULL) : NULL;
-	bool same = signer && X509_cmp(signer, ca) == 0;
-
-	X509_free(signer);
-	return same;
-}
-
 /* Who vouches for NEXT; "" where it waits for `confirm`. */
 static const char *voucher(struct store *store, const struct record *settings, X509 *ca, X509 *next,
                            STACK_OF(X509) * bundle, const struct record *result)
@@ -414,10 +407,12 @@ static const char *voucher(struct store *store, const struct record *settings, X
 	bool legacy = record_is(settings, "allow-legacy", "yes");
 	int64_t now = store_now(store);
 	bool trusted = store_clock_trusted(store);
+	const struct field *answer = record_find(result, "next-answer");
 
 	if (ca_is_expected(settings, next, NULL) == 1)
 		return "ca-fingerprint";
-	if (is_answer_of(result, ca) && validate_ca(ca, now, trusted, legacy, NULL) == 0)
+	if (answer && rollover_answer_vouches(answer, ca, next, legacy) &&
+	    validate_ca(ca, now, trusted, legacy, NULL) == 0)
 		return ROLLOVER_BY_CA;
 	if (vouches_for(ca, next, bundle, now, trusted, legacy))
 		return ROLLOVER_BY_CA;

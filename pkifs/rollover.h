@@ -31,7 +31,7 @@ int rollover_go(struct store *store, const struct object *object);
  *    issuers, NewWithOld, OldWithNew; what the profile has already is no news;
  *  - `next-announced` = `yes`: the CA says that this is the next one. Without it (what is
  *    published for all, as EST's /cacerts) only a new root is one;
- *  - `next-signed-by` (DER): the CA certificate whose key signed the whole answer.
+ *  - `next-answer`: all of an answer that the CA signed (rollover_answer_vouches).
  * 0; -ENOENT: nothing is new; -EINVAL with ERR filled: what came can be no CA certificate.
  */
 int rollover_take(struct store *store, const struct object *profile, const struct record *result,
@@ -43,6 +43,10 @@ int rollover_take(struct store *store, const struct object *profile, const struc
  */
 int rollover_take_chain(struct store *store, const struct object *profile,
                         const struct record *result, struct error *err);
+
+/* Whether ANSWER, to GetNextCACert, is CA's own, and NEXT in it; a signature with SHA-1 counts
+ * where LEGACY. */
+bool rollover_answer_vouches(const struct field *answer, X509 *ca, const X509 *next, bool legacy);
 
 /* A next CA certificate waits for `confirm`; or it was answered with `no`. */
 bool rollover_waits(const struct edition *edition);

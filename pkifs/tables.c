@@ -30,7 +30,7 @@ static const struct key ca_keys[] = {
 	{ "ca-fingerprint", KEY_REPEATS, NULL, PLAIN(check_sha256),
 	  "a fetched CA certificate with this SHA-256 is confirmed by itself, any other refused" },
 	{ "ca-dn", 0, NULL, PLAIN(check_ca_name),
-	  "CMPv2: whom to address before a CA certificate is there" },
+	  "CMPv2: whom to address, and who may sign for the CA (an RA without cmcRA)" },
 	{ "trust-store", 0, "profile", check_words, 0, 0, "profile system", NULL, 0,
 	  "what anchors certificates issued to us (acme: system while no CA certificate is "
 	  "loaded)" },

@@ -4,6 +4,7 @@
  * whole text when its writer closes it: at the FLUSH of the process that opened it with
  * something written since, else at RELEASE. That answer is the acknowledgement.
  */
+#include "pkifs/crl.h"
 #include "pkifs/judge.h"
 #include "pkifs/object.h"
 #include "pkifs/secrets.h"

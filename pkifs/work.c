@@ -4,6 +4,7 @@
 #include "common/x509.h"
 #include "pkifs/account.h"
 #include "pkifs/issuers.h"
+#include "pkifs/prover.h"
 #include "pkifs/rollover.h"
 
 #include <errno.h>
@@ -78,14 +79,16 @@ static int add_identity(struct store *store, int64_t row, const char *field, boo
 	return r;
 }
 
-/* A renewal is signed by the certificate in force, where that is still valid and not revoked. */
+/* A renewal is signed by the certificate in force, where that is still valid and not revoked; a
+ * revocation names it, whatever it is. */
 static int add_renewal(struct store *store, const struct standing *standing,
                        struct worker_job *work)
 {
 	bool revokes = strcmp(standing->request.action, "revoke") == 0;
 
 	if ((strcmp(standing->request.action, "re-enroll") != 0 && !revokes) ||
-	    !standing->edition.version || strcmp(standing->object.state, "revoked") == 0)
+	    !standing->edition.version ||
+	    (!revokes && strcmp(standing->object.state, "revoked") == 0))
 		return 0;
 	return add_identity(store, standing->edition.version, "certificate", revokes, work);
 }
@@ -122,11 +125,11 @@ static const char *const own_names[] = { "subject",         "domain-name",      
 	                                 "email",           "challenge-password", "digest",
 	                                 "validity-period", "key-type",           "protocol",
 	                                 "acme-challenge" };
-static const char *const profile_names[] = { "enrollment-url", "ca-identity",      "crl-url",
-	                                     "crl-url-user",   "crl-url-password", "ca-dn" };
+static const char *const profile_names[] = { "enrollment-url", "ca-identity", "ca-dn" };
 
 /* And those that concern one protocol. */
-static const char *const cmp_names[] = { "ca-reference", "ca-secret" };
+static const char *const cmp_names[] = { "ca-reference", "ca-secret", "accept-changed-names" };
+static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest" };
 static const char *const est_names[] = { "est-user", "est-password" };
 static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
 
@@ -191,16 +194,16 @@ static int add_fields(const struct standing *standing, struct record *record)
 	return r;
 }
 
-/* The profile: where it is asked, and whom it trusts. */
-static int add_profile(struct store *store, const struct standing *standing, struct record *record)
+int work_add_profile(struct store *store, const struct object *profile,
+                     const struct record *settings, struct record *record)
 {
 	struct edition trusted;
 	int r;
 
-	if (!standing->profile.id)
+	if (!profile->id)
 		return 0;
-	add_settings(record, standing->settings, profile_names, COUNT(profile_names));
-	r = db_edition_get(store->db, standing->profile.edition, &trusted);
+	add_settings(record, settings, profile_names, COUNT(profile_names));
+	r = db_edition_get(store->db, profile->edition, &trusted);
 	if (r < 0)
 		return r;
 	r = work_add_der(record, "ca", &trusted.certificate);
@@ -208,10 +211,12 @@ static int add_profile(struct store *store, const struct standing *standing, str
 		r = work_add_der(record, "ra", &trusted.ra);
 	if (r == 0)
 		r = work_add_der(record, "former", &trusted.former);
+	if (r == 0 && *trusted.next_by)
+		r = work_add_der(record, "signer", &trusted.next);
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
-		r = work_add_tls_ca(store, standing->settings, record);
+		r = work_add_tls_ca(store, settings, record);
 	edition_clear(&trusted);
 	return r;
 }
@@ -223,6 +228,32 @@ const char *work_protocol(const struct standing *standing)
 	if (!own && standing->settings)
 		own = record_get(standing->settings, "protocol");
 	return own ? own : "scep";
+}
+
+/* What is asked for a profile by CMP: a certificate id of its own proves us. */
+static int add_profile_prover(struct store *store, const struct standing *standing,
+                              struct worker_job *work)
+{
+	struct edition edition = { 0 };
+	struct record *config = NULL;
+	struct object prover;
+	int r;
+
+	if (standing->object.kind != KIND_CA || !record_is(work->record, "protocol", "cmpv2") ||
+	    prover_find(store, &standing->object, &prover) < 0)
+		return 0;
+	r = store_settings(store, &prover, &config);
+	if (r == 0)
+		r = db_edition_get(store->db, prover.edition, &edition);
+	if (r == 0) {
+		add_settings(work->record, config, asker_names, COUNT(asker_names));
+		r = prover_can_sign(store, &prover, &edition)
+		            ? add_identity(store, edition.version, "certificate", false, work)
+		            : 0;
+	}
+	edition_clear(&edition);
+	record_free(config);
+	return r;
 }
 
 int work_compose(struct store *store, const struct standing *standing, int64_t key,
@@ -256,13 +287,17 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		record_add(record, "device-serial", serial);
 	r = add_fields(standing, record);
 	if (r == 0)
-		r = add_profile(store, standing, record);
+		r = work_add_profile(store, &standing->profile, standing->settings, record);
+	if (r == 0 && strcmp(work_action(standing), "crl") == 0)
+		r = crl_add_urls(store, standing->profile.id, standing->settings, record);
 	if (r == 0 && key)
 		r = add_public(store, record, key);
 	if (r == 0)
 		r = add_renewal(store, standing, work);
 	if (r == 0)
 		r = add_prover(store, standing, work);
+	if (r == 0)
+		r = add_profile_prover(store, standing, work);
 	if (r == 0)
 		r = account_compose(store, standing, work);
 	record_append(record, standing->resume);
@@ -436,14 +471,26 @@ int work_take_next(struct store *store, struct standing *standing, const struct 
 	return r < 0 ? r : db_object_get(store->db, standing->profile.id, &standing->profile);
 }
 
+/* What `refresh-crl` brought. */
+static int take_crl(struct store *store, const struct standing *standing, struct crl_files *files,
+                    const struct record *result, struct error *err)
+{
+	const char *source = record_get(result, "crl-source");
+	const struct crl_arrival arrival = { .files = files,
+		                             .result = result,
+		                             .source = source ? source : "",
+		                             .fetched = true };
+	struct crl crl;
+	int r = crl_arrive(store, &standing->object, &arrival, &crl, err);
+
+	return r < 0 ? r : crl_refreshed(store, &standing->object, result, &crl);
+}
+
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err)
 {
-	const char *source = record_get(result, "crl-source");
-
 	if (crl)
-		return crl_publish(store, &standing->object, crl, result,
-		                   source ? source : "SCEP GetCRL", err);
+		return take_crl(store, standing, crl, result, err);
 	if (strcmp(standing->request.action, "account-register") == 0)
 		return 0;
 	if (strcmp(standing->request.action, "account-rollover") == 0)

@@ -38,11 +38,11 @@ static void read_attributes(const char *text, size_t length)
 	struct error err;
 
 	if (est_attributes_read(text, length, &attributes, &err) == 0) {
-		must(attributes.kind_count <= EST_KINDS_MAX);
-		must(attributes.signature_count <= EST_KINDS_MAX);
+		must(attributes.kinds.count <= KEY_KINDS_MAX);
+		must(attributes.signature_count <= EST_SIGNATURES_MAX);
 		must(strlen(attributes.other) < EST_OTHER_MAX);
 		for (size_t i = 0; i < COUNT(keys); i++) {
-			if (est_attributes_key(&attributes, keys[i], &err) < 0)
+			if (key_kinds_check(&attributes.kinds, keys[i], &err) < 0)
 				must(*err.text != '\0');
 			est_attributes_digest(&attributes, keys[i], "sha384");
 		}

@@ -2,7 +2,7 @@
 
 import shutil
 
-from cmp import CERT_CONF, IR, POLL_REQ, Cmp, CmpCa, events
+from cmp import CERT_CONF, IR, KUR, POLL_REQ, Cmp, CmpCa, events
 from harness import main, until
 from scep import assert_valid
 
@@ -82,16 +82,19 @@ class Answers(Attacked):
         })
 
     def test_attack_14_signers_that_do_not_speak_for_the_ca(self):
-        """A server of another CA, and somebody with a certificate of ours who is no RA."""
+        """A server of another CA, somebody with a certificate of ours who is no RA, and (attack 15)
+        the right one under a name that is not its own."""
         other = CmpCa(self)
-        self.enrolled("stranger", "holder", "good")
-        before = {name: self.m.read(f"local/{name}/bundle.pem") for name in ("stranger", "holder")}
+        bad = ("stranger", "holder", "renamed")
+        self.enrolled(*bad, "good")
+        before = {name: self.m.read(f"local/{name}/bundle.pem") for name in bad}
         holder = self.folder / "holder"
         holder.mkdir()
         for end, file in (("pem", "cert.pem"), ("key", "key.pem")):
             (holder / f"server.{end}").write_text(self.m.read(f"local/good/{file}"))
         self.renews(self.attack(server=other.folder), "stranger")
         self.renews(self.attack(server=holder), "holder")
+        self.renews(self.attack("-a", "sender"), "renamed")
         for name, bundle in before.items():
             self.assert_nothing_taken(name, "unproven answer: ", "failed", "valid")
             self.assertEqual(self.m.read(f"local/{name}/bundle.pem"), bundle)
@@ -129,6 +132,24 @@ class Answers(Attacked):
             self.assertEqual(self.profiles(self.m), ["www"])
             self.assertEqual(self.m.read("ca/www/cert.pem").count("BEGIN"), 1)
 
+    def test_attack_19_a_root_that_issues_beside_the_one_that_is_known(self):
+        """The server signs as the CA of the profile wants it; the certificate is another root's,
+        which comes along."""
+        other = CmpCa(self)
+        self.enrolled("www")
+        bundle = self.m.read("local/www/bundle.pem")
+        for option in ("-P", "-E", "-C"):
+            ca = CmpCa(self, like=self.ca, start=False)
+            shutil.copy(ca.folder / "ca.pem", ca.folder / "root.pem")
+            for end in ("pem", "key"):
+                shutil.copy(other.folder / f"ca.{end}", ca.folder)
+            ca.start(option, "ca.pem")
+            self.renews(ca, "www")
+            self.assert_nothing_taken("www", "leads to no trusted CA", "rejected", "valid")
+            self.assertEqual(self.m.read("local/www/bundle.pem"), bundle)
+            self.assertEqual(self.profiles(self.m), ["www"])
+            self.assertEqual(len(ca.said("certConf PKIStatus: rejection")), 1, option)
+
     def test_attack_21_a_crowd_of_certificates(self):
         """extraCerts beyond what an answer may have, and as many as go into one."""
         self.asks(self.attack("-P", "ca.pem", "-a", "crowd", "-b", 10000), "many")
@@ -146,6 +167,22 @@ class Steps(Attacked):
         self.asks(ca, "www")
         self.assert_nothing_taken("www", "the CA refuses the confirmation", "failed")
         self.assertEqual(len(ca.got(CERT_CONF)), 1)
+
+    def test_attack_17_a_repeated_confirmation_is_refused(self):
+        """The answer to the first one was lost: the CA may have done its work, and does not want it
+        twice. The certificate holds, over a restart, and an event says what happened."""
+        ca = self.attack("-P", "ca.pem", "-h", CERT_CONF, "-a", "confirm-error")
+        self.asks(ca, "www", more="")
+        self.assertTrue(until(lambda: ca.said(f"held {CERT_CONF}")))
+        self.m.kill_all()
+        ca.release()
+        self.m.start()
+        self.assertEqual(self.m.wait("local/www"), "ok")
+        self.assertEqual(self.m.status("local/www")["state"], "valid")
+        self.assertEqual((len(ca.said("issued")), len(set(ca.got(CERT_CONF)))), (1, 1))
+        words = "did not answer the confirmation when it came first"
+        self.assertIn(words, self.m.status("local/www")["note"])
+        self.assertTrue(any(words in str(event) for event in events(self.m)), events(self.m))
 
     def test_attack_18_times_to_ask_again_that_are_none(self):
         """They are bounded, and what waits can be cancelled."""
@@ -176,6 +213,36 @@ class Steps(Attacked):
         for name in names:
             self.assertTrue(self.m.ends(f"local/{name}"), name)
             assert_valid(self, self.m, name)
+        self.assertEqual(self.m.children("store"), store)
+        self.assertIn(keys, self.m.children("keys"))
+
+    def test_attack_20_every_type_of_body_in_a_renewal(self):
+        """Each signed by the CA. The certificate in force stays so, and is renewed by a good CA."""
+        self.profile(self.m, self.ca)
+        store, keys = self.m.children("store"), min(self.m.children("keys"))
+        names = [f"id{i}" for i in range(BODIES)]
+        for name in names:
+            self.cmp_id(self.m, name)
+            self.m.write(f"local/{name}/request", "enroll\n")
+        before = {}
+        for name in names:
+            self.assertEqual(self.m.wait(f"local/{name}"), "ok", name)
+            before[name] = self.m.read(f"local/{name}/bundle.pem")
+        self.ca.restart("-P", "ca.pem", "-I", "-a", "bodies")
+        for name in names:
+            self.m.write(f"local/{name}/request", "re-enroll\n")
+        self.assertTrue(until(lambda: len(set(self.ca.got(KUR))) >= BODIES))
+        self.ca.stop()
+        for name in names:
+            status = self.m.status(f"local/{name}")
+            self.assertEqual(status["state"], "valid", name)
+            if status["version"] == "1":
+                self.assertEqual(self.m.read(f"local/{name}/bundle.pem"), before[name], name)
+        self.assertTrue(any(self.m.status(f"local/{name}")["version"] == "1" for name in names))
+        self.ca.start("-P", "ca.pem")
+        for name in names:
+            self.assertTrue(self.m.ends(f"local/{name}"), name)
+            assert_valid(self, self.m, name, version=2)
         self.assertEqual(self.m.children("store"), store)
         self.assertIn(keys, self.m.children("keys"))
 

@@ -328,6 +328,18 @@ class Renewing(Cmp):
         m.write("ca/corp/request", "unenroll\n")
         self.refused(m, "local/ecdsa/request", "re-enroll", "profile corp is not trusted yet")
 
+    def test_names_that_the_ca_has_changed(self):
+        """Where they are accepted, the renewal asks for them, as an update does (RFC 9483 4.1.3)."""
+        ca = CmpCa(self, "-P", "ca.pem", "-a", "other-subject")
+        m = self.mount()
+        self.profile(m, ca)
+        self.cmp_id(m, more="accept-changed-names = yes\n")
+        self.assertEqual(m.request("local/www", "enroll"), "ok")
+        ca.restart("-P", "ca.pem")
+        self.assertEqual(m.request("local/www", "re-enroll"), "ok")
+        status = m.status("local/www")
+        self.assertEqual((status["version"], status["subject"]), ("2", "CN=somebody.else.example"))
+
     def test_revoke(self):
         ca = CmpCa(self, "-P", "ca.pem")
         m = self.enrolled(ca, "ecdsa")

@@ -1,3 +1,4 @@
+#include "tests/lab/cmp-ca-der.h"
 #include "tests/lab/cmp-ca.h"
 
 #include <openssl/crmf.h>
@@ -17,116 +18,6 @@ enum {
 	POLL_REQ = 25,
 	POLL_REP = 26
 };
-
-/* A part of a message: its DER with tag and length, and what is in it. */
-struct part {
-	const unsigned char *at, *content;
-	long whole, length;
-};
-
-/* The part at *AT, which is moved behind it. */
-static bool next_part(const unsigned char **at, const unsigned char *end, struct part *part)
-{
-	const unsigned char *content = *at;
-	int tag, class;
-
-	part->at = *at;
-	if (*at >= end || ASN1_get_object(&content, &part->length, &tag, &class, end - *at) & 0x80)
-		return false;
-	part->content = content;
-	part->whole = content + part->length - *at;
-	*at += part->whole;
-	return true;
-}
-
-/* The header's PBMParameter: protectionAlg is [1], an AlgorithmIdentifier. */
-static OSSL_CRMF_PBMPARAMETER *pbm_of(const struct part *header)
-{
-	const unsigned char *at = header->content, *der;
-	OSSL_CRMF_PBMPARAMETER *found = NULL;
-	const ASN1_STRING *sequence;
-	X509_ALGOR *algorithm;
-	const void *value;
-	struct part part;
-	int type;
-
-	while (!found && next_part(&at, header->content + header->length, &part)) {
-		if (*part.at != 0xa1)
-			continue;
-		der = part.content;
-		algorithm = d2i_X509_ALGOR(NULL, &der, part.length);
-		X509_ALGOR_get0(NULL, &type, &value, algorithm);
-		sequence = value;
-		if (type == V_ASN1_SEQUENCE) {
-			der = ASN1_STRING_get0_data(sequence);
-			found = d2i_OSSL_CRMF_PBMPARAMETER(NULL, &der,
-			                                   ASN1_STRING_length(sequence));
-		}
-		X509_ALGOR_free(algorithm);
-	}
-	return found;
-}
-
-static void put_head(BIO *out, int tag, int class, long length)
-{
-	unsigned char head[16], *at = head;
-
-	ASN1_put_object(&at, 1, (int)length, tag, class);
-	BIO_write(out, head, (int)(at - head));
-}
-
-/* The MAC by SECRET over HEADER and BODY, as the bytes of a BIT STRING's value. */
-static size_t mac_of(const struct part *header, const struct part *body, const char *secret,
-                     unsigned char **mac)
-{
-	OSSL_CRMF_PBMPARAMETER *pbm = pbm_of(header);
-	BIO *protected = BIO_new(BIO_s_mem());
-	unsigned char *bytes;
-	size_t length = 0;
-	long size;
-
-	put_head(protected, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL, header->whole + body->whole);
-	BIO_write(protected, header->at, (int)header->whole);
-	BIO_write(protected, body->at, (int)body->whole);
-	size = BIO_get_mem_data(protected, &bytes);
-	OSSL_CRMF_pbm_new(NULL, NULL, pbm, bytes, (size_t)size, (const unsigned char *)secret,
-	                  strlen(secret), mac, &length);
-	OSSL_CRMF_PBMPARAMETER_free(pbm);
-	BIO_free(protected);
-	return length;
-}
-
-/* The message in DER with a MAC by SECRET; what comes behind the protection stays. */
-static BIO *protect(BIO *message, const char *secret)
-{
-	struct part whole = { 0 }, header = { 0 }, body = { 0 }, old = { 0 };
-	const unsigned char *at, *end;
-	unsigned char *bytes, *mac = NULL;
-	long length = BIO_get_mem_data(message, &bytes);
-	BIO *out = BIO_new(BIO_s_mem());
-	long mac_length, rest;
-
-	at = bytes;
-	next_part(&at, bytes + length, &whole);
-	at = whole.content;
-	end = whole.content + whole.length;
-	next_part(&at, end, &header);
-	next_part(&at, end, &body);
-	next_part(&at, end, &old);
-	rest = end - at;
-	mac_length = (long)mac_of(&header, &body, secret, &mac);
-	put_head(out, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL,
-	         header.whole + body.whole + mac_length + 5 + rest);
-	BIO_write(out, header.at, (int)header.whole);
-	BIO_write(out, body.at, (int)body.whole);
-	put_head(out, 0, V_ASN1_CONTEXT_SPECIFIC, mac_length + 3);
-	BIO_write(out, (const unsigned char[]){ 3, (unsigned char)(mac_length + 1), 0 }, 3);
-	BIO_write(out, mac, (int)mac_length);
-	BIO_write(out, at, (int)rest);
-	OPENSSL_free(mac);
-	BIO_free(message);
-	return out;
-}
 
 /* Changes the first byte of VALUE where it stands in MESSAGE. */
 static void change(BIO *message, const ASN1_OCTET_STRING *value)
@@ -228,19 +119,21 @@ BIO *attack_answer(struct lab_ca *ca, const OSSL_CMP_MSG *message, BIO *answer)
 
 	switch (ca->attack) {
 	case ATTACK_OTHER_SECRET:
-		return protect(answer, "another secret");
+		return protect(answer, "another secret", ca->server_key);
 	case ATTACK_NONCE:
 		change(answer, OSSL_CMP_HDR_get0_recipNonce(header));
-		return protect(answer, ca->secret);
+		return protect(answer, ca->secret, ca->server_key);
 	case ATTACK_TRANSACTION:
 		change(answer, OSSL_CMP_HDR_get0_transactionID(header));
-		return protect(answer, ca->secret);
+		return protect(answer, ca->secret, ca->server_key);
+	case ATTACK_SENDER:
+		return rename_sender(ca, answer, X509_get_subject_name(ca->ca));
 	case ATTACK_BODY:
-		return protect(change_body(answer, ca->number), ca->secret);
+		return protect(change_body(answer, ca->number), ca->secret, ca->server_key);
 	case ATTACK_BODIES: /* each once; the last one is the right one */
 		type = ca->number;
 		ca->number = type < POLL_REP ? type + 1 : OSSL_CMP_MSG_get_bodytype(message);
-		return protect(change_body(answer, type), ca->secret);
+		return protect(change_body(answer, type), ca->secret, ca->server_key);
 	case ATTACK_CROWD:
 		return crowd(answer, ca->ca, ca->number);
 	case ATTACK_REPLAY:

@@ -1,12 +1,15 @@
 /*
  * cmp-ca: a CMP CA (RFC 4210) for tests: OpenSSL's server side, which really issues for the key
  * and names asked for. It polls, refuses, sends chains, loses and holds answers, revokes, and
- * has bad manners. Each message is a line on stdout, so that tests can count them.
+ * has bad manners; cmp-ca-tell.c answers general messages. Each message is a line on stdout, so
+ * that tests can count them.
  *
- * DIR holds ca.pem and ca.key, which issue; server.pem and server.key, which sign messages where
- * those asked for them are signed, or with -S always. GET of anything gives the CRL.
+ * DIR holds ca.pem and ca.key, which issue; root.pem (else ca.pem), the only one that is trusted of
+ * those above who signs; server.pem and server.key, which sign messages where those asked for them
+ * are signed, or with -S always. GET of anything gives the CRL.
  */
 #include "tests/lab/cmp-ca.h"
+#include "tests/lab/cmp-ca-der.h"
 
 #include "tests/lab/lab-http.h"
 #include "tests/lab/lab-x509.h"
@@ -70,7 +73,7 @@ static X509 *issue(const struct lab_ca *ca, EVP_PKEY *key, const X509_NAME *subj
 }
 
 /* The template's key is its field [6], for which OpenSSL 3.0 has no getter. */
-static EVP_PKEY *template_key(const OSSL_CRMF_CERTTEMPLATE *template)
+EVP_PKEY *template_key(const OSSL_CRMF_CERTTEMPLATE *template)
 {
 	unsigned char *der = NULL, *spki;
 	const unsigned char *at, *end, *read;
@@ -115,6 +118,10 @@ static OSSL_CMP_PKISI *certify(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *mes
 	EVP_PKEY *key;
 
 	(void)id;
+	if (ca->refuse < 0 && template && !is_like_template(ca, template))
+		return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_rejection,
+		                               1 << OSSL_CMP_PKIFAILUREINFO_badCertTemplate,
+		                               "not as my template has it");
 	if (ca->refuse >= 0)
 		return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_rejection, 1 << ca->refuse,
 		                               ca->refuse_text);
@@ -142,7 +149,7 @@ static OSSL_CMP_PKISI *certify(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *mes
 
 /* --- other questions --- */
 
-static void sign_crl(struct lab_ca *ca)
+void sign_crl(struct lab_ca *ca)
 {
 	ASN1_TIME *now = X509_gmtime_adj(NULL, -1), *later = X509_gmtime_adj(NULL, 86400);
 	ASN1_INTEGER *number = ASN1_INTEGER_new();
@@ -185,74 +192,13 @@ static OSSL_CMP_PKISI *take_back(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *m
 	return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_accepted, 0, NULL);
 }
 
-/* RootCaKeyUpdateContent (RFC 9480 §2.15) of NEXT, and LINK where there is one: NewWithOld. */
-static ASN1_TYPE *key_update(X509 *next, X509 *link)
-{
-	int first = i2d_X509(next, NULL), second = link ? i2d_X509(link, NULL) : 0;
-	int tagged = link ? ASN1_object_size(1, second, 0) : 0;
-	unsigned char *der = malloc((size_t)ASN1_object_size(1, first + tagged, V_ASN1_SEQUENCE));
-	unsigned char *at = der;
-	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_SEQUENCE);
-	ASN1_TYPE *value = ASN1_TYPE_new();
-
-	ASN1_put_object(&at, 1, first + tagged, V_ASN1_SEQUENCE, V_ASN1_UNIVERSAL);
-	i2d_X509(next, &at);
-	if (link) {
-		ASN1_put_object(&at, 1, second, 0, V_ASN1_CONTEXT_SPECIFIC);
-		i2d_X509(link, &at);
-	}
-	ASN1_STRING_set(text, der, (int)(at - der));
-	ASN1_TYPE_set(value, V_ASN1_SEQUENCE, text);
-	free(der);
-	return value;
-}
-
-static ASN1_TYPE *garbage(void)
-{
-	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_SEQUENCE);
-	ASN1_TYPE *value = ASN1_TYPE_new();
-
-	ASN1_STRING_set(text, "\x30\x03\x02\x01\x05", 5); /* a number alone */
-	ASN1_TYPE_set(value, V_ASN1_SEQUENCE, text);
-	return value;
-}
-
-static X509 *load_one(const char *name)
-{
-	BIO *file = BIO_new_file(name, "r");
-	X509 *certificate = file ? PEM_read_bio_X509(file, NULL, NULL, NULL) : NULL;
-
-	BIO_free(file);
-	ERR_clear_error();
-	return certificate;
-}
-
-/*
- * The root CA certificate that follows the one asked about, where next.pem is there
- * (next-by-old.pem: the same by the old key). Whatever else is asked is answered with nothing.
- */
 static int inform(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,
                   const STACK_OF(OSSL_CMP_ITAV) * in, STACK_OF(OSSL_CMP_ITAV) * *out)
 {
-	const OSSL_CMP_ITAV *asked = sk_OSSL_CMP_ITAV_value(in, 0);
-	const struct transaction *t = OSSL_CMP_SRV_CTX_get0_custom_ctx(server);
-	X509 *next = load_one("next.pem"), *link = load_one("next-by-old.pem");
-	char type[64] = "";
+	struct transaction *t = OSSL_CMP_SRV_CTX_get0_custom_ctx(server);
 
 	(void)message;
-	*out = sk_OSSL_CMP_ITAV_new_null();
-	if (asked)
-		OBJ_obj2txt(type, sizeof type, OSSL_CMP_ITAV_get0_type(asked), 1);
-	printf("asked about %s\n", type);
-	if (next && strcmp(type, "1.3.6.1.5.5.7.4.20") == 0) /* id-it-rootCaCert */
-		sk_OSSL_CMP_ITAV_push(*out,
-		                      OSSL_CMP_ITAV_create(OBJ_txt2obj("1.3.6.1.5.5.7.4.18", 1),
-		                                           t->ca->attack == ATTACK_GENM_GARBAGE
-		                                                   ? garbage()
-		                                                   : key_update(next, link)));
-	X509_free(next);
-	X509_free(link);
-	return 1;
+	return tell(t->ca, sk_OSSL_CMP_ITAV_value(in, 0), out);
 }
 
 static void told_error(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,
@@ -306,7 +252,7 @@ static void transaction_protect(const struct lab_ca *ca, OSSL_CMP_CTX *context)
 {
 	X509_STORE *trusted = X509_STORE_new();
 
-	X509_STORE_add_cert(trusted, ca->ca);
+	X509_STORE_add_cert(trusted, ca->root);
 	OSSL_CMP_CTX_set0_trustedStore(context, trusted);
 	if (ca->server) {
 		OSSL_CMP_CTX_set1_cert(context, ca->server);
@@ -316,7 +262,10 @@ static void transaction_protect(const struct lab_ca *ca, OSSL_CMP_CTX *context)
 	                        ca->attack == ATTACK_UNPROTECTED);
 	if (ca->sign_only)
 		return;
-	OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_MAC_ALGNID, NID_hmacWithSHA256);
+	if (ca->odd && strcmp(ca->odd, "sha1") == 0)
+		OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_OWF_ALGNID, NID_sha1);
+	else
+		OSSL_CMP_CTX_set_option(context, OSSL_CMP_OPT_MAC_ALGNID, NID_hmacWithSHA256);
 	OSSL_CMP_CTX_set1_secretValue(context, (const unsigned char *)ca->secret,
 	                              (int)strlen(ca->secret));
 }
@@ -405,13 +354,40 @@ static BIO *answer_message(struct lab_ca *ca, BIO *in, struct lab_answer *answer
 		print_line("sent", OSSL_CMP_MSG_get_bodytype(reply), t);
 		out = BIO_new(BIO_s_mem());
 		i2d_OSSL_CMP_MSG_bio(out, reply);
-		out = attack_answer(ca, reply, out);
+		out = attack_answer(ca, reply, odd_answer(ca, reply, out));
 	}
 	answer->drop = interfere(ca, body) || ca->attack == ATTACK_CUT;
 	ERR_print_errors_fp(stdout);
 	OSSL_CMP_MSG_free(message);
 	OSSL_CMP_MSG_free(reply);
 	return out;
+}
+
+static void print_recipient(const struct lab_request *request)
+{
+	X509_NAME *name = recipient_of(request->body, request->length);
+	BIO *out = BIO_new_fp(stdout, BIO_NOCLOSE);
+
+	BIO_puts(out, "addressed to ");
+	if (name && X509_NAME_entry_count(name))
+		X509_NAME_print_ex(out, name, 0, XN_FLAG_ONELINE);
+	else
+		BIO_puts(out, "nobody");
+	BIO_puts(out, "\n");
+	BIO_free(out);
+	X509_NAME_free(name);
+}
+
+/* What HTTP allows. */
+static void odd_transport(const struct lab_ca *ca, struct lab_answer *answer)
+{
+	const char *odd = ca->odd ? ca->odd : "";
+
+	answer->chunked = strcmp(odd, "chunked") == 0;
+	if (strcmp(odd, "untyped") == 0)
+		answer->type = NULL;
+	else if (strcmp(odd, "charset") == 0)
+		answer->type = "application/PKIXCMP; charset=binary";
 }
 
 static void handle(const struct lab_request *request, struct lab_answer *answer, void *user)
@@ -424,8 +400,10 @@ static void handle(const struct lab_request *request, struct lab_answer *answer,
 		answer->type = "text/html";
 	} else if (request->post) {
 		in = BIO_new_mem_buf(request->body, (int)request->length);
+		print_recipient(request);
 		answer->body = answer_message(ca, in, answer);
 		answer->type = "application/pkixcmp";
+		odd_transport(ca, answer);
 		BIO_free(in);
 	} else {
 		sign_crl(ca);
@@ -434,6 +412,8 @@ static void handle(const struct lab_request *request, struct lab_answer *answer,
 		answer->type = "application/pkix-crl";
 	}
 	answer->status = answer->body ? 200 : 400;
+	if (request->post && answer->body && ca->status)
+		answer->status = ca->status;
 }
 
 /* --- start --- */
@@ -471,6 +451,7 @@ static void load(struct lab_ca *ca)
 {
 	ca->ca = sk_X509_value(load_all("ca.pem"), 0);
 	ca->ca_key = need_key("ca.key");
+	ca->root = access("root.pem", R_OK) == 0 ? sk_X509_value(load_all("root.pem"), 0) : ca->ca;
 	ca->server = sk_X509_value(load_all("server.pem"), 0);
 	ca->server_key = need_key("server.key");
 	ca->crl = X509_CRL_new();
@@ -489,15 +470,24 @@ static enum attack attack_named(const char *name)
 
 static _Noreturn void usage(void)
 {
-	fputs("usage: cmp-ca -p PORT -d DIR [-1ISh] [-E FILE] [-P FILE] [-R BIT] [-T TEXT]\n"
+	fputs("usage: cmp-ca -p PORT -d DIR [-1GILS] [-C FILE] [-E FILE] [-H STATUS] [-K KIND]\n"
+	      "              [-O ODD] [-P FILE] [-R BIT] [-T TEXT]\n"
 	      "              [-a ATTACK] [-b NUMBER] [-h TYPE] [-k TYPE] [-n DAYS] [-s SECRET]\n"
 	      "              [-t SECONDS] [-w POLLS]\n"
 	      "-1           a transactionID serves for one request for a certificate\n"
+	      "-C FILE      certificates to tell when asked for the CA's\n"
 	      "-E, -P FILE  certificates to send as extraCerts, as caPubs\n"
+	      "-G           general messages are refused\n"
+	      "-K KIND      the template: keys of ec:BITS, rsa:BITS, or `eku`, an extension\n"
+	      "-L           CRLs are told as RFC 4210 has it alone\n"
 	      "-b NUMBER    of the attack: the type of `body`, how many in a `crowd`\n"
 	      "-I           grant implicitConfirm\n"
 	      "-R BIT       refuse with this bit of PKIFailureInfo, and -T TEXT\n"
 	      "-S           sign all messages, have no secret\n"
+	      "-O ODD       nobody, bare, chatty, signs, id-zero, id-minus, sha1, chunked, "
+	      "untyped, "
+	      "charset\n"
+	      "-H STATUS    the HTTP status of every CMP answer\n"
 	      "-h, -k TYPE  hold (until DIR/release is there), lose the first answer to this type\n"
 	      "-t SECONDS   checkAfter\n"
 	      "-w POLLS     \"waiting\" so often before the certificate\n"
@@ -526,8 +516,14 @@ static void option(struct lab_ca *ca, int c, int *port)
 	case 'p': *port = (int)number(optarg); break;
 	case 'd': if (chdir(optarg) < 0) usage(); break;
 	case '1': ca->once = true; break;
+	case 'C': ca->told = load_all(optarg); break;
 	case 'E': ca->extra = load_all(optarg); break;
+	case 'G': ca->tells_nothing = true; break;
+	case 'H': ca->status = (int)number(optarg); break;
 	case 'I': ca->implicit = true; break;
+	case 'K': ca->template = optarg; break;
+	case 'L': ca->old_crls = true; break;
+	case 'O': ca->odd = optarg; break;
 	case 'P': ca->publish = load_all(optarg); break;
 	case 'R': ca->refuse = (int)number(optarg); break;
 	case 'S': ca->sign_only = true; break;
@@ -552,7 +548,7 @@ int main(int argc, char **argv)
 	};
 	int port = -1, c;
 
-	while ((c = getopt(argc, argv, "p:d:1E:IP:R:ST:a:b:h:k:n:s:t:w:")) != -1)
+	while ((c = getopt(argc, argv, "p:d:1C:E:GH:IK:LO:P:R:ST:a:b:h:k:n:s:t:w:")) != -1)
 		option(&ca, c, &port);
 	if (port < 0)
 		usage();

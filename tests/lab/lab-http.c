@@ -67,13 +67,28 @@ static bool send_answer(BIO *io, const struct lab_answer *answer, bool keep)
 	char *bytes = NULL;
 	long length = answer->body ? BIO_get_mem_data(answer->body, &bytes) : 0;
 
-	BIO_printf(whole, "HTTP/1.1 %d Lab\r\nContent-Type: %s\r\nContent-Length: %ld\r\n",
-	           answer->status, answer->type, length);
+	BIO_printf(whole, "HTTP/1.1 %d Lab\r\n", answer->status);
+	if (answer->type)
+		BIO_printf(whole, "Content-Type: %s\r\n", answer->type);
+	if (answer->chunked)
+		BIO_puts(whole, "Transfer-Encoding: chunked\r\n");
+	else
+		BIO_printf(whole, "Content-Length: %ld\r\n", length);
 	if (answer->retry_after)
 		BIO_printf(whole, "Retry-After: %d\r\n", answer->retry_after);
 	BIO_printf(whole, "%s%s\r\n", answer->header ? answer->header : "",
 	           keep ? "" : "Connection: close\r\n");
-	BIO_write(whole, bytes, (int)length);
+	for (long at = 0, size = answer->chunked ? 100 : length; at < length; at += size) {
+		if (size > length - at)
+			size = length - at;
+		if (answer->chunked)
+			BIO_printf(whole, "%lx\r\n", size);
+		BIO_write(whole, bytes + at, (int)size);
+		if (answer->chunked)
+			BIO_puts(whole, "\r\n");
+	}
+	if (answer->chunked)
+		BIO_puts(whole, "0\r\n\r\n");
 	length = BIO_get_mem_data(whole, &bytes);
 	while (length > 0) {
 		int sent = BIO_write(io, bytes, (int)length);

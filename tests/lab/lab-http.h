@@ -20,7 +20,8 @@ struct lab_request {
 
 struct lab_answer {
 	int status;
-	const char *type;
+	const char *type; /* NULL: not told */
+	bool chunked;
 	BIO *body;          /* freed by the server */
 	int retry_after;    /* seconds; 0: no header */
 	const char *header; /* a further line, with CR LF; NULL: none */

@@ -91,7 +91,7 @@ static void nothing_is_wanted(void **state)
 
 	(void)state;
 	assert_int_equal(est_attributes_read(NULL, 0, &attributes, NULL), 0);
-	assert_int_equal(est_attributes_key(&attributes, key, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, key, NULL), 0);
 	assert_null(est_attributes_digest(&attributes, key, "sha256"));
 	assert_false(attributes.binding);
 	EVP_PKEY_free(key);
@@ -104,15 +104,15 @@ static void any_of_the_kinds_that_are_wanted_will_do(void **state)
 	struct error err;
 
 	(void)state;
-	assert_int_equal(est_attributes_key(&attributes, p384, NULL), 0);
-	assert_int_equal(est_attributes_key(&attributes, p256, &err), -EINVAL);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p384, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, &err), -EINVAL);
 	assert_string_equal(err.text,
 	                    "the CA does not want a key of ecdsa 256: set key-type = rsa and "
 	                    "key-size = 4096, and request generate-key-pair");
 	attributes = attributes_of(OID("072a8648ce3d0201"));
-	assert_int_equal(est_attributes_key(&attributes, p256, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, NULL), 0);
 	attributes = attributes_of(K_283);
-	assert_int_equal(est_attributes_key(&attributes, p256, &err), -EINVAL);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, &err), -EINVAL);
 	assert_string_equal(err.text,
 	                    "the CA wants a kind of key that pkifs does not know, not ecdsa 256");
 	EVP_PKEY_free(p256);
@@ -177,9 +177,9 @@ static void a_template_is_taken_in_place_of_other_wishes(void **state)
 	X509_EXTENSION *usage;
 
 	(void)state;
-	assert_int_equal(attributes.kind_count, 1);
-	assert_int_equal(est_attributes_key(&attributes, p384, NULL), 0);
-	assert_int_equal(est_attributes_key(&attributes, p256, NULL), -EINVAL);
+	assert_int_equal(attributes.kinds.count, 1);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p384, NULL), 0);
+	assert_int_equal(key_kinds_check(&attributes.kinds, p256, NULL), -EINVAL);
 	assert_int_equal(sk_X509_EXTENSION_num(attributes.extensions), 2);
 	usage = sk_X509_EXTENSION_value(attributes.extensions, 0);
 	assert_int_equal(OBJ_obj2nid(X509_EXTENSION_get_object(usage)), NID_key_usage);
@@ -201,12 +201,12 @@ static void a_template_says_the_size_of_an_rsa_key(void **state)
 {
 	struct est_attributes attributes = attributes_of(
 		"30820140060b2a864886f70d010910023d3182012f3082012b020100a0820122300d06092a864886f7"
-	        "0d01010105000382010f003082010a0282010100" FF_256 "0203010001a100");
+		"0d01010105000382010f003082010a0282010100" FF_256 "0203010001a100");
 
 	(void)state;
-	assert_int_equal(attributes.kind_count, 1);
-	assert_int_equal(attributes.kinds[0].type, EVP_PKEY_RSA);
-	assert_int_equal(attributes.kinds[0].bits, 2048);
+	assert_int_equal(attributes.kinds.count, 1);
+	assert_int_equal(attributes.kinds.list[0].type, EVP_PKEY_RSA);
+	assert_int_equal(attributes.kinds.list[0].bits, 2048);
 	assert_int_equal(est_attributes_read("MBMwEQYLKoZIhvcNAQkQAj0xAjAA", 28, &attributes, NULL),
 	                 -EBADMSG);
 }

@@ -90,7 +90,9 @@ static void what_is_none_is_refused_with_its_reason(void **state)
 		{ "ldap://a/b?1,2,3,4,5,6,7,8", "too many attributes" },
 		{ "ldap://a/b?c?sub", "its scope is base" },
 		{ "ldap://a/b?c?one", "its scope is base" },
-		{ "ldap://a/b?c?base?" "?!bindname=cn=a", "critical" },
+		{ "ldap://a/b?c?base?"
+		  "?!bindname=cn=a",
+		  "critical" },
 		{ "ldap://a/b?c?base??x-a=1,!x-b=2", "critical" },
 		{ "ldap://a/b?c?base?d?e?f", "no more parts" },
 	};
