@@ -31,7 +31,7 @@ void space_failed(void *about, const struct error *err, void *user)
 	const struct known *known = about;
 	bool gone = err->code == -ESRCH || err->code == -ENOENT;
 
-	if (gone) /* what is to be deleted is not there: another one was faster */
+	if (gone && !about) /* what is to be deleted is not there: another one was faster */
 		return;
 	space->stale = true;
 	if (known && known->tunnel && !known->tunnel->failure.code)
@@ -144,20 +144,23 @@ static void install_pair(struct tunnel *tunnel, const struct sa_pair *pair)
 	}
 }
 
+static bool is_of_pair(const struct tunnel *tunnel, const struct sa_pair *pair, const struct sa *sa)
+{
+	struct sa in, out;
+
+	tunnel_sa(tunnel, pair->in, true, &in);
+	tunnel_sa(tunnel, pair->out, false, &out);
+	return pair->in && (is_sa(sa, &in) || is_sa(sa, &out));
+}
+
 static bool is_wanted(const struct tunnel *tunnel, const struct sa *sa)
 {
-	const struct sa_pair *const pairs[] = { &tunnel->current, &tunnel->next };
-	uint32_t spi = ntohl(sa->info.id.spi);
+	bool wanted =
+		is_of_pair(tunnel, &tunnel->current, sa) || is_of_pair(tunnel, &tunnel->next, sa);
 
-	if (*tunnel->cut)
-		return false;
-	for (size_t i = 0; i < COUNT(pairs); i++)
-		if (pairs[i]->in && (spi == pairs[i]->in || spi == pairs[i]->out))
-			return true;
-	for (size_t i = 0; i < OLD_PAIRS; i++)
-		if (tunnel->old[i].in && (spi == tunnel->old[i].in || spi == tunnel->old[i].out))
-			return true;
-	return false;
+	for (size_t i = 0; !wanted && i < OLD_PAIRS; i++)
+		wanted = is_of_pair(tunnel, &tunnel->old[i], sa);
+	return wanted && !*tunnel->cut;
 }
 
 static void remove_sas(struct tunnel *tunnel, bool all)

@@ -3,6 +3,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
+#include "pkifs/tunnel.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -121,6 +122,8 @@ int standing_finish(struct store *store, struct standing *standing, enum request
 {
 	int r = standing_set(store, standing, state, error);
 
+	if (r == 0 && standing->object.kind == KIND_IPSEC)
+		r = tunnel_forget_keys(store, &standing->request);
 	if (r == 0)
 		r = auto_enroll_ended(store, standing->object.id, false);
 	if (r == 0)

@@ -19,7 +19,7 @@
 #define RANGE_META   "ipsec-range"
 #define RANGE_BITS   22 /* netlink/tunnel.h */
 #define FRAME_LIMIT  (4u << 20)
-#define START_AGAIN  10 /* seconds after a start that failed */
+#define START_AGAIN  60 /* seconds after a start that failed */
 #define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
 
 /* What is known of a tunnel here, as long as the process lives. */
@@ -233,10 +233,8 @@ static void ready(struct child *child, int signing, void *user)
 
 /* --- what came of it --- */
 
-/* The keys that a request had are nowhere any more. */
-static int forget_keys(struct store *store, struct standing *standing)
+int tunnel_forget_keys(struct store *store, const struct request *request)
 {
-	struct request *request = &standing->request;
 	unsigned char *bytes = NULL;
 	struct record *fields = NULL;
 	char *text = NULL;
@@ -271,8 +269,6 @@ static int finish(struct store *store, struct told *told, const char *reason)
 	if (standing.request.id == told->request && standing.request.state == REQUEST_RUNNING) {
 		if (reason)
 			r = engine_undo(store, &standing);
-		if (r == 0)
-			r = forget_keys(store, &standing);
 		if (r == 0)
 			r = standing_finish(store, &standing,
 			                    reason ? REQUEST_FAILED : REQUEST_DONE, reason);
@@ -329,11 +325,14 @@ static int take_state(struct store *store, const struct record *record)
 
 	if (r == -ENOENT) /* it was removed */
 		return 0;
-	if (r == 0 && told->request && record_number(record, "generation", 0) >= told->asked)
+	if (r == 0 && told->request && record_number(record, "generation", 0) >= told->asked) {
 		r = finish(store, told,
 		           !failed  ? NULL
 		           : reason ? reason
 		                    : "the kernel does not take it");
+		if (r == 0 && failed) /* how the tunnel is without what was asked */
+			return tell(store, &object);
+	}
 	if (r == 0)
 		r = set_state(store, &object, state, reason);
 	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
@@ -467,6 +466,7 @@ void tunnel_begin(struct store *store, struct standing *standing)
 
 	if (!told || told->request == standing->request.id)
 		return;
+	t.retry = 0; /* a process that could not be started is tried again */
 	r = store_begin(store);
 	if (r == 0)
 		r = store_end(store, begin(store, standing));

@@ -26,6 +26,9 @@ int tunnel_check_request(struct store *store, const struct object *object, const
 /* Begins a request, or goes on with one after a restart. */
 void tunnel_begin(struct store *store, struct standing *standing);
 
+/* The keys that REQUEST had are nowhere any more: it has ended. Inside a change. */
+int tunnel_forget_keys(struct store *store, const struct request *request);
+
 /* It was made, has another config, or goes: inside a change. */
 int tunnel_made(struct store *store, const struct object *object);
 int tunnel_reconfigured(struct store *store, const struct object *object);

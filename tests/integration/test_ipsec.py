@@ -5,11 +5,13 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
 import unittest
 
+from x509 import Authority
 from harness import BIN, LAB, SANITIZED, Test, until
 import xfrm_hosts
 from xfrm_hosts import MARK, Tables, Wire, on, ping, talk
@@ -332,6 +334,77 @@ class InGuest(Test):
         self.becomes(nowhere, "failed")
         self.assertIn("network namespace nowhere (netns): No such file",
                       self.status(nowhere)["last-error"])
+
+    @contextlib.contextmanager
+    def packets(self):
+        """UDP goes through the tunnel all the time; gives a function: when the wire had it last."""
+        end, seen = threading.Event(), [0.0]
+
+        def send():
+            with on("left"):
+                sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            with sender:
+                sender.bind(("10.1.0.1", 0))
+                while not end.is_set():
+                    with contextlib.suppress(OSError):  # blocked
+                        sender.sendto(MARK, ("10.2.0.1", 7777))
+                    if self.wire.packets():
+                        seen[0] = time.monotonic()
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            yield lambda: seen[0]
+        finally:
+            end.set()
+            thread.join()
+
+    def test_revocation_cuts_and_how_fast(self):
+        m = self.start()
+        (m.point / "ca/corp").mkdir()
+        (m.point / "local/gate").mkdir()
+        authority = Authority(self.folder)
+        (m.point / "ca/corp/cert.pem").write_text(authority.pem)
+        (m.point / "ca/corp/crl.pem").write_text(authority.crl())
+        (m.point / "local/gate/config").write_text("ca-profile = corp\n")
+        certificate = authority.server("gate.example.net")
+        (m.point / "local/gate/key.pem").write_text((self.folder / "leaf.key").read_text())
+        (m.point / "local/gate/cert.pem").write_text(certificate)
+        folder = self.tunnel(m, config=CONFIG + "certificate-id = gate\n")
+        self.peer(True, 0x1001, 0x1002, 1)
+        self.assertEqual(self.load(folder, 0x1001, 0x1002, 1), "ok")
+        for path in ("local/gate", "ca/corp"):
+            with self.assertRaises(OSError):
+                (m.point / path).rmdir()
+        self.assertTrue(until(lambda: "good" in self.status(m.point / "local/gate")["revocation"]))
+        authority.revoke()
+        crl = authority.crl()
+        with self.packets() as last:
+            time.sleep(0.3)
+            self.assertTrue(last())
+            (m.point / "ca/corp/crl.pem").write_text(crl)
+            self.becomes(folder, "cut")
+            told = time.monotonic()
+            time.sleep(0.3)
+            self.assertLess(last(), told)
+        self.assertEqual(self.left("sas"), [])
+        self.is_blocked()
+        self.assertIn("the certificate of certificate id gate is revoked",
+                      self.status(folder)["last-error"])
+        with self.assertRaises(OSError):
+            (folder / "request").write_text("up")
+        self.assertIn("the tunnel is cut", self.status(folder)["last-error"])
+
+    def test_how_fast_a_cut_is(self):
+        m = self.start()
+        folder = self.trusted(m)
+        with self.packets() as last:
+            time.sleep(0.3)
+            begun = time.monotonic()
+            (m.point / "ca/corp/request").write_text("unenroll")
+            self.becomes(folder, "cut")
+            time.sleep(0.3)
+            print(f"the last packet {(last() - begun) * 1e3:.1f} ms after the write began")
+            self.assertLess(last() - begun, 0.5)
 
     def trusted(self, m):
         """A tunnel with a CA, up."""
