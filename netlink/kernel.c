@@ -13,7 +13,7 @@
 #define V6_HASH_BITS   48
 #define POLICIES_MAX   (RANGE_SIZE >> DIRECTION_BITS)
 
-bool space_is_ours(const struct namespace *space, uint32_t number)
+bool space_is_ours(const struct space *space, uint32_t number)
 {
 	return number - space->range < RANGE_SIZE;
 }
@@ -27,7 +27,7 @@ struct known {
 
 void space_failed(void *about, const struct error *err, void *user)
 {
-	struct namespace *space = user;
+	struct space *space = user;
 	const struct known *known = about;
 	bool gone = err->code == -ESRCH || err->code == -ENOENT;
 
@@ -41,7 +41,7 @@ void space_failed(void *about, const struct error *err, void *user)
 }
 
 /* Sends what is queued. What befell the whole batch leaves nothing certain. */
-static void flush(struct tunnel *tunnel, struct namespace *space)
+static void flush(struct tunnel *tunnel, struct space *space)
 {
 	int r = xfrm_flush(space->xfrm);
 
@@ -182,7 +182,7 @@ static void remove_sas(struct tunnel *tunnel, bool all)
 /* What the kernel has in the place of WANTED, of TUNNEL's or of what nobody has claimed. */
 static struct known_policy *find_policy(struct tunnel *tunnel, const struct known_policy *wanted)
 {
-	struct namespace *space = tunnel->space;
+	struct space *space = tunnel->space;
 	struct known_policy *found = NULL;
 
 	for (size_t i = 0; i < tunnel->policy_count; i++)
@@ -205,7 +205,7 @@ static bool is_same(const struct policy *one, const struct policy *other)
 	       memcmp(&a->saddr, &b->saddr, sizeof a->saddr) == 0;
 }
 
-static uint32_t new_index(struct namespace *space, uint8_t direction)
+static uint32_t new_index(struct space *space, uint8_t direction)
 {
 	space->last_policy = (space->last_policy + 1) % POLICIES_MAX;
 	return space->range + (space->last_policy << DIRECTION_BITS) + direction;
@@ -266,6 +266,33 @@ static void set_policies(struct tunnel *tunnel, bool up)
 
 /* --- tunnels --- */
 
+bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa)
+{
+	const xfrm_address_t *from = &sa->info.saddr, *to = &sa->info.id.daddr;
+	size_t size = tunnel->family == AF_INET ? 4 : 16;
+
+	if (!tunnel->family || sa->info.family != tunnel->family)
+		return false;
+	return (memcmp(from, &tunnel->local, size) == 0 &&
+	        memcmp(to, &tunnel->remote, size) == 0) ||
+	       (memcmp(from, &tunnel->remote, size) == 0 && memcmp(to, &tunnel->local, size) == 0);
+}
+
+/* Others' SAs are theirs as long as the tunnel is trusted; then policies block first, too. */
+static void apply_external(struct tunnel *tunnel)
+{
+	size_t out = 0;
+
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		out += memcmp(&tunnel->sas[i].sa.info.id.daddr, &tunnel->remote,
+		              sizeof tunnel->remote) == 0;
+	tunnel->up = !*tunnel->cut && out && out < tunnel->sa_count;
+	set_policies(tunnel, tunnel->up);
+	if (*tunnel->cut)
+		remove_sas(tunnel, true);
+	flush(tunnel, tunnel->space);
+}
+
 /*
  * New SAs first, then the policies that use them; the policies that block, then the SAs that go.
  * There is no moment without a policy, and none that leads to an SA that is not there.
@@ -274,6 +301,10 @@ void tunnel_apply(struct tunnel *tunnel)
 {
 	tunnel->failure = (struct error){ 0 };
 	tunnel->changes = 0;
+	if (tunnel->external) {
+		apply_external(tunnel);
+		return;
+	}
 	install_pair(tunnel, &tunnel->current);
 	install_pair(tunnel, &tunnel->next);
 	tunnel->up = !*tunnel->cut && has_pair(tunnel, &tunnel->current);
@@ -286,7 +317,8 @@ void tunnel_remove(struct tunnel *tunnel)
 {
 	if (!tunnel->space->xfrm)
 		return;
-	remove_sas(tunnel, true);
+	if (!tunnel->external)
+		remove_sas(tunnel, true);
 	remove_policies(tunnel, NULL, 0);
 	flush(NULL, tunnel->space);
 }
@@ -294,21 +326,21 @@ void tunnel_remove(struct tunnel *tunnel)
 /* --- reading the kernel --- */
 
 struct reader {
-	struct namespace *space;
-	struct tunnel *(*find)(const struct namespace *space, int64_t id);
+	struct space *space;
+	struct tunnel *(*find)(const struct space *space, const struct sa *sa);
 	bool failed;
 };
 
 static void read_sa(const struct sa *sa, void *user)
 {
 	struct reader *reader = user;
-	struct namespace *space = reader->space;
+	struct space *space = reader->space;
 	struct tunnel *tunnel;
 	struct known_sa *known;
 
-	if (!space_is_ours(space, sa->info.reqid) || !sa->info.id.spi)
+	tunnel = sa->info.id.spi ? reader->find(space, sa) : NULL;
+	if (!sa->info.id.spi || (!tunnel && !space_is_ours(space, sa->info.reqid)))
 		return;
-	tunnel = reader->find(space, sa->info.reqid - space->range);
 	if (tunnel && find_sa(tunnel, sa)) /* read twice: a dump that was begun again */
 		return;
 	known = tunnel ? add_known(&tunnel->sas, &tunnel->sa_count, sa)
@@ -321,7 +353,7 @@ static void read_sa(const struct sa *sa, void *user)
 static void read_policy(const struct policy *policy, void *user)
 {
 	struct reader *reader = user;
-	struct namespace *space = reader->space;
+	struct space *space = reader->space;
 	struct known_policy *more;
 	uint32_t number = (policy->info.index - space->range) >> DIRECTION_BITS;
 
@@ -343,8 +375,8 @@ static void forget_policies(void *user)
 	((struct reader *)user)->space->policy_count = 0;
 }
 
-int space_read(struct namespace *space,
-               struct tunnel *(*find)(const struct namespace *space, int64_t id))
+int space_read(struct space *space,
+               struct tunnel *(*find)(const struct space *space, const struct sa *sa))
 {
 	struct reader reader = { .space = space, .find = find };
 	int r;
@@ -359,7 +391,7 @@ int space_read(struct namespace *space,
 	return r == 0 && reader.failed ? -ENOMEM : r;
 }
 
-void space_sweep(struct namespace *space)
+void space_sweep(struct space *space)
 {
 	for (size_t i = 0; i < space->policy_count; i++)
 		if (!space->policies[i].tunnel)
@@ -370,7 +402,7 @@ void space_sweep(struct namespace *space)
 	space->policy_count = space->sa_count = 0;
 }
 
-bool space_is_touched(const struct namespace *space, const struct xfrm_event *event)
+bool space_is_touched(const struct space *space, const struct xfrm_event *event)
 {
 	if (event->kind != XFRM_EVENT_LOST && event->origin == xfrm_port(space->xfrm))
 		return false;

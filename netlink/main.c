@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "netlink/tunnel.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <signal.h>
@@ -28,7 +29,7 @@
 static struct {
 	uv_loop_t *loop;
 	struct channel *store;
-	struct namespace *spaces;
+	struct space *spaces;
 	struct tunnel **tunnels; /* by number */
 	size_t count, room;
 	uint32_t range;
@@ -76,11 +77,19 @@ static struct tunnel *find(int64_t id)
 	return at < i.count && i.tunnels[at]->id == id ? i.tunnels[at] : NULL;
 }
 
-static struct tunnel *find_in(const struct namespace *space, int64_t id)
+/* Whose SA is: by its reqid, or, of an IKE daemon's, by its ends. */
+static struct tunnel *find_owner(const struct space *space, const struct sa *sa)
 {
-	struct tunnel *tunnel = find(id);
+	if (space_is_ours(space, sa->info.reqid)) {
+		struct tunnel *tunnel = find(sa->info.reqid - space->range);
 
-	return tunnel && tunnel->space == space ? tunnel : NULL;
+		return tunnel && tunnel->space == space && !tunnel->external ? tunnel : NULL;
+	}
+	for (size_t k = 0; k < i.count; k++)
+		if (i.tunnels[k]->external && i.tunnels[k]->space == space &&
+		    tunnel_has_ends(i.tunnels[k], sa))
+			return i.tunnels[k];
+	return NULL;
 }
 
 static struct tunnel *add(int64_t id)
@@ -134,6 +143,17 @@ static void tell_reason(const struct tunnel *tunnel, struct record *record)
 		           "the kernel no longer has the SAs: load others with load-sa");
 }
 
+/* What an IKE daemon has made. */
+static void tell_sas(const struct tunnel *tunnel, struct record *record)
+{
+	for (size_t k = 0; tunnel->external && k < tunnel->sa_count; k++) {
+		const struct xfrm_usersa_info *info = &tunnel->sas[k].sa.info;
+		bool out = memcmp(&info->id.daddr, &tunnel->remote, sizeof info->id.daddr) == 0;
+
+		record_addf(record, out ? "spi-out" : "spi-in", "0x%08x", ntohl(info->id.spi));
+	}
+}
+
 /* DRIFT: others had changed what is ours. */
 static void tell(const struct tunnel *tunnel, bool drift)
 {
@@ -148,6 +168,7 @@ static void tell(const struct tunnel *tunnel, bool drift)
 		           : tunnel->up         ? "up"
 		                                : "down");
 		tell_reason(tunnel, record);
+		tell_sas(tunnel, record);
 		if (drift)
 			record_add_number(record, "drift", tunnel->changes);
 	}
@@ -174,7 +195,7 @@ static void forget_keys(const struct tunnel *tunnel)
 
 static void apply(struct tunnel *tunnel, bool again)
 {
-	const struct namespace *space = tunnel->space;
+	const struct space *space = tunnel->space;
 	bool was_up = tunnel->up, had_failed = tunnel->failure.code != 0;
 
 	if (!space->xfrm) {
@@ -186,15 +207,15 @@ static void apply(struct tunnel *tunnel, bool again)
 	}
 	tunnel_apply(tunnel);
 	forget_keys(tunnel);
-	if (!again || tunnel->changes || was_up != tunnel->up ||
+	if (!again || tunnel->changes || tunnel->external || was_up != tunnel->up ||
 	    had_failed != (tunnel->failure.code != 0))
-		tell(tunnel, again && tunnel->changes && !had_failed);
+		tell(tunnel, again && tunnel->changes && !had_failed && !tunnel->external);
 	if (space->stale)
 		read_later(RETRY_MS);
 }
 
 /* All that is ours in SPACE, read and put right. */
-static void settle(struct namespace *space, bool again)
+static void settle(struct space *space, bool again)
 {
 	int r;
 
@@ -204,7 +225,7 @@ static void settle(struct namespace *space, bool again)
 	for (size_t k = 0; k < i.count; k++)
 		if (i.tunnels[k]->space == space)
 			i.tunnels[k]->sa_count = i.tunnels[k]->policy_count = 0;
-	r = space_read(space, find_in);
+	r = space_read(space, find_owner);
 	if (r < 0) {
 		log_error("the kernel's SAs and policies cannot be read: %s", strerror(-r));
 		space->stale = true;
@@ -220,16 +241,20 @@ static void settle(struct namespace *space, bool again)
 static void settle_stale(uv_timer_t *timer)
 {
 	(void)timer;
-	for (struct namespace *space = i.spaces; space; space = space->following)
+	for (struct space *space = i.spaces; space; space = space->following)
 		if (space->stale)
 			settle(space, true);
 }
 
 static void see_event(const struct xfrm_event *event, void *user)
 {
-	struct namespace *space = user;
+	struct space *space = user;
 
-	if (space_is_touched(space, event)) {
+	bool watched = (event->kind == XFRM_EVENT_SA || event->kind == XFRM_EVENT_SA_GONE ||
+	                event->kind == XFRM_EVENT_EXPIRE) &&
+	               !space_is_ours(space, event->sa.info.reqid) && find_owner(space, &event->sa);
+
+	if (watched || space_is_touched(space, event)) {
 		space->stale = true;
 		read_later(SOON_MS);
 	}
@@ -237,7 +262,7 @@ static void see_event(const struct xfrm_event *event, void *user)
 
 static void kernel_told(uv_poll_t *poll, int status, int events)
 {
-	struct namespace *space = poll->data;
+	struct space *space = poll->data;
 
 	(void)events;
 	if (status < 0 || xfrm_events(space->monitor, see_event, space) < 0) {
@@ -248,9 +273,9 @@ static void kernel_told(uv_poll_t *poll, int status, int events)
 
 /* --- what the store says --- */
 
-static struct namespace *space_named(const char *name)
+static struct space *space_named(const char *name)
 {
-	struct namespace *space = i.spaces;
+	struct space *space = i.spaces;
 	struct record *record;
 
 	while (space && strcmp(space->name, name) != 0)
@@ -272,7 +297,7 @@ static struct namespace *space_named(const char *name)
 	return space;
 }
 
-static void open_space(struct namespace *space, int *fds)
+static void open_space(struct space *space, int *fds)
 {
 	static const char none[] = "the kernel cannot be watched";
 	uv_poll_t *poll = calloc(1, sizeof *poll);
@@ -294,7 +319,7 @@ static void open_space(struct namespace *space, int *fds)
 static void take_namespace(const struct record *record, int *fds)
 {
 	const char *name = record_get(record, "netns"), *reason = record_get(record, "reason");
-	struct namespace *space = name ? space_named(name) : NULL;
+	struct space *space = name ? space_named(name) : NULL;
 
 	if (!space || space->xfrm)
 		return;
@@ -314,7 +339,7 @@ static void take_tunnel(struct record *record)
 {
 	const char *name = record_get(record, "netns");
 	int64_t id = record_number(record, "tunnel", 0);
-	struct namespace *space = space_named(name ? name : "");
+	struct space *space = space_named(name ? name : "");
 	struct tunnel *tunnel = find(id);
 
 	if (tunnel && tunnel->space != space) { /* it moves */
@@ -337,7 +362,7 @@ static void take_tunnel(struct record *record)
 static void take_all_told(void)
 {
 	i.all_told = true;
-	for (struct namespace *space = i.spaces; space; space = space->following)
+	for (struct space *space = i.spaces; space; space = space->following)
 		settle(space, false);
 }
 
@@ -369,7 +394,7 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 /* --- counters --- */
 
 struct sums {
-	struct namespace *space;
+	struct space *space;
 	struct record *record;
 };
 
@@ -377,10 +402,11 @@ static void add_counters(const struct sa *sa, void *user)
 {
 	struct sums *sums = user;
 
-	if (space_is_ours(sums->space, sa->info.reqid) && sa->info.id.spi)
-		record_addf(sums->record, "sa", "%u %u %llu %llu",
-		            sa->info.reqid - sums->space->range, ntohl(sa->info.id.spi),
-		            (unsigned long long)sa->info.curlft.bytes,
+	const struct tunnel *tunnel = sa->info.id.spi ? find_owner(sums->space, sa) : NULL;
+
+	if (tunnel)
+		record_addf(sums->record, "sa", "%lld %u %llu %llu", (long long)tunnel->id,
+		            ntohl(sa->info.id.spi), (unsigned long long)sa->info.curlft.bytes,
 		            (unsigned long long)sa->info.curlft.packets);
 }
 
@@ -392,7 +418,7 @@ static void forget_counters(void *user)
 static void tell_counters(uv_timer_t *timer)
 {
 	(void)timer;
-	for (struct namespace *space = i.spaces; space; space = space->following) {
+	for (struct space *space = i.spaces; space; space = space->following) {
 		struct sums sums = { .space = space, .record = new_frame("counters") };
 
 		if (sums.record && space->xfrm && i.all_told &&

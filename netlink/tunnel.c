@@ -65,6 +65,7 @@ int tunnel_read(struct tunnel *tunnel, struct record *record)
 	    read_address(record_get(record, "remote-address"), &family, &tunnel->remote) < 0 ||
 	    family != tunnel->family)
 		tunnel->family = 0;
+	tunnel->external = record_is(record, "engine", "external");
 	read_pairs(tunnel);
 	if (tunnel->id <= 0 || tunnel->id >= RANGE_SIZE)
 		return error_set(&tunnel->failure, -EOVERFLOW,
@@ -233,8 +234,40 @@ static int add_neighbours(const struct tunnel *tunnel, struct policies *policies
 	return 0;
 }
 
-static int add_direction(const struct tunnel *tunnel, bool up, struct policies *policies,
-                         const struct xfrm_selector *sel, uint8_t direction)
+#define PRIORITY_LAST 4000000000u /* behind all that an IKE daemon makes */
+#define PRIORITY_CUT  1u          /* before it */
+
+/* SEL has all ports on one side: there HALF of them. */
+static void take_half(struct xfrm_selector *sel, int half)
+{
+	__be16 *port = sel->sport_mask ? &sel->dport : &sel->sport;
+	__be16 *mask = sel->sport_mask ? &sel->dport_mask : &sel->sport_mask;
+
+	*port = htons(half ? 0x8000 : 0);
+	*mask = htons(0x8000);
+}
+
+static int add_halves(const struct tunnel *tunnel, struct policies *policies,
+                      const struct xfrm_selector *sel, uint8_t direction)
+{
+	int halves = sel->sport_mask && sel->dport_mask ? 1 : 2;
+
+	for (int half = 0; half < halves; half++) {
+		struct policy *policy = add_policy(tunnel, policies, direction);
+
+		if (!policy)
+			return -ENOMEM;
+		policy->info.sel = *sel;
+		if (halves == 2)
+			take_half(&policy->info.sel, half);
+		policy->info.priority = *tunnel->cut ? PRIORITY_CUT : PRIORITY_LAST;
+		policy->info.action = XFRM_POLICY_BLOCK;
+	}
+	return 0;
+}
+
+static int add_whole(const struct tunnel *tunnel, bool up, struct policies *policies,
+                     const struct xfrm_selector *sel, uint8_t direction)
 {
 	unsigned bits = sel->family == AF_INET ? 64 : 256;
 	struct policy *policy = add_policy(tunnel, policies, direction);
@@ -247,7 +280,18 @@ static int add_direction(const struct tunnel *tunnel, bool up, struct policies *
 	policy->info.action = up ? XFRM_POLICY_ALLOW : XFRM_POLICY_BLOCK;
 	if (up)
 		set_template(tunnel, direction, &policy->template);
-	return direction == XFRM_POLICY_FWD ? 0 : add_neighbours(tunnel, policies, sel, direction);
+	return 0;
+}
+
+static int add_direction(const struct tunnel *tunnel, bool up, struct policies *policies,
+                         const struct xfrm_selector *sel, uint8_t direction)
+{
+	int r = tunnel->external ? add_halves(tunnel, policies, sel, direction)
+	                         : add_whole(tunnel, up, policies, sel, direction);
+
+	if (r < 0 || direction == XFRM_POLICY_FWD)
+		return r;
+	return add_neighbours(tunnel, policies, sel, direction);
 }
 
 static int add_traffic(const struct tunnel *tunnel, bool up, struct policies *policies,
@@ -290,10 +334,11 @@ int tunnel_policies(const struct tunnel *tunnel, bool up, struct known_policy **
 {
 	struct policies policies = { 0 };
 	struct traffic near, far;
+	bool some = tunnel->fail_closed || (tunnel->external ? *tunnel->cut : up);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && (up || tunnel->fail_closed) &&
-	                   next_traffic(tunnel, "local-subnet", &tunnel->local, &i, &near);)
+	for (size_t i = 0;
+	     r == 0 && some && next_traffic(tunnel, "local-subnet", &tunnel->local, &i, &near);)
 		for (size_t j = 0;
 		     r == 0 && next_traffic(tunnel, "remote-subnet", &tunnel->remote, &j, &far);)
 			r = add_traffic(tunnel, up, &policies, &near, &far);

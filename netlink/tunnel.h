@@ -33,12 +33,13 @@ struct known_policy {
 #define OLD_PAIRS 8
 struct tunnel {
 	int64_t id, generation;
-	struct namespace *space;
+	struct space *space;
 	struct record *settings; /* the frame */
 	int family;              /* of its ends; 0: they are not known */
 	xfrm_address_t local, remote;
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
+	bool external; /* others make its SAs and policies: they are watched, and cut */
 	char cut[256]; /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last tunnel_apply */
@@ -49,9 +50,8 @@ struct tunnel {
 };
 
 /* A network namespace. */
-struct namespace
-{
-	struct namespace *following;
+struct space {
+	struct space *following;
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
@@ -71,7 +71,12 @@ struct namespace
 int tunnel_read(struct tunnel *tunnel, struct record *record);
 void tunnel_clear(struct tunnel *tunnel);
 
-/* The policies that TUNNEL is to have, UP or not; the caller frees *POLICIES. 0 or -ENOMEM. */
+/*
+ * The policies that TUNNEL is to have, UP or not; the caller frees *POLICIES. 0 or -ENOMEM. An
+ * external one has those that block in two halves, since the kernel has one policy at most for a
+ * selector, and that one is the others': behind theirs while it is trusted, before them when it is
+ * cut.
+ */
 int tunnel_policies(const struct tunnel *tunnel, bool up, struct known_policy **policies,
                     size_t *count);
 
@@ -92,12 +97,14 @@ void tunnel_remove(struct tunnel *tunnel);
  * Asks the kernel what it has of ours, and lets FIND say whose it is: SAs go to their tunnels,
  * policies wait to be claimed by tunnel_apply. space_sweep deletes what nobody claimed.
  */
-int space_read(struct namespace *space,
-               struct tunnel *(*find)(const struct namespace *space, int64_t id));
-void space_sweep(struct namespace *space);
-bool space_is_ours(const struct namespace *space, uint32_t number);
+int space_read(struct space *space,
+               struct tunnel *(*find)(const struct space *space, const struct sa *sa));
+void space_sweep(struct space *space);
+bool space_is_ours(const struct space *space, uint32_t number);
+/* Whether SA runs between the ends of TUNNEL, in either direction. */
+bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa);
 /* Whether EVENT is of ours and not by us: the kernel is to be read again. */
-bool space_is_touched(const struct namespace *space, const struct xfrm_event *event);
+bool space_is_touched(const struct space *space, const struct xfrm_event *event);
 /* For xfrm_open. */
 xfrm_failed space_failed;
 

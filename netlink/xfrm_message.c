@@ -87,7 +87,8 @@ static int put_algorithms(struct nl_msg *message, const struct sa *sa)
 	return r;
 }
 
-#define WINDOW_ESN 32 /* the kernel wants one with 64-bit numbers, in either direction */
+#define WINDOW_MAX 4096 /* packets: the kernel's */
+#define WINDOW_ESN 32   /* the kernel wants one with 64-bit numbers, in either direction */
 
 static bool has_esn(const struct sa *sa)
 {
@@ -107,18 +108,20 @@ static uint32_t window_of(const struct sa *sa)
 static int put_replay(struct nl_msg *message, const struct sa *sa)
 {
 	uint32_t window = window_of(sa);
-	uint32_t words = (window + 31) / 32;
-	struct {
+	size_t words = (window + 31) / 32;
+	union {
 		struct xfrm_replay_state_esn state;
-		uint32_t bitmap[128];
-	} replay = { .state = { .bmp_len = words, .replay_window = window } };
+		unsigned char bytes[sizeof(struct xfrm_replay_state_esn) + WINDOW_MAX / 8];
+	} replay = { .bytes = { 0 } };
 
 	if (!has_esn(sa) && window <= 32)
 		return 0;
-	if (words > COUNT(replay.bitmap))
+	if (window > WINDOW_MAX)
 		return -EINVAL;
+	replay.state.bmp_len = (uint32_t)words;
+	replay.state.replay_window = window;
 	return nla_put(message, XFRMA_REPLAY_ESN_VAL,
-	               (int)(sizeof replay.state + words * sizeof *replay.bitmap), &replay);
+	               (int)(sizeof replay.state + words * sizeof(uint32_t)), &replay);
 }
 
 static int put_mark(struct nl_msg *message, const struct xfrm_mark *mark, uint32_t if_id)

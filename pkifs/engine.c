@@ -239,6 +239,16 @@ static void take_manual(struct store *store, const char *action, const struct re
 	}
 }
 
+/* --- external: an IKE daemon that nobody here speaks with makes SAs --- */
+
+static int check_external(const struct asked *asked, struct error *err)
+{
+	return error_set(err, -EINVAL,
+	                 "engine = external: %s is for the IKE daemon to do; pkifs watches its SAs "
+	                 "and cuts them",
+	                 asked->action);
+}
+
 /* --- the engines --- */
 
 static const struct engine {
@@ -249,8 +259,8 @@ static const struct engine {
 	             struct record *sas);
 } engines[] = {
 	{ "manual", check_manual, take_manual },
+	{ "external", check_external, NULL },
 	{ "charon", NULL, NULL },
-	{ "external", NULL, NULL },
 	{ "builtin", NULL, NULL },
 };
 
@@ -279,8 +289,8 @@ int tunnel_check_request(struct store *store, const struct object *object, const
 
 	if (!engine || !engine->check)
 		return error_set(err, -EINVAL,
-		                 "engine = %s is not supported by this version of pkifs: there is "
-		                 "manual",
+		                 "engine = %s is not supported by this version of pkifs: there are "
+		                 "manual and external",
 		                 engine ? engine->name : "?");
 	r = engine_sas(store, object, &sas);
 	asked.sas = sas;

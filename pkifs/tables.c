@@ -179,7 +179,7 @@ static const struct key ipsec_keys[] = {
 	  "what is protected on our side (the address itself)" },
 	{ "remote-subnet", KEY_REPEATS, NULL, check_traffic, 0, 0, NULL, NULL, 16,
 	  "what is protected on the peer's side (the address itself)" },
-	{ "engine", 0, "charon", check_words, 0, 0, "charon manual external builtin", NULL, 0,
+	{ "engine", 0, "charon", check_words, 0, 0, "charon builtin manual external", NULL, 0,
 	  "who makes the keys" },
 	{ "mode", 0, "tunnel", check_words, 0, 0, "tunnel transport", NULL, 0,
 	  "whole packets, or what is in them" },
@@ -246,7 +246,7 @@ static const struct {
 	const char *key, *values;
 } later[] = {
 	{ "key-store", "pkcs11" },
-	{ "engine", "charon external builtin" },
+	{ "engine", "charon builtin" },
 };
 
 /* clang-format on */

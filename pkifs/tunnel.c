@@ -29,6 +29,7 @@ struct told {
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	char cut[256];
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
+	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };
 
 static struct {
@@ -64,7 +65,8 @@ static void add_settings(const struct record *settings, struct record *frame)
 {
 	static const char *const keys[] = { "mode",         "local-address", "remote-address",
 		                            "local-subnet", "remote-subnet", "fail-closed",
-		                            "mark",         "if-id",         "netns" };
+		                            "mark",         "if-id",         "netns",
+		                            "engine" };
 	const struct field *field;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
@@ -297,6 +299,21 @@ static int set_state(struct store *store, const struct object *object, const cha
 	return r;
 }
 
+/* The SAs that an engine which is watched has made. */
+static int keep_seen(struct told *told, const struct record *record)
+{
+	static const char *const keys[] = { "spi-in", "spi-out" };
+	struct record *seen = record_new();
+	const struct field *field;
+
+	for (size_t k = 0; seen && k < COUNT(keys); k++)
+		for (size_t i = 0; (field = record_next(record, keys[k], &i)) != NULL;)
+			record_add(seen, keys[k], field->value);
+	record_free(told->seen);
+	told->seen = seen;
+	return seen && !record_failed(seen) ? 0 : -ENOMEM;
+}
+
 static int tell_drift(struct store *store, const struct object *object, const char *number)
 {
 	struct record *more = record_new();
@@ -333,6 +350,8 @@ static int take_state(struct store *store, const struct record *record)
 		if (r == 0 && failed) /* how the tunnel is without what was asked */
 			return tell(store, &object);
 	}
+	if (r == 0)
+		r = keep_seen(told, record);
 	if (r == 0)
 		r = set_state(store, &object, state, reason);
 	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
@@ -616,6 +635,17 @@ static void add_counters(const struct told *told, const char *spi, const char *n
 	}
 }
 
+/* The SPIs of the last pair in decimal, as counters have them. */
+static void seen_numbers(const struct record *seen, char in[16], char out[16])
+{
+	const char *spi_in = record_get(seen, "spi-in"), *spi_out = record_get(seen, "spi-out");
+
+	if (spi_in && spi_out) {
+		snprintf(in, 16, "%lu", strtoul(spi_in, NULL, 16));
+		snprintf(out, 16, "%lu", strtoul(spi_out, NULL, 16));
+	}
+}
+
 int tunnel_status(struct store *store, const struct object *object, struct record *status)
 {
 	struct told *told = told_of(object->id);
@@ -628,6 +658,10 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 	record_free(settings);
 	if (r == 0)
 		r = engine_describe(store, object, status, in, out);
+	if (r == 0 && !*in && told->seen) {
+		record_append(status, told->seen);
+		seen_numbers(told->seen, in, out);
+	}
 	if (r == 0 && *in) {
 		add_counters(told, in, "in", status);
 		add_counters(told, out, "out", status);

@@ -12,7 +12,7 @@ from harness import BIN, LAB, LIBC
 
 CLONE_NEWNET = 0x40000000
 MARK = b"seen-in-clear"  # what traffic says, and nobody on the wire may read
-NEIGHBOURS = range(133, 137)  # ICMPv6's discovery is no traffic
+NEIGHBOURS = range(133, 137)  # ICMPv6's discovery is no traffic, nor MLD's (header 0)
 ADDRESSES = {"left": ("10.1.0.1", "192.0.2.1", "fd00:1::1", "2001:db8::1"),
              "right": ("10.2.0.1", "192.0.2.2", "fd00:2::1", "2001:db8::2")}
 
@@ -93,7 +93,8 @@ class Wire:
                         continue
                     if kind == 0x800:
                         found.append((packet[9], struct.unpack_from("!H", packet, 22)[0], packet))
-                    elif kind == 0x86dd and not (packet[6] == 58 and packet[40] in NEIGHBOURS):
+                    elif kind == 0x86dd and packet[6] != 0 and not (
+                            packet[6] == 58 and packet[40] in NEIGHBOURS):
                         found.append((packet[6], struct.unpack_from("!H", packet, 42)[0], packet))
         return found
 

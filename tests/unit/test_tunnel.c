@@ -16,7 +16,7 @@
 
 #define RANGE 0x40000000u
 
-static struct namespace space = { .range = RANGE };
+static struct space space = { .range = RANGE };
 
 /* A tunnel of these KEY, VALUE, …, NULL. */
 static struct tunnel tunnel_of(const char *const *settings)
@@ -149,6 +149,30 @@ static void each_pair_of_subnets_of_one_family(void **state)
 	free(policies);
 }
 
+static void an_ike_daemon_s_selectors_stay_free(void **state)
+{
+	const char *settings[] = {
+		"engine",      "external", "local-subnet", "10.1.0.0/24", "remote-subnet",
+		"10.2.0.0/24", NULL,       NULL,           NULL
+	};
+	struct known_policy *policies;
+
+	(void)state;
+	assert_int_equal(policies_of(settings, true, &policies), 6);
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(policies[i].policy.info.action, XFRM_POLICY_BLOCK);
+		assert_int_equal(policies[i].policy.info.sel.sport, i % 2 ? htons(0x8000) : 0);
+		assert_int_equal(policies[i].policy.info.sel.sport_mask, htons(0x8000));
+		assert_true(policies[i].policy.info.priority > 1000000);
+	}
+	free(policies);
+	settings[6] = "cut";
+	settings[7] = "revoked";
+	assert_int_equal(policies_of(settings, false, &policies), 6);
+	assert_int_equal(policies[0].policy.info.priority, 1);
+	free(policies);
+}
+
 static void keys_count_for_their_pair_alone_and_when_they_are_whole(void **state)
 {
 	static char key[73];
@@ -188,7 +212,7 @@ static void keys_count_for_their_pair_alone_and_when_they_are_whole(void **state
 static void events_of_ours_by_others_count(void **state)
 {
 	struct xfrm_event event = { .kind = XFRM_EVENT_SA_GONE, .origin = 4711 };
-	struct namespace ours = { .range = RANGE };
+	struct space ours = { .range = RANGE };
 
 	(void)state;
 	ours.xfrm = xfrm_open(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE), NULL, NULL);
@@ -240,6 +264,7 @@ int main(void)
 		cmocka_unit_test(without_an_sa_it_is_blocked_unless_it_may_pass),
 		cmocka_unit_test(ends_are_the_traffic_where_no_subnet_is_named),
 		cmocka_unit_test(each_pair_of_subnets_of_one_family),
+		cmocka_unit_test(an_ike_daemon_s_selectors_stay_free),
 		cmocka_unit_test(keys_count_for_their_pair_alone_and_when_they_are_whole),
 		cmocka_unit_test(events_of_ours_by_others_count),
 		cmocka_unit_test(settings_are_read_exactly),
