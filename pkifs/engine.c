@@ -20,7 +20,7 @@ struct pair {
 
 #define OLD_PAIRS 8
 
-static int64_t next_retirement; /* 0: not known */
+static int64_t next_retirement; /* of all tunnels; 0: not known yet */
 
 static void meta_name(char name[32], int64_t object)
 {
@@ -45,6 +45,24 @@ int engine_sas(struct store *store, const struct object *object, struct record *
 	return r;
 }
 
+static bool read_pair(const char *text, struct pair *pair)
+{
+	*pair = (struct pair){ 0 };
+	return text &&
+	       sscanf(text, "%u %u %lld %127s", &pair->in, &pair->out, &pair->time, pair->esp) == 4;
+}
+
+/* When the first of the old pairs goes. */
+static void note_retirements(const struct record *sas)
+{
+	const struct field *field;
+	struct pair pair;
+
+	for (size_t i = 0; (field = record_next(sas, "old", &i)) != NULL;)
+		if (read_pair(field->value, &pair) && pair.time < next_retirement)
+			next_retirement = pair.time;
+}
+
 static int keep_sas(struct store *store, const struct object *object, const struct record *sas)
 {
 	unsigned char *bytes = NULL;
@@ -56,7 +74,7 @@ static int keep_sas(struct store *store, const struct object *object, const stru
 	if (r == 0)
 		r = db_meta_set(store->db, name, bytes, length);
 	OPENSSL_free(bytes);
-	next_retirement = 0;
+	note_retirements(sas);
 	return r;
 }
 
@@ -66,13 +84,6 @@ int engine_forget(struct store *store, const struct object *object)
 
 	meta_name(name, object->id);
 	return db_meta_remove(store->db, name);
-}
-
-static bool read_pair(const char *text, struct pair *pair)
-{
-	*pair = (struct pair){ 0 };
-	return text &&
-	       sscanf(text, "%u %u %lld %127s", &pair->in, &pair->out, &pair->time, pair->esp) == 4;
 }
 
 static void add_pair(struct record *sas, const char *key, const struct pair *pair)
@@ -357,19 +368,16 @@ int engine_retire(struct store *store, const struct object *object)
 		const struct field *field = record_field(sas, i);
 		struct pair pair;
 
-		if (strcmp(field->key, "old") != 0 || !read_pair(field->value, &pair)) {
+		if (strcmp(field->key, "old") != 0 ||
+		    (read_pair(field->value, &pair) && pair.time > now &&
+		     pair.time <= now + RETIRE_SECONDS))
 			record_add(kept, field->key, field->value);
-		} else if (pair.time > now && pair.time <= now + RETIRE_SECONDS) {
-			record_add(kept, field->key, field->value);
-			next_retirement = pair.time < next_retirement ? pair.time : next_retirement;
-		}
 	}
 	if (r == 0 && record_count(kept) < record_count(sas)) {
-		int64_t due = next_retirement;
-
 		r = keep_sas(store, object, kept);
-		next_retirement = due;
 		r = r < 0 ? r : 1;
+	} else if (r == 0) {
+		note_retirements(kept);
 	}
 	record_free(sas);
 	record_free(kept);
