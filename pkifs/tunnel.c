@@ -7,6 +7,7 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/told.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -22,41 +23,13 @@
 #define START_AGAIN  60 /* seconds after a start that failed */
 #define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
 
-/* What is known of a tunnel here, as long as the process lives. */
-struct told {
-	struct told *next;
-	int64_t object, generation; /* of the last frame */
-	int64_t request, asked;     /* the request under way, and its frame's generation */
-	char cut[256];
-	struct record *counters; /* fields `sa`: SPI, bytes, packets */
-	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
-};
-
 static struct {
 	struct child *child;
 	bool ready;
 	int64_t generation, retry;
 	int64_t looked; /* at the tunnels' trust */
 	bool look;
-	struct told *told;
 } t;
-
-static struct told *told_of(int64_t object)
-{
-	struct told *told = t.told;
-
-	while (told && told->object != object)
-		told = told->next;
-	if (told)
-		return told;
-	told = calloc(1, sizeof *told);
-	if (told) {
-		told->object = object;
-		told->next = t.told;
-		t.told = told;
-	}
-	return told;
-}
 
 /* --- the frame --- */
 
@@ -142,6 +115,12 @@ static void send_frame(struct store *store, struct record *frame)
 	(void)store;
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
+}
+
+static void send_forget(struct store *store, struct record *frame)
+{
+	send_frame(store, frame);
+	told_drop(record_number(frame, "tunnel", 0));
 }
 
 /* Inside a change: the process is told of OBJECT behind the commit. */
@@ -299,21 +278,6 @@ static int set_state(struct store *store, const struct object *object, const cha
 	return r;
 }
 
-/* The SAs that an engine which is watched has made. */
-static int keep_seen(struct told *told, const struct record *record)
-{
-	static const char *const keys[] = { "spi-in", "spi-out" };
-	struct record *seen = record_new();
-	const struct field *field;
-
-	for (size_t k = 0; seen && k < COUNT(keys); k++)
-		for (size_t i = 0; (field = record_next(record, keys[k], &i)) != NULL;)
-			record_add(seen, keys[k], field->value);
-	record_free(told->seen);
-	told->seen = seen;
-	return seen && !record_failed(seen) ? 0 : -ENOMEM;
-}
-
 static int tell_drift(struct store *store, const struct object *object, const char *number)
 {
 	struct record *more = record_new();
@@ -330,19 +294,37 @@ static int tell_drift(struct store *store, const struct object *object, const ch
 	return r;
 }
 
+static bool is_state(const char *state)
+{
+	static const char *const states[] = { "down", "up", "cut", "failed" };
+
+	for (size_t i = 0; state && i < COUNT(states); i++)
+		if (strcmp(states[i], state) == 0)
+			return true;
+	return false;
+}
+
 static int take_state(struct store *store, const struct record *record)
 {
-	const char *state = record_get(record, "state"), *reason = record_get(record, "reason");
-	const char *drift = record_get(record, "drift");
-	int64_t id = record_number(record, "tunnel", 0);
-	bool failed = state && strcmp(state, "failed") == 0;
-	struct told *told = told_of(id);
+	const char *state = record_get(record, "state"), *drift = record_get(record, "drift");
+	const char *said = record_get(record, "reason"), *reason = NULL;
+	struct told *told = told_find(record_number(record, "tunnel", 0));
+	struct error why = { 0 };
 	struct object object;
-	int r = state && told ? db_object_get(store->db, id, &object) : -EBADMSG;
+	int r;
 
-	if (r == -ENOENT) /* it was removed */
+	if (!told) /* it was removed */
 		return 0;
-	if (r == 0 && told->request && record_number(record, "generation", 0) >= told->asked) {
+	r = is_state(state) ? db_object_get(store->db, told->object, &object) : -EBADMSG;
+	if (r < 0)
+		return r;
+	if (said) { /* in words of the kernel's */
+		error_set(&why, -EIO, "%s", said);
+		reason = why.text;
+	}
+	if (told->request && record_number(record, "generation", 0) >= told->asked) {
+		bool failed = strcmp(state, "failed") == 0;
+
 		r = finish(store, told,
 		           !failed  ? NULL
 		           : reason ? reason
@@ -351,29 +333,10 @@ static int take_state(struct store *store, const struct record *record)
 			return tell(store, &object);
 	}
 	if (r == 0)
-		r = keep_seen(told, record);
+		r = told_seen(told, record);
 	if (r == 0)
 		r = set_state(store, &object, state, reason);
 	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
-}
-
-static void take_counters(const struct record *record)
-{
-	const struct field *field;
-
-	for (struct told *told = t.told; told; told = told->next) {
-		record_free(told->counters);
-		told->counters = NULL;
-	}
-	for (size_t i = 0; (field = record_next(record, "sa", &i)) != NULL;) {
-		const char *rest = strchr(field->value, ' ');
-		struct told *told = told_of(strtoll(field->value, NULL, 10));
-
-		if (told && !told->counters)
-			told->counters = record_new();
-		if (rest && told && told->counters)
-			record_add(told->counters, "sa", rest + 1);
-	}
 }
 
 static void received(struct child *child, struct record *record, void *user)
@@ -389,7 +352,7 @@ static void received(struct child *child, struct record *record, void *user)
 		if (r < 0)
 			log_error("what became of a tunnel cannot be stored: %s", strerror(-r));
 	} else if (record_is(record, "frame", "counters")) {
-		take_counters(record);
+		told_counters(record);
 	} else if (record_is(record, "frame", "want-namespace")) {
 		channel_send(store->supervisor, record, NULL, 0);
 	}
@@ -521,7 +484,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	}
 	if (r < 0)
 		record_free(frame);
-	return r < 0 ? r : store_send_after(store, send_frame, frame);
+	return r < 0 ? r : store_send_after(store, send_forget, frame);
 }
 
 int tunnel_check_config(const struct record *settings, struct error *err)
@@ -612,40 +575,6 @@ void tunnels_run(struct store *store)
 		change(store, retire, "old SAs cannot be taken away");
 }
 
-/* --- status --- */
-
-static void add_counters(const struct told *told, const char *spi, const char *name,
-                         struct record *status)
-{
-	size_t length = strlen(spi);
-	const struct field *field;
-
-	for (size_t i = 0;
-	     told->counters && (field = record_next(told->counters, "sa", &i)) != NULL;) {
-		unsigned long long bytes, packets;
-		char key[24];
-
-		if (strncmp(field->value, spi, length) != 0 || field->value[length] != ' ' ||
-		    sscanf(field->value + length, "%llu %llu", &bytes, &packets) != 2)
-			continue;
-		snprintf(key, sizeof key, "bytes-%s", name);
-		record_add_number(status, key, (long long)bytes);
-		snprintf(key, sizeof key, "packets-%s", name);
-		record_add_number(status, key, (long long)packets);
-	}
-}
-
-/* The SPIs of the last pair in decimal, as counters have them. */
-static void seen_numbers(const struct record *seen, char in[16], char out[16])
-{
-	const char *spi_in = record_get(seen, "spi-in"), *spi_out = record_get(seen, "spi-out");
-
-	if (spi_in && spi_out) {
-		snprintf(in, 16, "%lu", strtoul(spi_in, NULL, 16));
-		snprintf(out, 16, "%lu", strtoul(spi_out, NULL, 16));
-	}
-}
-
 int tunnel_status(struct store *store, const struct object *object, struct record *status)
 {
 	struct told *told = told_of(object->id);
@@ -658,13 +587,7 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 	record_free(settings);
 	if (r == 0)
 		r = engine_describe(store, object, status, in, out);
-	if (r == 0 && !*in && told->seen) {
-		record_append(status, told->seen);
-		seen_numbers(told->seen, in, out);
-	}
-	if (r == 0 && *in) {
-		add_counters(told, in, "in", status);
-		add_counters(told, out, "out", status);
-	}
+	if (r == 0)
+		told_describe(told, in, out, status);
 	return r;
 }
