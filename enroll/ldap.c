@@ -48,8 +48,11 @@ static ber_slen_t io_write(Sockbuf_IO_Desc *io, void *bytes, ber_len_t size)
 
 static Sockbuf_IO link_io = { io_setup, io_nothing, io_control, io_read, io_write, io_nothing };
 
-/* No file and no environment has a say in what libldap does. */
-void ldap_prepare(void)
+/*
+ * No file and no environment has a say in what libldap does; what it reads as it begins is read
+ * here (the machine's own name, libsasl's list of mechanisms).
+ */
+static void prepare(void)
 {
 	static bool done;
 	int version;
@@ -69,7 +72,7 @@ static LDAP *handle_new(struct ldap_link *link)
 	Sockbuf *buffer = NULL;
 	LDAP *ldap = NULL;
 
-	ldap_prepare();
+	prepare();
 	if (ldap_init_fd(ldap_link_fd(link), LDAP_PROTO_EXT, "ldap://server", &ldap) !=
 	            LDAP_SUCCESS ||
 	    ldap_get_option(ldap, LDAP_OPT_SOCKBUF, &buffer) != LDAP_OPT_SUCCESS ||

@@ -36,12 +36,6 @@ struct ldap_answer {
 };
 
 /*
- * Has libldap read what it reads as it begins (the machine's own name, libsasl's list of
- * mechanisms), for a process that may soon open no file. The others do so where it was not done.
- */
-void ldap_prepare(void);
-
-/*
  * Asks for the CRLs of a URL. The caller clears *ANSWER (ldap_answer_clear), also after an error.
  * 0; -EREMOTEIO (what the server says), -ENODATA (it has none), -EFBIG, -ETIMEDOUT, -EINVAL,
  * -ENOMEM or what the network said, with ERR filled.

@@ -9,7 +9,6 @@
 #include "enroll/crl.h"
 #include "enroll/csr.h"
 #include "enroll/dns.h"
-#include "enroll/ldap.h"
 #include "enroll/ocsp.h"
 #include "enroll/protocol.h"
 #include "enroll/respond.h"
@@ -357,7 +356,6 @@ static bool build_walls(void)
 	struct error err = { 0 };
 
 	resolver_load();
-	ldap_prepare();
 	OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL);
 	ERR_clear_error();
 	if (confine(CONFINED_WORKER, resolver_files, &err) == 0)

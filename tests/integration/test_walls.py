@@ -10,7 +10,7 @@ import struct
 import threading
 import unittest
 
-from harness import BIN, SANITIZED, Test, main, run, until
+from harness import BIN, PATIENCE, SANITIZED, Test, main, run, until, watched
 
 # Deeds of the worker that was taken over (taken-worker.c), and what comes of them: by Landlock,
 FILES = {
@@ -96,9 +96,12 @@ class Walls(Test):
         """What comes of DEED."""
         return m.request("local/www", f"action = generate-csr\nsubject = CN={deed}")
 
-    def test_each_process_has_a_filter(self):
-        m = self.mount()
-        m.self_signed()
+    def assert_walls(self, m):
+        """Each process has its filter, and the publisher can still tell of a change."""
+        www = m.self_signed()
+        with watched(www / "cert.pem", "attrib", "delete_self") as watcher:
+            self.assertEqual(m.request("local/www", "generate-self-signed"), "ok")
+            self.assertEqual(watcher.wait(PATIENCE), 0, m.log.read_text())
         for role in ("store", "keys", "publisher", "enroll"):
             with self.subTest(role):
                 self.assertTrue(until(lambda role=role: m.children(role)))
@@ -107,6 +110,16 @@ class Walls(Test):
         for pid in m.successors():
             self.assertTrue(until(lambda pid=pid: seccomp_of(pid) == 2))
         self.assertNotIn("seccomp", m.log.read_text())
+
+    def test_each_process_has_its_walls(self):
+        self.assert_walls(self.mount())
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can start processes of other users")
+    def test_each_process_of_a_user_of_its_own_has_its_walls(self):
+        m = self.mount(f"store={self.folder}/var/store.db", "privilege-separation=yes",
+                       "user=daemon", "worker-user=games", "log-level=debug")
+        self.assert_walls(m)
+        self.assertNotIn("telling of", m.log.read_text())
 
     def test_a_worker_reaches_nothing_of_this_machine(self):
         m = self.taken().start()
