@@ -246,16 +246,74 @@ int db_version_chained(struct db *db, const struct blob *certificate, int64_t *c
 int db_version_next(struct db *db, int64_t object, int64_t after, int64_t *id, int64_t *number);
 void version_clear(struct version *version);
 
-/* CRLs: the row; body and index are files beside the store. */
+/*
+ * CRLs: the row; body and index are files beside the store. A profile keeps one of each slot: of
+ * issuer, scope, key and whether it is a delta.
+ */
+enum crl_kind {
+	CRL_TRUSTED = 1 /* its signer was known when it came */,
+	CRL_OWN = 2 /* the profile's CA's */,
+	CRL_WHOLE = 4,   /* its scope: all certificates of its issuer, and no others */
+	CRL_INDIRECT = 8 /* it may speak of other issuers' */
+};
 struct crl {
 	int64_t id, object, size, this_update, next_update, entries, created;
-	char number[48];
+	int64_t issuer; /* a hash of the name */
+	int64_t kind;   /* of enum crl_kind */
+	int64_t file;   /* in the names of its files */
+	char number[64];
+	char base[64]; /* a delta's: the number of its base; else empty */
 	char source[256];
+	char slot[65];
 };
-int db_crl_add(struct db *db, const struct crl *crl, int64_t *id);
+/* What OpenSSL has to know of it (common/stubcrl.h); and the signer's certificate in DER, where it
+ * is another than the CA's. */
+struct crl_parts {
+	struct blob stub, digest, signer;
+};
+int db_crl_add(struct db *db, const struct crl *crl, const struct crl_parts *parts, int64_t *id);
 int db_crl_get(struct db *db, int64_t id, struct crl *crl);
-/* The first CRL row above AFTER (for removing files that no row has). */
-int db_crl_next(struct db *db, int64_t after, int64_t *id);
+/* 0: a CRL has the files of this number; -ENOENT. */
+int db_crl_of_file(struct db *db, int64_t file);
+int db_crl_parts(struct db *db, int64_t id, struct crl_parts *parts);
+void crl_parts_clear(struct crl_parts *parts);
+/* The CRL that OBJECT keeps of SLOT, or -ENOENT. */
+int db_crl_of_slot(struct db *db, int64_t object, const char *slot, struct crl *crl);
+/* The first that OBJECT keeps above row AFTER, or -ENOENT. */
+int db_crl_next(struct db *db, int64_t object, int64_t after, struct crl *crl);
+/* OBJECT keeps it no longer (ID 0: it keeps none); editions that show it still may. */
+int db_crl_drop(struct db *db, int64_t object, int64_t id);
+/* How many OBJECT keeps, and their bytes. */
+int db_crl_count(struct db *db, int64_t object, int64_t *count, int64_t *size);
+
+/* Where CRLs of a profile are fetched from, and when. */
+struct crl_url {
+	int64_t id, object;
+	char url[1024];     /* empty: as the profile's config says */
+	int64_t kind;       /* CRL_OWN: it is the CA's certificates that name it */
+	struct blob signer; /* DER of who issued the certificate that names it */
+	int64_t next, failures;
+	char source[1024]; /* of what came last: its URL, and what the server calls it */
+	char etag[256], modified[64];
+	char error[512];
+	int64_t used; /* when a certificate named it last */
+	int64_t crl;  /* the row of what came last */
+};
+/* Adds it, or notes that it is used again (USED, and NEXT where that is sooner). */
+int db_crl_url_add(struct db *db, const struct crl_url *url);
+int db_crl_url_update(struct db *db, const struct crl_url *url);
+int db_crl_url_get(struct db *db, int64_t id, struct crl_url *url);
+int db_crl_url_find(struct db *db, int64_t object, const char *name, struct crl_url *url);
+/* The first of OBJECT above AFTER; the first by NEXT and row behind those, not after NOW. */
+int db_crl_url_next(struct db *db, int64_t object, int64_t after, struct crl_url *url);
+int db_crl_url_due(struct db *db, int64_t now, int64_t next, int64_t after, struct crl_url *url);
+int db_crl_url_count(struct db *db, int64_t object, int64_t *count);
+/* Removes it (ID 0: all of OBJECT). */
+int db_crl_url_remove(struct db *db, int64_t object, int64_t id);
+/* All of OBJECT are due at NEXT; of all objects those that are later than LATEST are due then. */
+int db_crl_url_set_next(struct db *db, int64_t object, int64_t next);
+int db_crl_url_hurry(struct db *db, int64_t latest);
+void crl_url_clear(struct crl_url *url);
 
 /*
  * Editions: what an object shows. Each change of a key, certificate, request or CRL is a new

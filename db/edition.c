@@ -106,40 +106,6 @@ void version_clear(struct version *version)
 	blob_clear(&version->facts);
 }
 
-int db_crl_add(struct db *db, const struct crl *crl, int64_t *id)
-{
-	int r = sql_run(db,
-	                "INSERT INTO crl (object,size,number,this_update,next_update,entries,"
-	                "source,created) VALUES (?,?,?,?,?,?,?,?)",
-	                "iitiiiti", crl->object, crl->size, crl->number, crl->this_update,
-	                crl->next_update, crl->entries, crl->source, crl->created);
-
-	if (r == 0)
-		*id = sqlite3_last_insert_rowid(db->sqlite);
-	return r;
-}
-
-int db_crl_get(struct db *db, int64_t id, struct crl *crl)
-{
-	sqlite3_stmt *statement;
-	int r;
-
-	r = sql_bind(db, &statement,
-	             "SELECT id,object,size,number,this_update,next_update,entries,source,created"
-	             " FROM crl WHERE id=?",
-	             "i", id);
-	if (r < 0)
-		return r;
-	return sql_take(statement, "iiitiiiti", &crl->id, &crl->object, &crl->size, crl->number,
-	                sizeof crl->number, &crl->this_update, &crl->next_update, &crl->entries,
-	                crl->source, sizeof crl->source, &crl->created);
-}
-
-int db_crl_next(struct db *db, int64_t after, int64_t *id)
-{
-	return sql_number(db, id, "SELECT id FROM crl WHERE id>? ORDER BY id LIMIT 1", "i", after);
-}
-
 int db_edition_add(struct db *db, const struct edition *edition, int64_t *id)
 {
 	int r = sql_run(db,
@@ -224,7 +190,8 @@ static const char *const orphans[] = {
 	" AND id NOT IN (SELECT key_pair FROM version WHERE object=?1 AND key_pair<>0)"
 	" AND id NOT IN (SELECT key_pair FROM edition WHERE object=?1)"
 	" AND id NOT IN (SELECT next_key FROM edition WHERE object=?1)",
-	"DELETE FROM crl WHERE object=?1 AND id NOT IN (SELECT crl FROM edition WHERE object=?1)",
+	"DELETE FROM crl WHERE object=?1 AND kept=0"
+	" AND id NOT IN (SELECT crl FROM edition WHERE object=?1)",
 };
 
 int db_prune(struct db *db, int64_t object, int64_t keep,

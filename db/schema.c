@@ -99,6 +99,26 @@ static const char *const steps[] = {
 	"  used INTEGER NOT NULL, error TEXT NOT NULL, UNIQUE (profile, name)) STRICT;"
 	"CREATE INDEX ocsp_to_ask ON ocsp (profile, ask, id) WHERE ask>0;"
 	"CREATE INDEX ocsp_used ON ocsp (profile, used, id);",
+	/* 8: a set of CRLs for each profile, and where they are fetched from */
+	"ALTER TABLE crl ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE crl ADD COLUMN slot TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE crl ADD COLUMN issuer INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE crl ADD COLUMN base TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE crl ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE crl ADD COLUMN stub BLOB NOT NULL DEFAULT x'';"
+	"ALTER TABLE crl ADD COLUMN digest BLOB NOT NULL DEFAULT x'';"
+	"ALTER TABLE crl ADD COLUMN signer BLOB NOT NULL DEFAULT x'';"
+	"ALTER TABLE crl ADD COLUMN file INTEGER NOT NULL DEFAULT 0;"
+	"UPDATE crl SET file=id;"
+	"CREATE INDEX crl_file ON crl (file);"
+	"CREATE INDEX crl_kept ON crl (object, id) WHERE kept=1;"
+	"CREATE TABLE crl_url (id INTEGER PRIMARY KEY,"
+	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE, url TEXT NOT NULL,"
+	"  kind INTEGER NOT NULL, signer BLOB NOT NULL, next INTEGER NOT NULL,"
+	"  failures INTEGER NOT NULL, source TEXT NOT NULL, etag TEXT NOT NULL,"
+	"  modified TEXT NOT NULL, error TEXT NOT NULL, used INTEGER NOT NULL, crl INTEGER NOT NULL,"
+	"  UNIQUE (object, url)) STRICT;"
+	"CREATE INDEX crl_url_next ON crl_url (next, id);",
 };
 
 static int pragma(struct db *db, const char *sql, int64_t *number)

@@ -167,8 +167,8 @@ static int accept_crl(struct job *job, ASN1_TYPE *value, bool is_list, struct er
 		if (is_list)
 			crl = sk_ASN1_TYPE_value(list, i);
 		if (crl && crl->type == V_ASN1_SEQUENCE)
-			r = crl_accept(job, crl->value.sequence->data,
-			               (size_t)crl->value.sequence->length, 0, err);
+			r = crl_put(job, crl->value.sequence->data,
+			            (size_t)crl->value.sequence->length, err);
 	}
 	if (r == 0)
 		record_add(job->result, "crl-source", "CMP");

@@ -1,46 +1,55 @@
 /*
- * Certificate revocation lists (RFC 5280 §5), of any size: checked in one pass, entry by entry.
+ * Certificate revocation lists (RFC 5280 §5), of any size: read in one pass, in bounded memory.
  */
 #ifndef PKIFS_CRL_H
 #define PKIFS_CRL_H
 
-#include "common/crlentry.h"
+#include "common/crlfacts.h"
+#include "common/stubcrl.h"
 #include "enroll/protocol.h"
-
-#include <openssl/x509.h>
-#include <stdint.h>
 
 #define CRL_SIZE_MAX (256u << 20)
 
+/* Where a CRL comes from, and where it goes. */
+struct crl_paths {
+	int text;      /* DER, or PEM with one or several of them */
+	size_t number; /* which of these, from 0 */
+	int body;      /* DER; may be TEXT */
+	int index;     /* common/crlindex.h */
+	int scratch;
+};
+
 struct crl {
-	unsigned char *der; /* where it had to be decoded from PEM, else NULL */
-	const unsigned char *bytes;
-	size_t size;
-	struct crl_entry *entries;
-	size_t count;
-	char number[64];                  /* decimal; empty: the CRL has none */
-	int64_t this_update, next_update; /* Unix seconds; NEXT_UPDATE 0: none */
+	unsigned char *stub; /* without the entries (common/stubcrl.h) */
+	size_t stub_length;
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	size_t digest_length;
+	uint64_t size; /* of the body */
+	int64_t entries;
+	size_t crls; /* in the text */
 };
 
 /*
- * Reads the complete, direct CRL of CA in BYTES (DER or PEM, not trusted, used as long as *CRL
- * lives): issuer, signature, the CA's right to sign, scope, critical extensions, thisUpdate not
- * more than 5 min after NOW (Unix seconds, 0: not compared); SHA-1 only where LEGACY. The caller
- * owns what is in *CRL (crl_clear), also after an error. 0, -EBADMSG, -ENOMEM with ERR filled.
+ * Reads a CRL, which is not trusted, and fills body and index, from their beginnings. CERTIFICATES
+ * (may be NULL) gets those that stand beside it. A signature that has no digest is checked here,
+ * with SIGNERS and CERTIFICATES. The caller owns what is in *CRL (crl_clear), also after an error.
+ * 0, -EBADMSG, -EFBIG, -ENOMEM, or what the files say, with ERR filled.
  */
-int crl_read(const void *bytes, size_t length, X509 *ca, int64_t now, bool legacy, struct crl *crl,
-             struct error *err);
+int crl_read(const struct crl_paths *paths, STACK_OF(X509) * signers, STACK_OF(X509) * certificates,
+             struct crl *crl, struct error *err);
 void crl_clear(struct crl *crl);
 
-/* Writes DER to BODY and the index to INDEX, both from their beginning. 0 or a negative errno. */
-int crl_write(const struct crl *crl, int body, int index, struct error *err);
+/* Its X509_CRL, without an index; NULL with ERR filled. */
+X509_CRL *crl_stub(const struct crl *crl, struct error *err);
 
 /* Actions of the worker. */
 int crl_check_job(struct job *job, struct error *err); /* `crl-check` */
 int crl_fetch_job(struct job *job, struct error *err); /* `crl` with `crl-url` */
 
-/* The job's `ca` judges BYTES; what is good goes to its descriptors FIRST (body) and the next
- * (index) and into its result. */
-int crl_accept(struct job *job, const void *bytes, size_t length, size_t first, struct error *err);
+/* The job's CAs judge the CRL in the body (descriptor 0), which is DER or PEM; it goes to index and
+ * scratch (1 and 2) and into the result. */
+int crl_accept(struct job *job, struct error *err);
+/* The same with a CRL that is in memory. */
+int crl_put(struct job *job, const void *der, size_t length, struct error *err);
 
 #endif

@@ -325,14 +325,36 @@ static void set_limits(CURL *curl, const struct http_request *request)
 	curl_easy_setopt(curl, CURLOPT_USERAGENT, "pkifs/" PKIFS_VERSION);
 }
 
-/* The headers of a POST, the caller's (curl_slist_free_all); NULL for a GET. */
+/* HEADERS with NAME: VALUE (NULL: without) behind them. */
+static struct curl_slist *add_header(struct curl_slist *headers, const char *name,
+                                     const char *value)
+{
+	char line[512];
+
+	if (!value)
+		return headers;
+	snprintf(line, sizeof line, "%s: %s", name, value);
+	return curl_slist_append(headers, line);
+}
+
+/* The headers of a GET that asks for what is new, the caller's. */
+static struct curl_slist *set_condition(CURL *curl, const struct http_request *request)
+{
+	struct curl_slist *headers = add_header(NULL, "If-None-Match", request->etag);
+
+	headers = add_header(headers, "If-Modified-Since", request->modified);
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+	return headers;
+}
+
+/* The headers of the request, the caller's (curl_slist_free_all); NULL: none of our own. */
 static struct curl_slist *set_body(CURL *curl, const struct http_request *request)
 {
 	struct curl_slist *headers = NULL;
 	char line[128];
 
 	if (!request->body)
-		return NULL;
+		return set_condition(curl, request);
 	snprintf(line, sizeof line, "Content-Type: %s", request->type);
 	headers = curl_slist_append(NULL, line);
 	headers = curl_slist_append(headers, "Expect:");
@@ -633,7 +655,8 @@ int http_do(struct http *http, const struct http_request *request, struct http_a
 		answer->body = NULL;
 		answer->length = 0;
 	}
-	if (r == 0 && answer->status / 100 != 2)
+	if (r == 0 && answer->status / 100 != 2 &&
+	    !(answer->status == 304 && (request->etag || request->modified)))
 		r = refuse_status(url, answer, err);
 	free(url);
 	return r;

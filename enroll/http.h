@@ -25,11 +25,13 @@ struct http_request {
 	const void *body;            /* NULL: GET */
 	bool head;                   /* HEAD */
 	size_t length;
-	const char *type;    /* Content-Type of the body */
-	const char *header;  /* a further header line of the body; NULL: none */
-	size_t limit;        /* bytes of an answer; 0: HTTP_BODY_MAX */
-	long seconds;        /* for all of it; 0: HTTP_SECONDS */
-	int fd;              /* the answer's body is written there; 0: kept in memory */
+	const char *type;            /* Content-Type of the body */
+	const char *header;          /* a further header line of the body; NULL: none */
+	const char *etag, *modified; /* of a GET: what is here already (If-None-Match,
+	                              * If-Modified-Since); NULL: nothing */
+	size_t limit;                /* bytes of an answer; 0: HTTP_BODY_MAX */
+	long seconds;                /* for all of it; 0: HTTP_SECONDS */
+	int fd;                      /* the answer's body is written there; 0: kept in memory */
 	bool own_connection; /* a connection that is not used again or before: libcurl repeats
 	                      * a request by itself when an old connection proves dead */
 };
@@ -70,8 +72,8 @@ X509_STORE *http_anchors(const struct http *http);
 /*
  * One request and its answer, at most three redirects included (http and https alone, a POST
  * to the same host alone). ANSWER is filled in either case and the caller's (http_answer_clear).
- * 0 when the status is 2xx; else -EREMOTEIO (another status), -EFBIG, -ETIMEDOUT, -EINVAL or
- * what the network said.
+ * 0 when the status is 2xx, or 304 where the request says what is here already; else -EREMOTEIO
+ * (another status), -EFBIG, -ETIMEDOUT, -EINVAL or what the network said.
  */
 int http_do(struct http *http, const struct http_request *request, struct http_answer *answer,
             struct error *err);

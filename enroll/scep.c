@@ -530,7 +530,7 @@ static int take_crl(struct transaction *t, const struct scep_answer *answer, str
 	if (r == 0)
 		r = scep_content_read(content, length, NULL, &der, &size, err);
 	if (r == 0)
-		r = crl_accept(t->job, der, size, 0, err);
+		r = crl_put(t->job, der, size, err);
 	if (r == 0)
 		record_add(t->job->result, "crl-source", "GetCRL");
 	OPENSSL_free(content);

@@ -1,5 +1,6 @@
 /* A certificate of ours: judged against its key, its config and its anchor, then in force. */
 #include "common/x509.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/validate.h"
 
@@ -317,6 +318,8 @@ int certificate_publish(struct store *store, const struct object *object,
 		r = judge(store, candidates, &file, err);
 	if (r == 0 && !dry)
 		r = put_in_force(store, object, candidates, &file);
+	if (r == 0 && !dry && strcmp(file.anchor, "profile") == 0)
+		r = crl_learn_path(store, file.profile.id, file.leaf, file.chain);
 	case_clear(&file);
 	return r;
 }

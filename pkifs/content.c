@@ -260,7 +260,7 @@ static int make_crl(struct store *store, const struct node *node, struct content
 		r = edition.crl ? db_crl_get(store->db, edition.crl, &crl) : -ENOENT;
 		edition_clear(&edition);
 	}
-	content->crl = crl.id;
+	content->crl = crl.file;
 	content->crl_size = crl.size;
 	content->crl_pem = pem;
 	content->time = crl.created;

@@ -1,44 +1,196 @@
-/* CRLs that the store has, for those who validate a path. */
+/* CRLs as OpenSSL sees them, for paths: read once, and kept in bounded memory. */
+#include "common/log.h"
+#include "common/stubcrl.h"
 #include "common/x509.h"
-#include "pkifs/object.h"
+#include "pkifs/crl.h"
 
 #include <errno.h>
 #include <openssl/err.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-#define WHOLE_MAX (256 << 10) /* bytes: reading one that is larger holds others up */
+#define CACHED_MAX  128         /* each has a descriptor */
+#define CACHED_SIZE (64u << 20) /* bytes of all of them; one may be more */
+#define ABOVE_MAX   8           /* profiles above another */
 
-static X509_CRL *read_whole(struct store *store, const struct crl *crl)
+/* A row's stub; rows never change. */
+struct cached {
+	int64_t row;
+	X509_CRL *crl;
+	size_t size;
+	uint64_t used;
+};
+
+static struct {
+	struct cached list[CACHED_MAX];
+	size_t count, size;
+	uint64_t clock;
+} cache;
+
+static void forget(size_t i)
 {
-	unsigned char *der = crl->size <= WHOLE_MAX ? malloc((size_t)crl->size) : NULL;
-	const unsigned char *at = der;
-	X509_CRL *whole = NULL;
-	int fd = der ? crl_open(store, crl->id, false) : -1;
+	X509_CRL_free(cache.list[i].crl);
+	cache.size -= cache.list[i].size;
+	cache.list[i] = cache.list[--cache.count];
+}
 
-	if (fd >= 0 && read(fd, der, (size_t)crl->size) == crl->size)
-		whole = d2i_X509_CRL(NULL, &at, (long)crl->size);
-	if (fd >= 0)
+static void make_room(size_t size)
+{
+	while (cache.count && (cache.count == CACHED_MAX || cache.size + size > CACHED_SIZE)) {
+		size_t oldest = 0;
+
+		for (size_t i = 1; i < cache.count; i++)
+			if (cache.list[i].used < cache.list[oldest].used)
+				oldest = i;
+		forget(oldest);
+	}
+}
+
+static int read_index(struct store *store, const struct crl *crl, struct crl_index **index,
+                      struct error *err)
+{
+	int fd = crl_open(store, crl->file, true), r;
+
+	*index = NULL;
+	if (fd < 0)
+		return error_set(err, fd, "the index of the CRL cannot be read: %s", strerror(-fd));
+	r = crl_index_open(fd, index);
+	if (r < 0)
 		close(fd);
-	free(der);
-	ERR_clear_error();
-	return whole;
+	if (r == 0 && crl_index_entries(*index) == crl->entries)
+		return 0;
+	crl_index_close(*index);
+	*index = NULL;
+	return error_set(err, -EIO, "the index of the CRL is damaged");
+}
+
+static X509_CRL *read_crl(struct store *store, const struct crl *crl, struct error *err)
+{
+	struct crl_index *index;
+	struct crl_parts parts;
+	struct stub stub;
+	X509_CRL *read;
+
+	if (db_crl_parts(store->db, crl->id, &parts) < 0) {
+		error_set(err, -EIO, "the CRL cannot be read");
+		return NULL;
+	}
+	stub = (struct stub){ (unsigned char *)parts.stub.data, parts.stub.length,
+		              (unsigned char *)parts.digest.data, parts.digest.length };
+	read = read_index(store, crl, &index, err) < 0 ? NULL : stub_crl_new(&stub, index, err);
+	crl_parts_clear(&parts);
+	return read;
+}
+
+X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *err)
+{
+	X509_CRL *read;
+	size_t size;
+
+	for (size_t i = 0; i < cache.count; i++) {
+		if (cache.list[i].row != crl->id)
+			continue;
+		if (!stub_crl_is_whole(cache.list[i].crl)) { /* the disk may have been mended */
+			forget(i);
+			break;
+		}
+		cache.list[i].used = ++cache.clock;
+		return cache.list[i].crl;
+	}
+	read = read_crl(store, crl, err);
+	if (!read)
+		return NULL;
+	size = stub_crl_memory(read);
+	make_room(size);
+	cache.list[cache.count++] = (struct cached){ crl->id, read, size, ++cache.clock };
+	cache.size += size;
+	return read;
+}
+
+bool crls_are_whole(void)
+{
+	for (size_t i = 0; i < cache.count; i++)
+		if (!stub_crl_is_whole(cache.list[i].crl))
+			return false;
+	return true;
+}
+
+/* The profile above PROFILE, 0: none. */
+static int64_t profile_above(struct store *store, int64_t profile)
+{
+	struct object object, above = { 0 };
+	struct record *config;
+	const char *issuer;
+
+	if (db_object_get(store->db, profile, &object) < 0 ||
+	    store_config(store, &object, &config) < 0)
+		return 0;
+	issuer = record_get(config, "issuer");
+	if (!issuer || db_object_find(store->db, KIND_CA, issuer, &above) < 0)
+		above.id = 0;
+	record_free(config);
+	return above.id;
+}
+
+/* Those of PROFILE's own set. OpenSSL looks at whom an indirect one speaks of. */
+static void add_crls(struct store *store, int64_t profile, const X509_NAME *issuer, int64_t hash,
+                     STACK_OF(X509_CRL) * crls)
+{
+	struct crl crl = { 0 };
+	struct error err;
+
+	while (db_crl_next(store->db, profile, crl.id, &crl) == 0) {
+		X509_CRL *stub;
+
+		if (crl.issuer != hash && !(crl.kind & CRL_INDIRECT))
+			continue;
+		stub = crl_cached(store, &crl, &err);
+		if (!stub) {
+			log_error("CRL %lld: %s", (long long)crl.id, err.text);
+			continue;
+		}
+		if (!(crl.kind & CRL_INDIRECT) &&
+		    X509_NAME_cmp(X509_CRL_get_issuer(stub), issuer) != 0)
+			continue;
+		if (X509_CRL_up_ref(stub) && !sk_X509_CRL_push(crls, stub))
+			X509_CRL_free(stub);
+	}
 }
 
 STACK_OF(X509_CRL) *
 	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer)
 {
-	STACK_OF(X509_CRL) *found = sk_X509_CRL_new_null();
-	X509_CRL *whole = NULL;
-	struct edition edition = { 0 };
-	struct crl crl;
+	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
+	int64_t row = profile->id;
+	int known = 0;
+	unsigned long hash = X509_NAME_hash_ex(issuer, NULL, NULL, &known);
 
-	if (db_edition_get(store->db, profile->edition, &edition) == 0 && edition.crl &&
-	    db_crl_get(store->db, edition.crl, &crl) == 0)
-		whole = read_whole(store, &crl);
-	edition_clear(&edition);
-	if (whole && (!found || X509_NAME_cmp(X509_CRL_get_issuer(whole), issuer) != 0 ||
-	              !sk_X509_CRL_push(found, whole)))
-		X509_CRL_free(whole);
-	return found;
+	for (int i = 0; crls && known && row && i < ABOVE_MAX; i++) {
+		add_crls(store, row, issuer, (int64_t)(uint32_t)hash, crls);
+		row = profile_above(store, row);
+	}
+	return crls;
+}
+
+int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to)
+{
+	struct crl crl = { 0 };
+	struct crl_parts parts;
+	int r;
+
+	while ((r = db_crl_next(store->db, profile, crl.id, &crl)) == 0) {
+		X509 *signer = NULL;
+
+		if (db_crl_parts(store->db, crl.id, &parts) < 0)
+			continue;
+		if (parts.signer.length)
+			signer = certificate_from_der(parts.signer.data, parts.signer.length, NULL);
+		crl_parts_clear(&parts);
+		if (signer && !sk_X509_push(to, signer)) {
+			X509_free(signer);
+			return -ENOMEM;
+		}
+	}
+	return r == -ENOENT ? 0 : r;
 }

@@ -79,7 +79,7 @@ enum file_flag {
 
 /*
  * What is read from a file: a private key's PEM (KEY, of KEY_SIZE bytes; asked of the keys
- * process), then TEXT; or the CRL of row CRL, in PEM or DER.
+ * process), then TEXT; or the CRL in the file CRL, in PEM or DER.
  */
 struct snapshot;
 struct content {

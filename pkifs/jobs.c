@@ -5,6 +5,7 @@
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/challenge.h"
+#include "pkifs/crl.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
@@ -321,7 +322,8 @@ static int give(struct job *job, const struct standing *standing)
 		job->has_crl = r == 0;
 		work.fds[0] = job->crl.body;
 		work.fds[1] = job->crl.index;
-		work.fd_count = 2;
+		work.fds[2] = job->crl.scratch;
+		work.fd_count = 3;
 	}
 	if (r < 0) {
 		record_free(work.record);
@@ -584,6 +586,7 @@ void jobs_run(struct store *store)
 	}
 	auto_enroll_run(store); /* what they ask for begins when that is durable */
 	renewal_run(store);
+	crl_fetch_run(store);
 	watch_run(store);
 	ocsp_run(store);
 }

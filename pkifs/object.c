@@ -2,6 +2,7 @@
 
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
 #include "pkifs/renewal.h"
@@ -153,6 +154,8 @@ static int keep_config(struct store *store, const struct object *object, const c
 		r = jobs_reconfigured(store, object, config);
 	if (r == 0)
 		r = auto_enroll_reconfigured(store, object->id);
+	if (r == 0 && object->kind == KIND_CA)
+		r = crl_fetch_plan(store, object->id);
 	if (r == 0)
 		r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
 		                            : renewal_plan(store, object->id);

@@ -97,37 +97,6 @@ int certificate_publish(struct store *store, const struct object *object,
 /* Adds the certificates in PEM to TO. */
 int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 
-/* A CRL on its way: files beside the store, until it is kept or dropped. */
-struct crl_files {
-	int body, index;
-	unsigned number; /* in their names */
-};
-int crl_files_new(struct store *store, struct crl_files *files);
-void crl_files_drop(struct store *store, struct crl_files *files);
-
-/* The CRL in FILES, which a worker has judged (RESULT), becomes the profile's. */
-int crl_publish(struct store *store, const struct object *object, struct crl_files *files,
-                const struct record *result, const char *source, struct error *err);
-
-/* A descriptor (the caller's) of a CRL's DER body or of its index, or a negative errno. */
-int crl_open(struct store *store, int64_t crl, bool index);
-/* The file that a writer of `crl.pem` fills. */
-int crl_incoming(struct store *store, uint64_t handle, int flags);
-void crl_incoming_remove(struct store *store, uint64_t handle);
-/* Removes the files that no row and no open file has. */
-void crl_sweep(struct store *store);
-/* The same after the commit. */
-int crl_sweep_after(struct store *store);
-/* A descriptor (the caller's) of the index of CRL, which is as long as its row says. */
-int crl_open_index(struct store *store, const struct crl *crl);
-
-/*
- * The CRLs of ISSUER that PROFILE has, for path_check: the stack and its references are the
- * caller's. NULL: no memory.
- */
-STACK_OF(X509_CRL) *
-	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer);
-
 /*
  * What is known of the revocation of the certificate that FACTS describe (certificate_describe),
  * whose CA is that of PROFILE (0: of the first profile that has its issuer's name): TEXT as status

@@ -1,4 +1,5 @@
 /* Open files, temporary names and hidden names: what the tree remembers between requests. */
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/tree.h"
 

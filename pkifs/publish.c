@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
 #include "pkifs/rollover.h"
@@ -103,6 +104,8 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 			r = renewal_trusted(store, object->id);
 		if (r == 0)
 			r = renewal_plan(store, object->id);
+		if (r == 0)
+			r = crl_fetch_plan(store, object->id);
 	}
 	if (r == 0 && object->kind == KIND_LOCAL && old.version != edition->version)
 		r = renewal_plan(store, object->id);

@@ -1,5 +1,6 @@
 /* Opening a file, and reading what it holds. */
 #include "pkifs/content.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/secrets.h"
 #include "pkifs/tree.h"

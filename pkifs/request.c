@@ -471,13 +471,17 @@ static int check_next_ca(struct asked *asked, struct error *err)
 static int check_refresh_crl(struct asked *asked, struct error *err)
 {
 	const char *url = record_get(asked->config, "crl-url");
+	int64_t count = 0;
 
 	if (!asked->edition.certificate.length)
 		return error_set(err, -EINVAL, "profile %s is not trusted yet",
 		                 asked->object->name);
-	if (!url && !record_get(asked->config, "enrollment-url"))
-		return error_set(err, -EINVAL, "neither crl-url nor enrollment-url is set");
-	if (!url && strcasecmp(protocol_of(asked), "cmpv2") == 0)
+	db_crl_url_count(asked->store->db, asked->object->id, &count);
+	if (!url && count == 0 && !record_get(asked->config, "enrollment-url"))
+		return error_set(err, -EINVAL,
+		                 "neither crl-url nor enrollment-url is set, and no certificate "
+		                 "of the CA that is known here names where its CRL is");
+	if (!url && count == 0 && strcasecmp(protocol_of(asked), "cmpv2") == 0)
 		return check_profile_prover(asked, err);
 	return 0;
 }
@@ -523,15 +527,20 @@ static int unenroll_now(struct asked *asked, struct error *err)
 	int r;
 
 	(void)err;
-	r = edition_publish(asked->store, asked->object, &empty);
+	r = crl_forget(asked->store, asked->object, &empty);
+	if (r == 0)
+		r = db_crl_url_remove(asked->store->db, asked->object->id, 0);
+	if (r == 0)
+		r = edition_publish(asked->store, asked->object, &empty);
 	return r < 0 ? r : store_event(asked->store, asked->object, "unenrolled", NULL);
 }
 
 static int clear_crl_now(struct asked *asked, struct error *err)
 {
+	int r = crl_forget(asked->store, asked->object, &asked->edition);
+
 	(void)err;
-	asked->edition.crl = 0;
-	return edition_publish(asked->store, asked->object, &asked->edition);
+	return r < 0 ? r : edition_publish(asked->store, asked->object, &asked->edition);
 }
 
 static int clear_certificate_now(struct asked *asked, struct error *err)

@@ -2,14 +2,14 @@
  * What is known of revocation: a CA's CRL has a sorted index, in which serial numbers are looked
  * up.
  */
-#include "common/crlentry.h"
+#include "common/crlfacts.h"
+#include "common/stubcrl.h"
 #include "common/x509.h"
-#include "pkifs/object.h"
+#include "pkifs/crl.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/err.h>
+#include <openssl/x509v3.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,8 @@ struct issuer {
 	int64_t profile, edition, config; /* all that follows is theirs, and changes with them */
 	char *subject;                    /* NULL: no CA certificate */
 	bool checks;
-	struct crl crl; /* id 0: none */
+	struct crl crl;   /* id 0: none */
+	bool has_further; /* CRLs beside it */
 };
 
 /* Of all profiles, by their rows. */
@@ -30,6 +31,17 @@ struct issuers {
 	size_t count;
 	uint64_t changes; /* of the store, when this was gathered */
 };
+
+/* Whether the profile keeps CRLs beside the one in ISSUER; these change without a new edition. */
+static bool has_further(struct store *store, const struct issuer *issuer)
+{
+	struct crl crl = { 0 };
+
+	while (db_crl_next(store->db, issuer->profile, crl.id, &crl) == 0)
+		if (crl.id != issuer->crl.id)
+			return true;
+	return false;
+}
 
 static void issuer_clear(struct issuer *issuer)
 {
@@ -103,6 +115,7 @@ static int gather(struct store *store, struct issuers *old, struct issuers *new)
 				return r;
 			}
 		}
+		list[new->count].has_further = has_further(store, &list[new->count]);
 		new->count++;
 	}
 	return r == -ENOENT ? 0 : r;
@@ -161,67 +174,79 @@ static const struct issuer *issuer_of(const struct issuers *issuers, int64_t pro
 	return NULL;
 }
 
-/* What an entry begins with: SERIAL is hexadecimal, with a `-` where it is negative. */
-static int serial_key(const char *serial, struct crl_entry *key)
+/* SERIAL is hexadecimal, with a `-` where it is negative; the caller's. */
+static ASN1_INTEGER *read_serial(const char *serial)
 {
-	bool negative = *serial == '-';
-	const char *digits = strcmp(serial, "0") == 0 ? "00" : serial + negative;
-	unsigned char bytes[CRL_SERIAL_MAX];
-	size_t length;
+	BIGNUM *number = NULL;
+	ASN1_INTEGER *read = NULL;
 
-	if (!OPENSSL_hexstr2buf_ex(bytes, sizeof bytes, &length, digits, '\0')) {
-		ERR_clear_error();
-		return -EINVAL;
-	}
-	*key = (struct crl_entry){ .length = (unsigned char)(length |
-		                                             (negative ? CRL_NEGATIVE : 0)) };
-	memcpy(key->serial + CRL_SERIAL_MAX - length, bytes, length);
-	return 0;
+	if (BN_hex2bn(&number, serial) == (int)strlen(serial))
+		read = BN_to_ASN1_INTEGER(number, NULL);
+	BN_free(number);
+	return read;
 }
 
-/* Finds the entry that begins as WANTED among COUNT of INDEX: 1, 0, or a negative errno. */
-static int find(int index, off_t count, const struct crl_entry *wanted, struct crl_entry *entry)
+/* What the CRLs of an issuer say of a certificate. */
+struct finding {
+	bool revoked;
+	struct crl by; /* which of them says so */
+	int64_t time;
+	int reason;
+};
+
+/* Asks CRL for SERIAL: 0 or -EIO. Complete ones come before deltas, which may take it off. */
+static int ask(struct store *store, const struct crl *crl, const ASN1_INTEGER *serial,
+               struct finding *finding)
 {
-	off_t low = 0, high = count;
+	X509_CRL *stub = crl_cached(store, crl, NULL);
+	struct crl_entry entry;
+	int r;
 
-	while (low < high) {
-		off_t middle = low + (high - low) / 2;
-		int order;
-
-		if (pread(index, entry, sizeof *entry, middle * (off_t)sizeof *entry) !=
-		            sizeof *entry ||
-		    !crl_entry_is_whole(entry))
-			return -EIO;
-		order = memcmp(wanted, entry, offsetof(struct crl_entry, reason));
-		if (order == 0)
-			return 1;
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return 0;
-}
-
-/* Looks SERIAL up: 1 revoked (*TIME and *REASON), 0 not, or a negative errno. */
-static int look_up(struct store *store, const struct crl *crl, const char *serial, int64_t *time,
-                   int *reason)
-{
-	struct crl_entry wanted, entry;
-	uint64_t seconds = 0; /* the worker's, whatever they are */
-	int index, r = serial_key(serial, &wanted);
-
-	if (r < 0)
+	if (!stub)
+		return -EIO;
+	r = stub_crl_find(stub, serial, X509_CRL_get_issuer(stub), &entry);
+	if (r <= 0)
 		return r;
-	index = crl_open_index(store, crl);
-	if (index < 0)
-		return index;
-	r = find(index, crl->entries, &wanted, &entry);
-	close(index);
-	for (size_t i = 0; r == 1 && i < sizeof entry.time; i++)
-		seconds = seconds << 8 | entry.time[i];
-	*time = (int64_t)seconds;
-	*reason = r == 1 ? entry.reason : CRL_NO_REASON;
+	if (*crl->base && entry.reason == CRL_REASON_REMOVE_FROM_CRL) {
+		if (crl->kind & CRL_WHOLE)
+			finding->revoked = false;
+		return 0;
+	}
+	*finding = (struct finding){ true, *crl, crl_entry_time(&entry), entry.reason };
+	if (entry.reason == CRL_REASON_REMOVE_FROM_CRL)
+		finding->reason = CRL_NO_REASON;
+	return 0;
+}
+
+/* Whether DELTA says what is new since COMPLETE (RFC 5280 §5.2.4). */
+static bool is_newer(const struct crl *delta, const struct crl *complete)
+{
+	return *delta->base && complete->id && *complete->number &&
+	       crl_number_is_lower(complete->number, delta->number) &&
+	       !crl_number_is_lower(complete->number, delta->base);
+}
+
+/* Looks SERIAL up in the CRLs of ISSUER: 0 and *FINDING, or a negative errno. */
+static int look_up(struct store *store, const struct issuer *issuer, const char *serial,
+                   struct finding *finding)
+{
+	ASN1_INTEGER *number = read_serial(serial);
+	struct crl crl = { 0 };
+	int r = number ? 0 : -EINVAL;
+
+	*finding = (struct finding){ 0 };
+	if (r == 0 && issuer->crl.id)
+		r = ask(store, &issuer->crl, number, finding);
+	/* those for a part can only revoke; a newer one's delta comes behind its base */
+	while (r == 0 && issuer->has_further &&
+	       db_crl_next(store->db, issuer->profile, crl.id, &crl) == 0) {
+		const int64_t counts = CRL_OWN | CRL_TRUSTED;
+
+		if (crl.id != issuer->crl.id && (crl.kind & counts) == counts &&
+		    (!*crl.base || !(crl.kind & CRL_WHOLE) || is_newer(&crl, &issuer->crl)))
+			r = ask(store, &crl, number, finding);
+	}
+	ASN1_INTEGER_free(number);
 	return r;
 }
 
@@ -240,26 +265,28 @@ static const char *reason_name(int reason)
 	return reason >= 0 && (size_t)reason < COUNT(names) ? names[reason] : "";
 }
 
-static int describe_lookup(struct store *store, const struct crl *crl, const char *serial,
+static int describe_lookup(struct store *store, const struct issuer *issuer, const char *serial,
                            char *text, size_t size)
 {
+	const struct crl *crl = &issuer->crl;
 	char when[RFC3339_MAX], expiry[RFC3339_MAX];
-	int64_t time;
-	int reason, r;
+	struct finding finding;
 
-	r = look_up(store, crl, serial, &time, &reason);
-	if (r < 0) {
+	if (look_up(store, issuer, serial, &finding) < 0) {
 		snprintf(text, size, "unknown (the CRL cannot be read)");
 		return 0;
 	}
-	rfc3339(crl->next_update, expiry);
-	if (r == 1) {
-		rfc3339(time, when);
-		snprintf(text, size, "revoked (CRL %s, since %s%s)", crl->number, when,
-		         reason_name(reason));
+	if (finding.revoked) {
+		rfc3339(finding.time, when);
+		snprintf(text, size, "revoked (CRL %s, since %s%s)", finding.by.number, when,
+		         reason_name(finding.reason));
 		return 1;
 	}
-	if (crl->next_update && crl->next_update < store_now(store) && store_clock_trusted(store))
+	rfc3339(crl->next_update, expiry);
+	if (!crl->id)
+		snprintf(text, size, "unknown (no complete CRL)");
+	else if (crl->next_update && crl->next_update < store_now(store) &&
+	         store_clock_trusted(store))
 		snprintf(text, size, "unknown (the CRL was due for renewal at %s)", expiry);
 	else
 		snprintf(text, size, "good (CRL %s, valid until %s)", crl->number, expiry);
@@ -278,9 +305,9 @@ int revocation_of(struct store *store, int64_t profile, const struct record *fac
 		snprintf(text, size, "unchecked (no profile has its issuer)");
 	else if (!issuer->checks)
 		snprintf(text, size, "unchecked (revocation-check = disable)");
-	else if (!issuer->crl.id)
+	else if (!issuer->crl.id && !issuer->has_further)
 		snprintf(text, size, "unknown (no CRL)");
 	else
-		return describe_lookup(store, &issuer->crl, serial, text, size);
+		return describe_lookup(store, issuer, serial, text, size);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
 #include "pkifs/content.h"
+#include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/object.h"
@@ -78,13 +79,14 @@ static X509 *first_certificate(const struct blob *pem)
 	return first;
 }
 
-static int add_crl(struct store *store, const struct edition *edition, struct record *status)
+static int add_crl(struct store *store, const struct object *object, const struct edition *edition,
+                   struct record *status)
 {
 	struct crl crl;
 	int r;
 
 	if (!edition->crl)
-		return 0;
+		return crl_describe(store, object, edition, status);
 	r = db_crl_get(store->db, edition->crl, &crl);
 	if (r < 0)
 		return r;
@@ -94,7 +96,7 @@ static int add_crl(struct store *store, const struct edition *edition, struct re
 	add_time(status, "crl-next-update", crl.next_update);
 	record_add_number(status, "crl-entries", crl.entries);
 	record_add(status, "crl-source", crl.source);
-	return 0;
+	return crl_describe(store, object, edition, status);
 }
 
 static int add_profile(struct store *store, const struct object *object, struct record *status,
@@ -120,7 +122,9 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		record_add(status, "capabilities", edition.capabilities);
 	account_status(store, object, status);
 	dns_records_status(object, status);
-	r = add_crl(store, &edition, status);
+	r = add_crl(store, object, &edition, status);
+	if (r == 0)
+		r = crl_fetch_describe(store, object->id, status);
 	X509_free(ca);
 	edition_clear(&edition);
 	return r;

@@ -5,6 +5,7 @@
 #include "common/x509.h"
 #include "pkifs/challenge.h"
 #include "pkifs/children.h"
+#include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/jobs.h"

@@ -4,6 +4,7 @@
  * whole text when its writer closes it: at the FLUSH of the process that opened it with
  * something written since, else at RELEASE. That answer is the acknowledgement.
  */
+#include "pkifs/crl.h"
 #include "pkifs/judge.h"
 #include "pkifs/object.h"
 #include "pkifs/secrets.h"
@@ -234,7 +235,7 @@ void tree_write(fuse_req_t req, fuse_ino_t ino, const char *bytes, size_t size, 
 		r = put_bytes(store, file, bytes, size, at);
 	}
 	if (node.file == FILE_VERIFY && r == -EFBIG)
-		file->refused = -r; /* half a question has no answer */
+		file->refused = -r;             /* half a question has no answer */
 	else if (r == -EFBIG || r == -ENOSPC) { /* what would be left is half a text */
 		error_set(&err, r, "%s", r == -EFBIG ? "the text is too long" : strerror(-r));
 		judge_answer(&judging, req, r, &err);

@@ -2,6 +2,7 @@
 
 #include "common/x509.h"
 #include "pkifs/content.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 
@@ -166,24 +167,37 @@ static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_
 	             certificate, issuer, verdict);
 }
 
-/* Has the responders asked for a path that is sound; what they say is for the next question. */
-static int want_ocsp(const struct source *source, const struct path_answer *answer)
+static int want_step(const struct source *source, enum path_source from,
+                     const struct path_step *step, X509 *issuer)
 {
 	struct ocsp_source responders = { source->store, source->profile->id, source->settings };
-	int r = store_begin(source->store);
+	int64_t again;
+	int r = 0;
 
-	if (r == 1) /* done by a store that died */
-		return 0;
+	if (from != PATH_SOURCE_OCSP)
+		r = crl_learn(source->store, source->profile->id, step->certificate, issuer);
+	if (r == 0 && from != PATH_SOURCE_CRL)
+		r = ocsp_want(&responders, 0, step->certificate, issuer, &again, NULL);
+	return r == -ENOENT ? 0 : r;
+}
+
+/*
+ * What is not known of a path that is otherwise sound is asked for: no others name whom to ask
+ * (attack 42). The answer is for the next question.
+ */
+static int want(const struct source *source, enum path_source from,
+                const struct path_answer *answer)
+{
+	int begun = 1, r = 0; /* 1: not, or it was done by a store that died */
+
 	for (int i = 0; r == 0 && i + 1 < answer->count; i++) {
-		int64_t again = INT64_MAX;
-
-		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
-			r = ocsp_want(&responders, 0, answer->steps[i].certificate,
-			              answer->steps[i + 1].certificate, &again, NULL);
-		if (r == -ENOENT)
-			r = 0;
+		if (answer->steps[i].revocation.state != PATH_UNKNOWN)
+			continue;
+		if (begun == 1 && (begun = store_begin(source->store)) != 0)
+			return begun;
+		r = want_step(source, from, &answer->steps[i], answer->steps[i + 1].certificate);
 	}
-	return store_end(source->store, r);
+	return begun == 0 ? store_end(source->store, r) : 0;
 }
 
 static enum path_source source_of(const struct record *settings)
@@ -211,6 +225,15 @@ static int read_anchor(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
+/* Who signs CRLs by a key of their own may stand in a path as well: *UNTRUSTED, the caller's. */
+static int add_signers(struct store *store, const struct object *profile,
+                       struct path_question *asked, STACK_OF(X509) * *untrusted)
+{
+	*untrusted = X509_chain_up_ref(asked->untrusted);
+	asked->untrusted = *untrusted;
+	return *untrusted ? crls_signers(store, profile->id, *untrusted) : -ENOMEM;
+}
+
 static int ask(struct store *store, const struct object *profile,
                const struct verify_question *question, struct path_answer *answer,
                struct error *err)
@@ -221,6 +244,7 @@ static int ask(struct store *store, const struct object *profile,
 		.clock_trusted = store_clock_trusted(store),
 		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
 	};
+	STACK_OF(X509) *untrusted = NULL;
 	struct record *settings = NULL;
 	int r;
 
@@ -229,19 +253,22 @@ static int ask(struct store *store, const struct object *profile,
 		r = store_settings(store, profile, &settings);
 	if (r == 0)
 		r = verify_question_ask(question, &asked, err);
+	if (r == 0)
+		r = add_signers(store, profile, &asked, &untrusted);
 	if (r == 0) {
 		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
+		asked.tolerant = asked.allow_legacy; /* who is that old is of no better form */
 		asked.revocation.source = source_of(settings);
 		asked.revocation.accept_unknown =
 			record_is(settings, "crl-on-download-failure", "accept");
 		source.settings = settings;
 		r = path_check(&asked, answer, err);
-		if (answer->sound && (asked.revocation.source == PATH_SOURCE_OCSP ||
-		                      asked.revocation.source == PATH_SOURCE_OCSP_THEN_CRL))
-			want_ocsp(&source, answer);
+		if (answer->sound)
+			want(&source, asked.revocation.source, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);
+	sk_X509_pop_free(untrusted, X509_free);
 	return r;
 }
 

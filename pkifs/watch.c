@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 #include "pkifs/path.h"
@@ -99,11 +100,11 @@ static bool is_legacy(const struct look *look)
  */
 static int check(struct look *look, const struct path_sources *sources)
 {
-	STACK_OF(X509) *anchors = sk_X509_new_null();
+	STACK_OF(X509) *anchors = sk_X509_new_null(), *untrusted = X509_chain_up_ref(look->chain);
 	int last = sk_X509_num(look->chain) - 1, r = -ENOMEM;
 	struct path_question question = {
 		.leaf = sk_X509_value(look->chain, 0),
-		.untrusted = look->chain,
+		.untrusted = untrusted,
 		.anchors = anchors,
 		.no_anchor = true,
 		.now = store_now(look->store),
@@ -115,9 +116,13 @@ static int check(struct look *look, const struct path_sources *sources)
 	};
 	struct error err = { 0 };
 
-	if (anchors && (last == 0 || sk_X509_push(anchors, sk_X509_value(look->chain, last))))
+	if (anchors && untrusted &&
+	    (last == 0 || sk_X509_push(anchors, sk_X509_value(look->chain, last))))
+		r = crls_signers(look->store, look->profile.id, untrusted);
+	if (r == 0)
 		r = path_check(&question, &look->path, &err);
 	sk_X509_free(anchors);
+	sk_X509_pop_free(untrusted, X509_free);
 	if (r == -EINVAL) /* unless that is what the path fails for */
 		snprintf(look->how, sizeof look->how, "unknown (%.200s)", err.text);
 	return r == -ENOMEM ? r : 0;
@@ -223,10 +228,53 @@ static int by_crl(struct look *look)
 	return r;
 }
 
+static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
+{
+	const struct look *look = user;
+
+	return crls_known(look->store, &look->profile, issuer);
+}
+
+/* Whether anyone of PATH is revoked. */
+static bool has_revoked(const struct path_answer *path)
+{
+	for (int i = 0; i < path->count; i++)
+		if (path->steps[i].revocation.state == PATH_REVOKED)
+			return true;
+	return false;
+}
+
+/*
+ * What CRLs say beside the complete one of the profile's CA: those of CAs between, for a part, of
+ * other issuers. OpenSSL knows of whom each speaks.
+ */
+static int by_path(struct look *look)
+{
+	struct path_sources sources = { .source = PATH_SOURCE_CRL,
+		                        .accept_unknown = true,
+		                        .crls = crls_of,
+		                        .user = look };
+	struct path_answer before = look->path; /* OCSP's is still needed */
+	char how[sizeof look->how];
+	int r;
+
+	memcpy(how, look->how, sizeof how);
+	look->path = (struct path_answer){ .failed = -1 };
+	r = check(look, &sources);
+	if (has_revoked(&look->path) && crls_are_whole())
+		conclude(look);
+	else
+		memcpy(look->how, how, sizeof how);
+	path_answer_clear(&look->path);
+	look->path = before;
+	return r;
+}
+
 /* What is known now. */
 static int look_at(struct look *look)
 {
 	struct path_sources sources = { .accept_unknown = true, .ocsp = verdict, .user = look };
+	int r = 0;
 
 	look->again = store_now(look->store) + AT_LEAST;
 	if (!look->profile.id) {
@@ -242,9 +290,12 @@ static int look_at(struct look *look)
 		return -ENOMEM;
 	conclude(look);
 	if (source_of(look->settings) == PATH_SOURCE_CRL ||
-	    (source_of(look->settings) == PATH_SOURCE_OCSP_THEN_CRL && look->state != PATH_GOOD))
-		return by_crl(look);
-	return 0;
+	    (source_of(look->settings) == PATH_SOURCE_OCSP_THEN_CRL && look->state != PATH_GOOD)) {
+		r = by_crl(look);
+		if (r == 0 && look->state != PATH_REVOKED)
+			r = by_path(look);
+	}
+	return r;
 }
 
 /* A staple is for servers: one that says anything but "good" would be of no use to them. */

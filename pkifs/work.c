@@ -125,8 +125,7 @@ static const char *const own_names[] = { "subject",         "domain-name",      
 	                                 "email",           "challenge-password", "digest",
 	                                 "validity-period", "key-type",           "protocol",
 	                                 "acme-challenge" };
-static const char *const profile_names[] = { "enrollment-url", "ca-identity",      "crl-url",
-	                                     "crl-url-user",   "crl-url-password", "ca-dn" };
+static const char *const profile_names[] = { "enrollment-url", "ca-identity", "ca-dn" };
 
 /* And those that concern one protocol. */
 static const char *const cmp_names[] = { "ca-reference", "ca-secret", "accept-changed-names" };
@@ -195,16 +194,16 @@ static int add_fields(const struct standing *standing, struct record *record)
 	return r;
 }
 
-/* The profile: where it is asked, and whom it trusts. */
-static int add_profile(struct store *store, const struct standing *standing, struct record *record)
+int work_add_profile(struct store *store, const struct object *profile,
+                     const struct record *settings, struct record *record)
 {
 	struct edition trusted;
 	int r;
 
-	if (!standing->profile.id)
+	if (!profile->id)
 		return 0;
-	add_settings(record, standing->settings, profile_names, COUNT(profile_names));
-	r = db_edition_get(store->db, standing->profile.edition, &trusted);
+	add_settings(record, settings, profile_names, COUNT(profile_names));
+	r = db_edition_get(store->db, profile->edition, &trusted);
 	if (r < 0)
 		return r;
 	r = work_add_der(record, "ca", &trusted.certificate);
@@ -212,10 +211,12 @@ static int add_profile(struct store *store, const struct standing *standing, str
 		r = work_add_der(record, "ra", &trusted.ra);
 	if (r == 0)
 		r = work_add_der(record, "former", &trusted.former);
+	if (r == 0 && *trusted.next_by)
+		r = work_add_der(record, "signer", &trusted.next);
 	if (r == 0 && *trusted.capabilities)
 		record_add(record, "capabilities", trusted.capabilities);
 	if (r == 0)
-		r = work_add_tls_ca(store, standing->settings, record);
+		r = work_add_tls_ca(store, settings, record);
 	edition_clear(&trusted);
 	return r;
 }
@@ -286,7 +287,9 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 		record_add(record, "device-serial", serial);
 	r = add_fields(standing, record);
 	if (r == 0)
-		r = add_profile(store, standing, record);
+		r = work_add_profile(store, &standing->profile, standing->settings, record);
+	if (r == 0 && strcmp(work_action(standing), "crl") == 0)
+		r = crl_add_urls(store, standing->profile.id, standing->settings, record);
 	if (r == 0 && key)
 		r = add_public(store, record, key);
 	if (r == 0)
@@ -468,14 +471,26 @@ int work_take_next(struct store *store, struct standing *standing, const struct 
 	return r < 0 ? r : db_object_get(store->db, standing->profile.id, &standing->profile);
 }
 
+/* What `refresh-crl` brought. */
+static int take_crl(struct store *store, const struct standing *standing, struct crl_files *files,
+                    const struct record *result, struct error *err)
+{
+	const char *source = record_get(result, "crl-source");
+	const struct crl_arrival arrival = { .files = files,
+		                             .result = result,
+		                             .source = source ? source : "",
+		                             .fetched = true };
+	struct crl crl;
+	int r = crl_arrive(store, &standing->object, &arrival, &crl, err);
+
+	return r < 0 ? r : crl_refreshed(store, &standing->object, result, &crl);
+}
+
 int work_take(struct store *store, const struct standing *standing, int64_t key,
               struct crl_files *crl, const struct record *result, struct error *err)
 {
-	const char *source = record_get(result, "crl-source");
-
 	if (crl)
-		return crl_publish(store, &standing->object, crl, result,
-		                   source ? source : "SCEP GetCRL", err);
+		return take_crl(store, standing, crl, result, err);
 	if (strcmp(standing->request.action, "account-register") == 0)
 		return 0;
 	if (strcmp(standing->request.action, "account-rollover") == 0)

@@ -5,6 +5,7 @@
 #ifndef PKIFS_WORK_H
 #define PKIFS_WORK_H
 
+#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/standing.h"
 #include "pkifs/workers.h"
@@ -24,6 +25,10 @@ bool key_is(struct store *store, int64_t row, const char *type);
 
 /* Adds the DER of each certificate in PEM as KEY. */
 int work_add_der(struct record *record, const char *key, const struct blob *pem);
+
+/* Adds where PROFILE with SETTINGS is asked, and whom it trusts. */
+int work_add_profile(struct store *store, const struct object *profile,
+                     const struct record *settings, struct record *record);
 
 /* Adds the CA that authenticates the https server of a profile with SETTINGS. */
 int work_add_tls_ca(struct store *store, const struct record *settings, struct record *record);

@@ -1,6 +1,6 @@
 #include "store_world.h"
 
-#include "common/crlentry.h"
+#include "common/crlindex.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/privatekey.h"
@@ -303,25 +303,58 @@ static void add_csr(struct record *result, size_t key)
 	X509_REQ_free(request);
 }
 
+/* An index of ENTRY alone, or of none. */
+static void write_index(int fd, const struct crl_entry *entry)
+{
+	struct crl_trailer trailer = { .magic = CRL_MAGIC };
+	uint64_t sum = CRL_SUM;
+
+	trailer.entries[7] = entry != NULL;
+	if (entry)
+		sum = crl_sum(sum, entry, CRL_KEY);
+	sum = crl_sum(sum, &trailer, offsetof(struct crl_trailer, sum));
+	for (size_t i = sizeof trailer.sum; i-- > 0; sum >>= 8)
+		trailer.sum[i] = (unsigned char)sum;
+	must(!entry || (write(fd, entry, sizeof *entry) == sizeof *entry &&
+	                write(fd, entry, CRL_KEY) == (ssize_t)CRL_KEY));
+	must(write(fd, &trailer, sizeof trailer) == sizeof trailer);
+}
+
+/* The CRL, which has no entries, is its own stub. */
+static void tell_crl(struct record *result)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	const unsigned char *tbs = crl_der;
+	unsigned int length;
+	long size;
+	int tag, class;
+
+	ASN1_get_object(&tbs, &size, &tag, &class, crl_length);
+	must(tbs[1] < 0x82); /* its own header has two or three bytes */
+	size = tbs[1] & 0x80 ? 3 + tbs[2] : 2 + tbs[1];
+	must(EVP_Digest(tbs, (size_t)size, digest, &length, EVP_sha256(), NULL) == 1);
+	record_add_bytes(result, "stub", crl_der, (size_t)crl_length);
+	record_add_bytes(result, "digest", digest, length);
+}
+
 /*
- * The body and the index are the last two descriptors. REVOKED: the index has an entry for the
+ * Body, index and scratch are the last three descriptors. REVOKED: the index has an entry for the
  * first certificate, with a time of bytes that are VALUE.
  */
 static void add_crl(struct peer *worker, struct record *result, bool revoked, unsigned char value)
 {
-	int body = worker->fds[worker->fds[2] >= 0 ? 1 : 0];
-	int index = worker->fds[worker->fds[2] >= 0 ? 2 : 1];
+	int body = worker->fds[worker->fds[3] >= 0 ? 1 : 0];
+	int index = worker->fds[worker->fds[3] >= 0 ? 2 : 1];
 	struct crl_entry entry = { .length = 1 };
 
 	entry.serial[CRL_SERIAL_MAX - 1] =
 		(unsigned char)ASN1_INTEGER_get(X509_get0_serialNumber(leaves[0]));
 	memset(entry.time, value, sizeof entry.time);
 	crl_entry_seal(&entry);
-	must(!revoked || write(index, &entry, sizeof entry) == sizeof entry);
+	write_index(index, revoked ? &entry : NULL);
 	must(body >= 0 && write(body, crl_der, (size_t)crl_length) == crl_length);
-	record_add(result, "crl-number", "01");
-	record_add_number(result, "crl-this-update", (long long)time(NULL) - DAY);
-	record_add_number(result, "crl-next-update", (long long)time(NULL) + DAY);
+	tell_crl(result);
+	record_add_number(result, "crls", 1);
 	record_add_number(result, "crl-entries", revoked);
 	record_add_number(result, "size", crl_length);
 }

@@ -208,16 +208,27 @@ class Store(Test):
         self.m.start()
         serial = self.m.status(self.life.www)["serial"]
         config = self.m.read(f"{self.life.www}/config")
-        for revoked, words in (("7777", "unknown (the CRL cannot be read)"), (serial, "revoked")):
+        for revoked, now, words in (("7777", "good", "unknown (the CRL cannot be read)"),
+                                    (serial, "revoked", "revoked")):
             self.m.write(f"{self.life.profile}/crl.pem", self.stock.revoking(revoked))
+            self.assertTrue(until(lambda: now in self.m.status(self.life.www)["revocation"]))
             index = max((self.store.parent / "store.db.d").glob("crl-*.idx"),
                         key=lambda file: file.stat().st_mtime_ns)
             whole = index.read_bytes()
-            for place in range(len(whole)):
+            end = (len(whole) - 32 - 24) // 32 * 32  # behind the entries: a fence, and the end
+            for place in range(end):
                 index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
                 self.m.write(f"{self.life.www}/config", f"{config}\n# {place}\n")  # another look
                 self.assertIn(words, self.m.status(self.life.www)["revocation"], place)
+            for place in (end, end + 25, len(whole) - 1):  # is read once
+                self.m.stop()
+                index.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
+                self.m.start()
+                self.m.write(f"{self.life.www}/config", f"{config}\n# {place}\n")
+                self.assertIn(words, self.m.status(self.life.www)["revocation"], place)
+            self.m.stop()
             index.write_bytes(whole)
+            self.m.start()
 
     def test_attack_66_an_old_backup_put_back_is_found_out(self):
         self.serves()

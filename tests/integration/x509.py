@@ -18,6 +18,7 @@ class Authority:
         self.above = above
         self.serial = 16
         self.revoked = []
+        self.key_ids = KEY_IDS
         self.crls = 0
         self.key = self.folder / f"{name}.key"
         self.file = self.folder / f"{name}.pem"
@@ -35,7 +36,7 @@ class Authority:
         self.openssl("req", "-new", "-key", key, "-subj", subject, "-out", request)
         extfile = self.folder / "extensions"
         own = not hasattr(self, "pem")
-        extfile.write_text(extensions + (KEY_IDS.splitlines()[0] if own else KEY_IDS) + "\n")
+        extfile.write_text(extensions + (KEY_IDS.splitlines()[0] if own else self.key_ids) + "\n")
         by = (["-signkey", key] if own else ["-CA", self.file, "-CAkey", self.key])
         return self.openssl("x509", "-req", "-in", request, *by, "-extfile", extfile,
                             "-set_serial", self.serial, "-days", days, *more)

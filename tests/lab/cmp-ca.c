@@ -107,15 +107,6 @@ static STACK_OF(X509) * copies(STACK_OF(X509) * certificates)
 	return certificates ? X509_chain_up_ref(certificates) : NULL;
 }
 
-static int inform(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,
-                  const STACK_OF(OSSL_CMP_ITAV) * in, STACK_OF(OSSL_CMP_ITAV) * *out)
-{
-	struct transaction *t = OSSL_CMP_SRV_CTX_get0_custom_ctx(server);
-
-	(void)message;
-	return tell(t->ca, sk_OSSL_CMP_ITAV_value(in, 0), out);
-}
-
 static OSSL_CMP_PKISI *certify(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message, int id,
                                const OSSL_CRMF_MSG *crmf, const X509_REQ *p10, X509 **certificate,
                                STACK_OF(X509) * *chain, STACK_OF(X509) * *publish)
@@ -199,6 +190,15 @@ static OSSL_CMP_PKISI *take_back(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *m
 	ASN1_TIME_free(now);
 	printf("revoked certificate\n");
 	return OSSL_CMP_STATUSINFO_new(OSSL_CMP_PKISTATUS_accepted, 0, NULL);
+}
+
+static int inform(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,
+                  const STACK_OF(OSSL_CMP_ITAV) * in, STACK_OF(OSSL_CMP_ITAV) * *out)
+{
+	struct transaction *t = OSSL_CMP_SRV_CTX_get0_custom_ctx(server);
+
+	(void)message;
+	return tell(t->ca, sk_OSSL_CMP_ITAV_value(in, 0), out);
 }
 
 static void told_error(OSSL_CMP_SRV_CTX *server, const OSSL_CMP_MSG *message,

@@ -266,27 +266,110 @@ static void the_newest_edition_is_what_an_object_shows(void **state)
 	assert_int_equal(db_edition_get(f->db, 99, &got), -ENOENT);
 }
 
-static void crls_are_rows_in_order(void **state)
+static struct blob bytes_of(const char *text)
+{
+	return (struct blob){ strdup(text), strlen(text) };
+}
+
+static void a_profile_keeps_one_crl_of_each_slot(void **state)
 {
 	struct fixture *f = *state;
-	struct crl crl = { .size = 5, .this_update = 1, .next_update = 2, .entries = 3 }, got;
-	int64_t first, second, id;
+	struct crl crl = { .size = 5,
+		           .this_update = 1,
+		           .next_update = 2,
+		           .entries = 3,
+		           .kind = 7,
+		           .issuer = 0xfedcba98,
+		           .file = 1ll << 41 },
+		   got;
+	struct crl_parts parts = { bytes_of("stub"), bytes_of("digest"), { 0 } }, read;
+	int64_t first, second, count, size;
 
 	begin(f);
 	crl.object = add_object(f, KIND_CA, "corp");
-	strcpy(crl.number, "123456789012345678901234567890");
+	strcpy(crl.number, "1461501637330902918203684832716283019655932542975");
 	strcpy(crl.source, "file");
-	assert_int_equal(db_crl_add(f->db, &crl, &first), 0);
-	assert_int_equal(db_crl_add(f->db, &crl, &second), 0);
+	strcpy(crl.base, "12");
+	strcpy(crl.slot, "aa");
+	assert_int_equal(db_crl_add(f->db, &crl, &parts, &first), 0);
+	strcpy(crl.slot, "bb");
+	assert_int_equal(db_crl_add(f->db, &crl, &parts, &second), 0);
 	commit(f);
-	assert_int_equal(db_crl_get(f->db, second, &got), 0);
+	assert_int_equal(db_crl_of_slot(f->db, crl.object, "bb", &got), 0);
 	assert_string_equal(got.number, crl.number);
 	assert_string_equal(got.source, "file");
+	assert_string_equal(got.base, "12");
+	assert_string_equal(got.slot, "bb");
 	assert_true(got.id == second && got.size == 5 && got.next_update == 2 && got.entries == 3);
-	assert_int_equal(db_crl_next(f->db, 0, &id), 0);
-	assert_int_equal(id, first);
-	assert_int_equal(db_crl_next(f->db, second, &id), -ENOENT);
+	assert_int_equal(db_crl_of_file(f->db, 1ll << 41), 0);
+	assert_int_equal(db_crl_of_file(f->db, 1), -ENOENT);
+	assert_true(got.file == 1ll << 41);
+	assert_true(got.kind == 7 && got.issuer == 0xfedcba98);
+	assert_int_equal(db_crl_parts(f->db, second, &read), 0);
+	assert_blob(&read.stub, "stub", 4);
+	assert_blob(&read.digest, "digest", 6);
+	assert_blob(&read.signer, "", 0);
+	crl_parts_clear(&read);
+	assert_int_equal(db_crl_next(f->db, crl.object, 0, &got), 0);
+	assert_int_equal(got.id, first);
+	assert_int_equal(db_crl_count(f->db, crl.object, &count, &size), 0);
+	assert_true(count == 2 && size == 10);
+	begin(f);
+	assert_int_equal(db_crl_drop(f->db, crl.object, first), 0);
+	commit(f);
+	assert_int_equal(db_crl_next(f->db, crl.object, 0, &got), 0);
+	assert_int_equal(got.id, second);
+	assert_int_equal(db_crl_get(f->db, first, &got), 0); /* an edition may still show it */
+	assert_int_equal(db_crl_next(f->db, crl.object, second, &got), -ENOENT);
+	assert_int_equal(db_crl_of_slot(f->db, crl.object, "aa", &got), -ENOENT);
 	assert_int_equal(db_crl_get(f->db, 99, &got), -ENOENT);
+	crl_parts_clear(&parts);
+}
+
+static void crl_urls_come_by_when_they_are_due(void **state)
+{
+	struct fixture *f = *state;
+	struct crl_url url = { .kind = CRL_OWN, .next = 50, .used = 9 }, got;
+	int64_t count;
+
+	begin(f);
+	url.object = add_object(f, KIND_CA, "corp");
+	url.signer = bytes_of("ca");
+	strcpy(url.url, "http://a/");
+	assert_int_equal(db_crl_url_add(f->db, &url), 0);
+	strcpy(url.url, "http://b/");
+	url.next = 40;
+	assert_int_equal(db_crl_url_add(f->db, &url), 0);
+	url.next = 60;
+	url.used = 10;
+	assert_int_equal(db_crl_url_add(f->db, &url), 0); /* named again: no later */
+	commit(f);
+	assert_int_equal(db_crl_url_count(f->db, url.object, &count), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(db_crl_url_due(f->db, 39, 0, 0, &got), -ENOENT);
+	assert_int_equal(db_crl_url_due(f->db, 60, 0, 0, &got), 0);
+	assert_string_equal(got.url, "http://b/");
+	assert_true(got.next == 40 && got.used == 10 && got.kind == CRL_OWN);
+	assert_blob(&got.signer, "ca", 2);
+	crl_url_clear(&got);
+	assert_int_equal(db_crl_url_due(f->db, 60, 40, got.id, &got), 0);
+	assert_string_equal(got.url, "http://a/");
+	strcpy(got.etag, "\"x\"");
+	got.next = 1000;
+	got.failures = 3;
+	begin(f);
+	assert_int_equal(db_crl_url_update(f->db, &got), 0);
+	assert_int_equal(db_crl_url_hurry(f->db, 500), 0);
+	commit(f);
+	crl_url_clear(&got);
+	assert_int_equal(db_crl_url_find(f->db, url.object, "http://a/", &got), 0);
+	assert_true(got.next == 500 && got.failures == 3 && strcmp(got.etag, "\"x\"") == 0);
+	crl_url_clear(&got);
+	begin(f);
+	assert_int_equal(db_crl_url_remove(f->db, url.object, 0), 0);
+	commit(f);
+	assert_int_equal(db_crl_url_next(f->db, url.object, 0, &got), -ENOENT);
+	crl_url_clear(&url);
 }
 
 struct open_rows {
@@ -430,7 +513,8 @@ int main(void)
 		STORE(a_key_pair_comes_back_as_it_was),
 		STORE(versions_are_numbered_for_each_object),
 		STORE(the_newest_edition_is_what_an_object_shows),
-		STORE(crls_are_rows_in_order),
+		STORE(a_profile_keeps_one_crl_of_each_slot),
+		STORE(crl_urls_come_by_when_they_are_due),
 		STORE(pruning_keeps_what_is_in_force_or_open),
 		STORE(old_versions_stay_and_the_keys_of_some),
 		STORE(a_version_costs_the_same_however_many_there_are),
