@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -179,6 +180,7 @@ static const struct rule worker[] = {
 	FAILS_IF(openat, EACCES, BITS(2, O_WRONLY, O_WRONLY)),
 	FAILS_IF(openat, EACCES, BITS(2, O_RDWR, O_RDWR)),
 	CALL(statx),
+	CALL_IF(ioctl, EQUALS(1, SIOCGIFINDEX)), /* fe80::1%eth0 */
 	/* a CRL on its way */
 	CALL(memfd_create),
 	CALL(ftruncate),
@@ -265,19 +267,25 @@ static const struct cell {
 
 /* --- the end of one that calls what is fatal --- */
 
-/* By write(2) alone: it may have been anywhere. The second signal, which nothing catches, ends. */
+/* By write(2) alone: the process may have been anywhere. */
+static void say(const char *text)
+{
+	if (write(STDERR_FILENO, text, strlen(text)) < 0)
+		return; /* nobody reads it */
+}
+
+/* The second signal, which nothing catches any more, ends the process. */
 static void die(int signal_number, siginfo_t *info, void *context)
 {
-	static const char before[] = "pkifsd: a process is ended: it called ";
 	const char *name = "what it must not";
 
 	(void)context;
 	for (size_t i = 0; i < COUNT(fatal); i++)
 		if (fatal[i].call == info->si_syscall)
 			name = fatal[i].name;
-	if (write(STDERR_FILENO, before, sizeof before - 1) < 0 ||
-	    write(STDERR_FILENO, name, strlen(name)) < 0 || write(STDERR_FILENO, "\n", 1) < 0)
-		name = NULL; /* nobody reads it */
+	say("pkifsd: a process is ended: it called ");
+	say(name);
+	say("\n");
 	raise(signal_number);
 	_exit(1);
 }

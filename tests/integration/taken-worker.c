@@ -180,14 +180,20 @@ static const struct {
 
 static void resolve(const char *name, char *said, size_t size)
 {
-	struct addrinfo hints = { .ai_family = AF_INET }, *found = NULL;
+	struct addrinfo hints = { .ai_family = strchr(name, ':') ? AF_INET6 : AF_INET };
+	struct addrinfo *found = NULL;
 	int code = getaddrinfo(name, NULL, &hints, &found);
 
-	snprintf(said, size, "%s", code ? gai_strerror(code) : "");
-	if (code == 0)
+	if (code)
+		snprintf(said, size, "%s", gai_strerror(code));
+	else if (found->ai_family == AF_INET)
 		inet_ntop(AF_INET, &((struct sockaddr_in *)found->ai_addr)->sin_addr, said,
 		          (socklen_t)size);
-	freeaddrinfo(found);
+	else
+		snprintf(said, size, "by interface %u",
+		         ((struct sockaddr_in6 *)found->ai_addr)->sin6_scope_id);
+	if (found)
+		freeaddrinfo(found);
 }
 
 /* What came of the deed that TEXT names. */

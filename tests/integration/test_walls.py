@@ -171,6 +171,7 @@ class Walls(Test):
 
         resolves("ours", "192.0.2.9")
         resolves("other", "192.0.2.1")
+        self.assertIn("by interface 1", self.ask(m, "resolve fe80::1%lo"))
         (etc / "first").write_text("nameserver 127.77.0.2\n")  # the same file
         resolves("other", "192.0.2.2")
         (etc / "second").write_text("nameserver 127.77.0.1\n")
