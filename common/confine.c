@@ -17,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -187,8 +188,9 @@ static const struct rule worker[] = {
 	CALL(fsync),
 	CALL(pread64),
 	CALL(pwrite64),
-	/* libcurl's thread for names */
+	/* libcurl's thread for names, ours for a CRL */
 	CALL_IF(clone, BITS(0, CLONE_THREAD, CLONE_THREAD)),
+	CALL_IF_BOTH(setpriority, EQUALS(0, PRIO_PROCESS), EQUALS(1, 0)),
 	CALL(set_robust_list),
 	CALL(rseq),
 };

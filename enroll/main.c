@@ -14,6 +14,7 @@
 #include "enroll/respond.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/provider.h>
@@ -356,6 +357,7 @@ static bool build_walls(void)
 	struct error err = { 0 };
 
 	resolver_load();
+	json_object_seed(0); /* from /dev/urandom; later from the time, which others know */
 	OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG, NULL);
 	ERR_clear_error();
 	if (confine(CONFINED_WORKER, resolver_files, &err) == 0)
