@@ -519,8 +519,10 @@ static int begin(struct store *store, const struct crl_url *url, const struct ob
 	work.fds[1] = fetch->files.index;
 	work.fds[2] = fetch->files.scratch;
 	work.fd_count = 3;
-	if (worker_give(store, &work))
+	if (worker_give(store, &work)) {
+		crl_files_given(&fetch->files);
 		return 0;
+	}
 	fetch_free(fetch);
 	return -ENOMEM;
 }
@@ -599,8 +601,8 @@ static void go(struct store *store, struct crl_url *url)
 		postpone(store, url, RETRY_LAST);
 	else if (r == 0 && strcmp(url->source, "CMP") == 0)
 		ask_by_request(store, &profile, url);
-	else if (r == 0)
-		begin(store, url, &profile, settings);
+	else if (r == 0 && begin(store, url, &profile, settings) < 0)
+		postpone(store, url, RETRY_FIRST);
 	edition_clear(&edition);
 	record_free(settings);
 }

@@ -411,6 +411,7 @@ void store_serve(struct store *store)
 	serve_requests(store);
 	declare_apply(store);
 	dns_records_start(store);
+	crl_read_again(store);
 	jobs_run(store);
 	on_change_resume(store);
 	store_commit(store);
