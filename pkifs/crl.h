@@ -8,6 +8,8 @@
 #include "pkifs/object.h"
 #include "pkifs/path.h"
 
+#include <openssl/x509v3.h>
+
 /* A CRL on its way: files beside the store, until it is kept or dropped. */
 struct crl_files {
 	int body, index, scratch;
@@ -73,11 +75,14 @@ int crl_signers(const struct edition *edition, STACK_OF(X509) * *signers);
 /* Adds them to a job. */
 int crl_add_signers(const struct edition *edition, struct record *record);
 
-/* --- fetching (crlfetch.c) --- */
+/* --- where they are (crllearn.c) --- */
 
-/* PROFILE has another config or CA certificate: what it says is fetched, all else looked at anew.
- */
-int crl_fetch_plan(struct store *store, int64_t profile);
+/* NAME (empty: as the config says) is a URL of PROFILE's CRLs; OWN: of those of its CA.
+ * Certificates of SIGNER name it (NULL: the config does). */
+int crl_url_named(struct store *store, int64_t profile, const char *name, bool own, X509 *signer);
+/* The same of all that can be fetched of POINTS, which are freed. */
+int crl_learn_points(struct store *store, int64_t profile, CRL_DIST_POINTS *points, bool own,
+                     X509 *issuer);
 
 /*
  * CERTIFICATE of ISSUER, in a path that was found good but for revocation, names where CRLs are:
@@ -87,6 +92,12 @@ int crl_learn(struct store *store, int64_t profile, const X509 *certificate, X50
 /* The same of LEAF and of CHAIN, its issuers in order. */
 int crl_learn_path(struct store *store, int64_t profile, X509 *leaf, STACK_OF(X509) * chain);
 
+/* --- fetching (crlfetch.c) --- */
+
+/* PROFILE has another config or CA certificate: what it says is fetched, all else looked at anew.
+ */
+int crl_fetch_plan(struct store *store, int64_t profile);
+
 /* A `refresh-crl` of OBJECT brought CRL (NULL: nothing new): the rest is fetched as well. */
 int crl_refreshed(struct store *store, const struct object *object, const struct record *result,
                   const struct crl *crl);
@@ -94,6 +105,9 @@ int crl_refreshed(struct store *store, const struct object *object, const struct
 /* Adds to a job where the CRLs of PROFILE's CA are, as its config or the CA's certificates say. */
 int crl_add_urls(struct store *store, int64_t profile, const struct record *settings,
                  struct record *record);
+
+/* The request of our own where only a request can fetch it: a user's goes before. */
+#define CRL_BY_ITSELF "# fetched by itself\nrefresh-crl\n"
 
 /* Asks for what is due. */
 void crl_fetch_run(struct store *store);

@@ -1,5 +1,6 @@
 #include "pkifs/verify.h"
 
+#include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/content.h"
 #include "pkifs/object.h"
@@ -159,6 +160,31 @@ static int want(struct sources *sources, const struct path_answer *answer)
 	return r ? r : store_end(sources->store, sources_want(sources, 0, answer));
 }
 
+/* One whose revocation is not known passes (crl-on-download-failure = accept): that is told. */
+static int tell_accepted(struct store *store, const struct object *profile,
+                         const struct path_answer *answer)
+{
+	const struct path_step *unknown = NULL;
+	struct record *more;
+	int r;
+
+	for (int i = 0; !unknown && i + 1 < answer->count; i++)
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			unknown = &answer->steps[i];
+	if (!unknown || (r = store_begin(store)) != 0)
+		return 0;
+	more = record_new();
+	if (more) {
+		record_add(more, "subject", unknown->name);
+		record_add(more, "reason", unknown->revocation.how);
+		log_warning("profile %s: %s passes, though whether it is revoked is not known: %s",
+		            profile->name, unknown->name, unknown->revocation.how);
+	}
+	r = more ? store_event(store, profile, "accepted-unchecked", more) : -ENOMEM;
+	record_free(more);
+	return store_end(store, r);
+}
+
 /* The CA that the profile has confirmed, and nobody else. */
 static int read_anchor(struct store *store, const struct object *profile, STACK_OF(X509) * *anchors,
                        struct error *err)
@@ -201,6 +227,8 @@ static int ask(struct store *store, const struct object *profile,
 		r = sources_check(&sources, &asked, answer, err);
 		if (answer->sound)
 			want(&sources, answer);
+		if (r == 0)
+			tell_accepted(store, profile, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);
