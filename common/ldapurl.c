@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,4 +220,39 @@ int ldap_url_read(const char *text, struct ldap_url *url, struct error *err)
 	length = strcspn(text, "/?#");
 	r = read_server(text, length, url, err);
 	return r < 0 ? r : read_parts(text + length, url, err);
+}
+
+char *ldap_dn(const X509_NAME *name)
+{
+	BIO *out = BIO_new(BIO_s_mem());
+	char *bytes = NULL, *text = NULL;
+	long length;
+
+	/* characters beyond ASCII are UTF-8 (RFC 4514 §2.4) */
+	if (out && X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
+		length = BIO_get_mem_data(out, &bytes);
+		text = strndup(bytes, (size_t)length);
+	}
+	BIO_free(out);
+	return text;
+}
+
+char *ldap_url_of(const char *server, const X509_NAME *name)
+{
+	size_t length = strlen(server);
+	char *dn = ldap_dn(name), *url = dn ? malloc(length + 3 * strlen(dn) + 2) : NULL, *to;
+
+	while (length && server[length - 1] == '/')
+		length--;
+	if (url) {
+		to = url + sprintf(url, "%.*s/", (int)length, server);
+		for (const char *from = dn; *from; from++)
+			to += sprintf(to,
+			              isalnum((unsigned char)*from) || strchr("=,-._", *from)
+			                      ? "%c"
+			                      : "%%%02X",
+			              (unsigned char)*from);
+	}
+	free(dn);
+	return url;
 }

@@ -7,6 +7,8 @@
 
 #include "common/error.h"
 
+#include <openssl/x509.h>
+
 #define LDAP_ATTRIBUTES_MAX 8
 
 struct ldap_url {
@@ -26,5 +28,10 @@ bool ldap_url_is(const char *text);
  */
 int ldap_url_read(const char *text, struct ldap_url *url, struct error *err);
 void ldap_url_clear(struct ldap_url *url);
+
+/* NAME as a DN's string (RFC 4514), and the URL of its entry at SERVER, a URL with nothing behind
+ * its host. The caller frees it (free); NULL: no memory. */
+char *ldap_dn(const X509_NAME *name);
+char *ldap_url_of(const char *server, const X509_NAME *name);
 
 #endif

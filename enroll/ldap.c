@@ -330,21 +330,6 @@ static void sort(struct ldap_answer *answer)
 
 /* --- all of it --- */
 
-char *ldap_dn(const X509_NAME *name)
-{
-	BIO *out = BIO_new(BIO_s_mem());
-	char *bytes = NULL, *text = NULL;
-	long length;
-
-	/* characters beyond ASCII are UTF-8 (RFC 4514 §2.4) */
-	if (out && X509_NAME_print_ex(out, name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) >= 0) {
-		length = BIO_get_mem_data(out, &bytes);
-		text = strndup(bytes, (size_t)length);
-	}
-	BIO_free(out);
-	return text;
-}
-
 void ldap_answer_clear(struct ldap_answer *answer)
 {
 	free(answer->values);

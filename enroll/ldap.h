@@ -50,7 +50,4 @@ int ldap_write(const struct ldap_answer *answer, size_t i, int fd, struct error 
 int ldap_ask(int fd, const struct ldap_url *url, const struct ldap_request *request,
              struct ldap_answer *answer, struct error *err);
 
-/* NAME as servers know it; the caller's (free), NULL: no memory. */
-char *ldap_dn(const X509_NAME *name);
-
 #endif

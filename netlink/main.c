@@ -5,6 +5,7 @@
  * nothing there.
  */
 #include "common/channel.h"
+#include "common/confine.h"
 #include "common/log.h"
 #include "netlink/tunnel.h"
 
@@ -433,6 +434,7 @@ static void tell_counters(uv_timer_t *timer)
 int main(int argc, char **argv)
 {
 	struct rlimit no_core = { 0, 0 };
+	struct error err = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);
@@ -442,6 +444,10 @@ int main(int argc, char **argv)
 	i.store = channel_open(i.loop, CONTROL, FRAME_LIMIT, received, NULL);
 	if (!i.store) {
 		fputs("pkifs-ipsec is started by pkifsd\n", stderr);
+		return 1;
+	}
+	if (confine(CONFINED_IPSEC, NULL, &err) < 0) {
+		log_error("%s", err.text);
 		return 1;
 	}
 	uv_timer_init(i.loop, &i.again);

@@ -39,13 +39,65 @@ int crl_incoming(struct store *store, uint64_t handle, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+/* --- removing --- */
+
+#define STEP (8 << 20) /* bytes that go in a turn: the kernel frees their pages one by one */
+
+static void go_on(uv_timer_t *timer)
+{
+	crl_sweep(timer->data);
+}
+
+/* The rest goes when others had their turn. */
+static void sweep_later(struct store *store)
+{
+	static uv_timer_t later;
+
+	if (!later.data)
+		uv_timer_init(store->loop, &later);
+	later.data = store;
+	uv_timer_start(&later, go_on, 2, 0);
+}
+
+/* Removes the file NAME, or shortens it; false: there is more of it. */
+static bool remove_step(struct store *store, const char *name)
+{
+	int fd = openat(store->folder, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat file;
+	bool more = fd >= 0 && fstat(fd, &file) == 0 && file.st_size > STEP &&
+	            ftruncate(fd, file.st_size - STEP) == 0;
+
+	if (!more)
+		unlinkat(store->folder, name, 0);
+	if (fd >= 0)
+		close(fd);
+	return !more;
+}
+
+/* The file NAME is nobody's any more; a large one goes bit by bit. */
+static void discard(struct store *store, const char *name)
+{
+	struct stat file;
+	char gone[80];
+
+	snprintf(gone, sizeof gone, "gone-%s", name);
+	if (fstatat(store->folder, name, &file, AT_SYMLINK_NOFOLLOW) < 0)
+		return;
+	if (file.st_size <= STEP || renameat(store->folder, name, store->folder, gone) < 0)
+		unlinkat(store->folder, name, 0);
+	else
+		sweep_later(store);
+}
+
 void crl_incoming_remove(struct store *store, uint64_t handle)
 {
 	char name[64];
 
 	snprintf(name, sizeof name, "incoming-%llu", (unsigned long long)handle);
-	unlinkat(store->folder, name, 0);
+	discard(store, name);
 }
+
+/* --- files that are being made --- */
 
 static int64_t under_way[256]; /* numbers of files that are being made; 0: none */
 
@@ -106,15 +158,21 @@ void crl_files_drop(struct store *store, struct crl_files *files)
 	int64_t *place = place_of(files->number);
 	char name[64];
 
-	for (int i = 0; i < 2 && db_crl_of_file(store->db, files->number) == -ENOENT; i++) {
-		file_name(name, files->number, i);
-		unlinkat(store->folder, name, 0);
-	}
 	for (size_t i = 0; i < COUNT(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+	for (int i = 0; i < 2 && db_crl_of_file(store->db, files->number) == -ENOENT; i++) {
+		file_name(name, files->number, i);
+		discard(store, name);
+	}
 	if (place)
 		*place = 0;
+}
+
+void crl_files_given(struct crl_files *files)
+{
+	close(files->scratch);
+	files->scratch = -1;
 }
 
 bool crl_files_are_whole(int body, int index, const struct crl *crl)
@@ -150,16 +208,20 @@ void crl_sweep(struct store *store)
 	int fd = openat(store->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
+	bool whole = true;
 
 	if (!folder) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
-	while ((entry = readdir(folder)))
+	crls_sweep(store); /* they have their files open */
+	while ((entry = readdir(folder)) && whole)
 		if (*entry->d_name != '.' && !is_wanted(store, entry->d_name))
-			unlinkat(store->folder, entry->d_name, 0);
+			whole = remove_step(store, entry->d_name);
 	closedir(folder);
+	if (!whole)
+		sweep_later(store);
 }
 
 static void sweep_after_commit(void *user, int code)

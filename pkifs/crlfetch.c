@@ -20,7 +20,6 @@
 
 #define AT_ONCE     8  /* fetches */
 #define OF_PROFILE  2  /* of these */
-#define URLS_MAX    64 /* of a profile */
 #define RETRY_FIRST 60 /* seconds, doubled with each failure */
 #define RETRY_LAST  HOUR
 #define NEXT_MIN    1  /* second between two fetches that succeed */
@@ -93,155 +92,6 @@ static bool checks_crls(const struct record *settings)
 static bool is_asked_of_ca(const char *source)
 {
 	return strcmp(source, "GetCRL") == 0 || strcmp(source, "CMP") == 0;
-}
-
-static bool is_fetched(const char *url)
-{
-	static const char *const schemes[] = { "http://", "https://", "ldap://", "ldaps://" };
-
-	for (size_t i = 0; i < COUNT(schemes); i++)
-		if (strncasecmp(url, schemes[i], strlen(schemes[i])) == 0)
-			return true;
-	return false;
-}
-
-static bool is_printable(const char *text)
-{
-	for (; *text; text++)
-		if (*text <= ' ' || *text > '~')
-			return false;
-	return true;
-}
-
-/* Makes room for one more: the one goes that was named longest ago. */
-static int make_room(struct store *store, int64_t profile)
-{
-	struct crl_url url = { 0 };
-	int64_t count, oldest = 0, used = INT64_MAX, after = 0;
-	int r = db_crl_url_count(store->db, profile, &count);
-
-	if (r < 0 || count < URLS_MAX)
-		return r;
-	while (db_crl_url_next(store->db, profile, after, &url) == 0) {
-		after = url.id;
-		if (*url.url && url.used < used) {
-			oldest = url.id;
-			used = url.used;
-		}
-		crl_url_clear(&url);
-	}
-	return db_crl_url_remove(store->db, profile, oldest);
-}
-
-/* Adds NAME, which certificates of SIGNER name (NULL: the config says it). */
-static int add_url(struct store *store, int64_t profile, const char *name, bool own, X509 *signer)
-{
-	struct crl_url url = { .object = profile, .kind = own ? CRL_OWN : 0 }, known;
-	unsigned char *der = NULL;
-	int r = db_crl_url_find(store->db, profile, name, &known);
-
-	url.used = url.next = store_now(store);
-	if (r == 0) {
-		bool fresh = *name && url.used - known.used < DAY && url.used >= known.used;
-
-		url.next = known.next;
-		crl_url_clear(&known);
-		if (fresh)
-			return 0;
-	} else if (r == -ENOENT) {
-		r = make_room(store, profile);
-	}
-	snprintf(url.url, sizeof url.url, "%s", name);
-	if (r == 0 && signer)
-		r = certificate_to_der(signer, &der, &url.signer.length);
-	url.signer.data = (char *)der;
-	if (r == 0)
-		r = db_crl_url_add(store->db, &url);
-	OPENSSL_free(der);
-	store->due = true;
-	return r;
-}
-
-/* The names of a distribution point that can be fetched. */
-static int learn_point(struct store *store, int64_t profile, const DIST_POINT *point, bool own,
-                       X509 *issuer)
-{
-	const GENERAL_NAMES *names = point->distpoint && point->distpoint->type == 0
-	                                     ? point->distpoint->name.fullname
-	                                     : NULL;
-	int r = 0;
-
-	for (int i = 0; r == 0 && i < sk_GENERAL_NAME_num(names); i++) {
-		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-		const ASN1_IA5STRING *uri =
-			name->type == GEN_URI ? name->d.uniformResourceIdentifier : NULL;
-		char text[sizeof((struct crl_url){ 0 }).url];
-
-		if (!uri || uri->length >= (int)sizeof text ||
-		    strnlen((char *)uri->data, (size_t)uri->length) != (size_t)uri->length)
-			continue;
-		memcpy(text, uri->data, (size_t)uri->length);
-		text[uri->length] = '\0';
-		if (is_printable(text) && is_fetched(text))
-			r = add_url(store, profile, text, own, issuer);
-	}
-	return r;
-}
-
-static int learn_points(struct store *store, int64_t profile, CRL_DIST_POINTS *points, bool own,
-                        X509 *issuer)
-{
-	int r = 0;
-
-	for (int i = 0; r == 0 && i < sk_DIST_POINT_num(points); i++)
-		r = learn_point(store, profile, sk_DIST_POINT_value(points, i), own, issuer);
-	CRL_DIST_POINTS_free(points);
-	return r;
-}
-
-/* Whether CERTIFICATE is the CA of PROFILE. */
-static bool is_ca_of(struct store *store, int64_t profile, X509 *certificate)
-{
-	STACK_OF(X509) *signers = NULL;
-	struct edition edition = { 0 };
-	struct object object;
-	bool same = false;
-
-	if (db_object_get(store->db, profile, &object) == 0 &&
-	    db_edition_get(store->db, object.edition, &edition) == 0 &&
-	    crl_signers(&edition, &signers) == 0)
-		for (int i = 0; i < sk_X509_num(signers); i++)
-			same |= X509_cmp(sk_X509_value(signers, i), certificate) == 0;
-	sk_X509_pop_free(signers, X509_free);
-	edition_clear(&edition);
-	return same;
-}
-
-int crl_learn(struct store *store, int64_t profile, const X509 *certificate, X509 *issuer)
-{
-	bool own = is_ca_of(store, profile, issuer);
-	int r = learn_points(store, profile,
-	                     X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL),
-	                     own, issuer);
-
-	if (r == 0) /* deltas are wanted beside whatever complete one there is */
-		r = learn_points(store, profile,
-		                 X509_get_ext_d2i(certificate, NID_freshest_crl, NULL, NULL), false,
-		                 issuer);
-	ERR_clear_error();
-	return r;
-}
-
-int crl_learn_path(struct store *store, int64_t profile, X509 *leaf, STACK_OF(X509) * chain)
-{
-	X509 *certificate = leaf;
-	int r = 0;
-
-	for (int i = 0; r == 0 && profile && i < sk_X509_num(chain); i++) {
-		r = crl_learn(store, profile, certificate, sk_X509_value(chain, i));
-		certificate = sk_X509_value(chain, i);
-	}
-	return r;
 }
 
 /* --- the job --- */
@@ -397,8 +247,9 @@ static int learn_deltas(struct store *store, const struct crl_url *url, const st
 	if (!stub || !(crl->kind & CRL_TRUSTED))
 		return 0;
 	signer = url->signer.length ? d2i_X509(NULL, &der, (long)url->signer.length) : NULL;
-	r = learn_points(store, url->object,
-	                 X509_CRL_get_ext_d2i(stub, NID_freshest_crl, NULL, NULL), false, signer);
+	r = crl_learn_points(store, url->object,
+	                     X509_CRL_get_ext_d2i(stub, NID_freshest_crl, NULL, NULL), false,
+	                     signer);
 	X509_free(signer);
 	ERR_clear_error();
 	return r;
@@ -519,8 +370,10 @@ static int begin(struct store *store, const struct crl_url *url, const struct ob
 	work.fds[1] = fetch->files.index;
 	work.fds[2] = fetch->files.scratch;
 	work.fd_count = 3;
-	if (worker_give(store, &work))
+	if (worker_give(store, &work)) {
+		crl_files_given(&fetch->files);
 		return 0;
+	}
 	fetch_free(fetch);
 	return -ENOMEM;
 }
@@ -577,7 +430,7 @@ static int ask_by_request(struct store *store, const struct object *profile, str
 	url->next = retry_time(store, ++url->failures, -1); /* unless it brings one */
 	r = db_crl_url_update(store->db, url);
 	if (r == 0)
-		r = request_by_itself(store, profile, "refresh-crl\n");
+		r = request_by_itself(store, profile, CRL_BY_ITSELF);
 	return store_end(store, r);
 }
 
@@ -599,8 +452,8 @@ static void go(struct store *store, struct crl_url *url)
 		postpone(store, url, RETRY_LAST);
 	else if (r == 0 && strcmp(url->source, "CMP") == 0)
 		ask_by_request(store, &profile, url);
-	else if (r == 0)
-		begin(store, url, &profile, settings);
+	else if (r == 0 && begin(store, url, &profile, settings) < 0)
+		postpone(store, url, RETRY_FIRST);
 	edition_clear(&edition);
 	record_free(settings);
 }
@@ -647,7 +500,7 @@ int crl_fetch_plan(struct store *store, int64_t profile)
 	if (r < 0)
 		return r;
 	if (record_get(settings, "crl-url")) {
-		r = add_url(store, profile, CONFIGURED, true, NULL);
+		r = crl_url_named(store, profile, CONFIGURED, true, NULL);
 	} else if (db_crl_url_find(store->db, profile, CONFIGURED, &url) == 0) {
 		if (!is_asked_of_ca(url.source))
 			r = db_crl_url_remove(store->db, profile, url.id);
@@ -670,7 +523,7 @@ int crl_refreshed(struct store *store, const struct object *object, const struct
 	if (r == 0)
 		r = db_crl_url_set_next(store->db, object->id, now);
 	if (r == 0 && source && is_asked_of_ca(source))
-		r = add_url(store, object->id, CONFIGURED, true, NULL);
+		r = crl_url_named(store, object->id, CONFIGURED, true, NULL);
 	if (r == 0) {
 		r = db_crl_url_find(store->db, object->id, CONFIGURED, &url);
 		if (r == -ENOENT && source)

@@ -2,6 +2,7 @@
  * CRLs that somebody writes: each is read by a worker, while the writer waits; then all are taken,
  * or none.
  */
+#include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/crl.h"
 #include "pkifs/secrets.h"
@@ -27,6 +28,7 @@ struct judgement {
 	int64_t object;
 	uint64_t handle; /* the open file that is written */
 	int text;
+	char source[256];
 	struct part parts[TEXT_CRLS_MAX];
 	size_t count; /* of those that were begun */
 	text_judged *judged;
@@ -91,7 +93,7 @@ static int read_beside(const struct judgement *judgement, STACK_OF(X509) * besid
 
 static int take_all(struct judgement *judgement, struct error *err)
 {
-	struct crl_arrival arrival = { .source = "a written file", .beside = sk_X509_new_null() };
+	struct crl_arrival arrival = { .source = judgement->source, .beside = sk_X509_new_null() };
 	struct store *store = judgement->store;
 	int r = arrival.beside ? read_beside(judgement, arrival.beside) : -ENOMEM;
 
@@ -192,7 +194,10 @@ static int give(struct judgement *judgement)
 		record_free(work.record);
 		return r;
 	}
-	return worker_give(judgement->store, &work) ? 0 : -ENOMEM;
+	if (!worker_give(judgement->store, &work))
+		return -ENOMEM;
+	crl_files_given(&part->files);
+	return 0;
 }
 
 int crl_judge(struct store *store, const struct object *object, uint64_t handle, text_judged *done,
@@ -208,6 +213,7 @@ int crl_judge(struct store *store, const struct object *object, uint64_t handle,
 			                         .handle = handle,
 			                         .judged = done,
 			                         .user = user };
+		snprintf(judgement->source, sizeof judgement->source, "a written file");
 		judgement->text = crl_incoming(store, handle, O_RDONLY);
 		r = judgement->text < 0 ? judgement->text : 0;
 	}
@@ -226,4 +232,48 @@ int crl_judge(struct store *store, const struct object *object, uint64_t handle,
 		judgement_free(judgement);
 	}
 	return r;
+}
+
+/* --- CRLs from before there were stubs --- */
+
+static void read_again(void *user, int code, const struct error *err)
+{
+	(void)user;
+	if (code < 0)
+		log_warning("a CRL of an older version cannot be read: %s", err->text);
+}
+
+static int judge_again(struct store *store, int64_t profile, const struct crl *crl)
+{
+	struct judgement *judgement = calloc(1, sizeof *judgement);
+	int r;
+
+	if (!judgement)
+		return -ENOMEM;
+	*judgement = (struct judgement){
+		.store = store, .object = profile, .handle = UINT64_MAX, .judged = read_again
+	};
+	snprintf(judgement->source, sizeof judgement->source, "%s", crl->source);
+	judgement->text = crl_open(store, crl->file, false);
+	r = judgement->text < 0 ? judgement->text : give(judgement);
+	if (r == 0)
+		begin(judgement);
+	else
+		judgement_free(judgement);
+	return r;
+}
+
+void crl_read_again(struct store *store)
+{
+	struct object profile = { 0 };
+	struct edition edition;
+	struct crl crl;
+
+	while (db_object_next(store->db, KIND_CA, profile.id, &profile) == 0) {
+		if (db_edition_get(store->db, profile.edition, &edition) < 0)
+			continue;
+		if (edition.crl && db_crl_get(store->db, edition.crl, &crl) == 0 && !*crl.slot)
+			judge_again(store, profile.id, &crl);
+		edition_clear(&edition);
+	}
 }

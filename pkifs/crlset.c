@@ -60,14 +60,30 @@ static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
 	return false;
 }
 
-/* Whether CERTIFICATE, whose issuer is believed, may vouch for others or sign CRLs now. */
-static bool is_in_force(const struct store *store, const X509 *certificate)
+/* Whether CERTIFICATE, if its issuer is believed, is made to sign, and may do so now. */
+static bool may_sign(const struct store *store, X509 *certificate)
 {
 	int64_t now = store_now(store);
 
+	if (!(X509_get_extension_flags(certificate) & EXFLAG_KUSAGE))
+		return false; /* anybody's */
 	return !store_clock_trusted(store) ||
 	       (asn1_time_seconds(X509_get0_notBefore(certificate)) <= now &&
 	        asn1_time_seconds(X509_get0_notAfter(certificate)) >= now);
+}
+
+static int add_all(STACK_OF(X509) * certificates, STACK_OF(X509) * to)
+{
+	for (int i = 0; i < sk_X509_num(certificates); i++) {
+		X509 *certificate = sk_X509_value(certificates, i);
+
+		X509_up_ref(certificate);
+		if (!sk_X509_push(to, certificate)) {
+			X509_free(certificate);
+			return -ENOMEM;
+		}
+	}
+	return 0;
 }
 
 /*
@@ -84,7 +100,7 @@ static int believe(const struct store *store, STACK_OF(X509) * beside, STACK_OF(
 		for (int i = 0; i < sk_X509_num(beside); i++) {
 			X509 *certificate = sk_X509_value(beside, i);
 
-			if (has(signers, certificate) || !is_in_force(store, certificate) ||
+			if (has(signers, certificate) || !may_sign(store, certificate) ||
 			    !certificate_issuer(certificate, cas))
 				continue;
 			X509_up_ref(certificate);
@@ -172,7 +188,8 @@ static int set_kind(struct store *store, const struct crl_arrival *arrival, stru
 		crl->kind |= CRL_INDIRECT;
 	if (X509_NAME_cmp(issuer, X509_get_subject_name(ca)) == 0)
 		crl->kind |= CRL_OWN;
-	r = believe(store, arrival->beside, judged->signers);
+	r = arrival->fetched ? add_all(arrival->beside, judged->signers)
+	                     : believe(store, arrival->beside, judged->signers);
 	if (r < 0)
 		return r;
 	signer = crl_find_signer(judged->stub, judged->signers, err);
@@ -358,6 +375,30 @@ int crl_forget(struct store *store, const struct object *object, struct edition 
 	if (r == 0)
 		r = watch_profile(store, object->id);
 	return r < 0 ? r : crl_sweep_after(store);
+}
+
+int crl_of_new_ca(struct store *store, const struct object *object, struct edition *edition)
+{
+	STACK_OF(X509) *ca = NULL;
+	struct crl crl = { 0 };
+	int known = 0, r;
+	unsigned long hash;
+
+	r = certificates_read(edition->certificate.data, edition->certificate.length, 1, &ca, NULL);
+	if (r < 0)
+		return r;
+	hash = X509_NAME_hash_ex(X509_get_subject_name(sk_X509_value(ca, 0)), NULL, NULL, &known);
+	while (known && (r = db_crl_next(store->db, object->id, crl.id, &crl)) == 0) {
+		if (!(crl.kind & CRL_OWN) || crl.issuer == (int64_t)(uint32_t)hash)
+			continue;
+		if (edition->crl == crl.id)
+			edition->crl = 0;
+		r = db_crl_drop(store->db, object->id, crl.id);
+		if (r < 0)
+			break;
+	}
+	sk_X509_pop_free(ca, X509_free);
+	return r == -ENOENT ? 0 : r;
 }
 
 /* --- what status says --- */

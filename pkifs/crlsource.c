@@ -108,6 +108,15 @@ X509_CRL *crl_cached(struct store *store, const struct crl *crl, struct error *e
 	return read;
 }
 
+void crls_sweep(struct store *store)
+{
+	struct crl crl;
+
+	for (size_t i = cache.count; i-- > 0;)
+		if (db_crl_get(store->db, cache.list[i].row, &crl) == -ENOENT)
+			forget(i);
+}
+
 bool crls_are_whole(void)
 {
 	for (size_t i = 0; i < cache.count; i++)
@@ -159,10 +168,10 @@ static void add_crls(struct store *store, int64_t profile, const X509_NAME *issu
 }
 
 STACK_OF(X509_CRL) *
-	crls_known(struct store *store, const struct object *profile, const X509_NAME *issuer)
+	crls_known(struct store *store, int64_t profile, const X509_NAME *issuer)
 {
 	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
-	int64_t row = profile->id;
+	int64_t row = profile;
 	int known = 0;
 	unsigned long hash = X509_NAME_hash_ex(issuer, NULL, NULL, &known);
 

@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROCESSES 300 /* of the store's: the most workers there may be, and its other ones */
@@ -21,6 +23,7 @@ struct process {
 	struct process *next;
 	long long id;
 	pid_t pid;
+	char kind[16];
 };
 
 static struct process *processes;
@@ -188,6 +191,7 @@ void family_start(const struct supervision *given, const struct record *record)
 		free(process);
 	} else {
 		*process = (struct process){ .next = processes, .id = id, .pid = pid };
+		snprintf(process->kind, sizeof process->kind, "%s", kind);
 		processes = process;
 	}
 	if (answer) {
@@ -211,7 +215,7 @@ void family_stop(long long id)
 			kill(process->pid, SIGKILL);
 }
 
-bool family_ended(pid_t pid)
+bool family_ended(pid_t pid, int status)
 {
 	struct process **at = &processes, *process;
 
@@ -220,6 +224,9 @@ bool family_ended(pid_t pid)
 	process = *at;
 	if (!process)
 		return false;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		log_error("%s: a process called what it must not, and was ended for it",
+		          process->kind);
 	*at = process->next;
 	free(process);
 	return true;

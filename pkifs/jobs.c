@@ -331,6 +331,8 @@ static int give(struct job *job, const struct standing *standing)
 		return r;
 	}
 	job->worker = worker_give(job->store, &work);
+	if (job->worker && job->has_crl)
+		crl_files_given(&job->crl);
 	return job->worker ? 0 : -ENOMEM;
 }
 

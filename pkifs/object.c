@@ -65,6 +65,8 @@ int object_remove(struct store *store, const struct object *object, struct error
 		r = suggestion_forget(store, object);
 	if (r == 0)
 		r = store_event(store, object, "removed", NULL);
+	if (r == 0 && object->kind == KIND_CA)
+		r = crl_sweep_after(store);
 	return r < 0 ? r : db_object_remove(store->db, object->id);
 }
 

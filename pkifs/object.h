@@ -97,14 +97,6 @@ int certificate_publish(struct store *store, const struct object *object,
 /* Adds the certificates in PEM to TO. */
 int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 
-/*
- * What is known of the revocation of the certificate that FACTS describe (certificate_describe),
- * whose CA is that of PROFILE (0: of the first profile that has its issuer's name): TEXT as status
- * spells it, "good", "revoked", "unknown", "unchecked", and how it is known. 1: it is revoked.
- */
-int revocation_of(struct store *store, int64_t profile, const struct record *facts, char *text,
-                  size_t size);
-
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);
 

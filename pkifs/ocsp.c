@@ -32,7 +32,7 @@ static int name_of(X509 *certificate, unsigned char name[32])
 	return X509_digest(certificate, EVP_sha256(), name, &length) == 1 ? 0 : -ENOMEM;
 }
 
-static int find(const struct ocsp_source *source, X509 *certificate, struct ocsp_row *row)
+static int find(const struct sources *source, X509 *certificate, struct ocsp_row *row)
 {
 	unsigned char name[32];
 	int r = name_of(certificate, name);
@@ -81,7 +81,7 @@ static bool counts(const struct store *store, const struct ocsp_row *row)
 	       (row->until > store_now(store) || !store_clock_trusted(store));
 }
 
-void ocsp_verdict(const struct ocsp_source *source, X509 *certificate, X509 *issuer,
+void ocsp_verdict(const struct sources *source, X509 *certificate, X509 *issuer,
                   struct path_revocation *verdict)
 {
 	struct ocsp_row row = { 0 };
@@ -126,7 +126,7 @@ static int add_der(X509 *certificate, struct blob *blob)
 	return blob->data ? 0 : -ENOMEM;
 }
 
-static int new_row(const struct ocsp_source *source, X509 *certificate, X509 *issuer,
+static int new_row(const struct sources *source, X509 *certificate, X509 *issuer,
                    struct ocsp_row *row)
 {
 	int r;
@@ -138,7 +138,7 @@ static int new_row(const struct ocsp_source *source, X509 *certificate, X509 *is
 	return r == 0 ? add_der(issuer, &row->issuer) : r;
 }
 
-int ocsp_want(const struct ocsp_source *source, int64_t object, X509 *certificate, X509 *issuer,
+int ocsp_want(const struct sources *source, int64_t object, X509 *certificate, X509 *issuer,
               int64_t *again, struct blob *good)
 {
 	struct store *store = source->store;

@@ -11,20 +11,13 @@
 #define PKIFS_STORE_OCSP_H
 
 #include "pkifs/path.h"
-#include "pkifs/store.h"
-
-/* Whose responders are asked, and how. */
-struct ocsp_source {
-	struct store *store;
-	int64_t profile;
-	const struct record *settings; /* the profile's, with defaults */
-};
+#include "pkifs/sources.h"
 
 /*
  * What is known of CERTIFICATE of ISSUER, for path_sources: good or revoked as long as the answer
  * counts (revoked: until there is another), else unknown with the reason.
  */
-void ocsp_verdict(const struct ocsp_source *source, X509 *certificate, X509 *issuer,
+void ocsp_verdict(const struct sources *source, X509 *certificate, X509 *issuer,
                   struct path_revocation *verdict);
 
 /*
@@ -34,7 +27,7 @@ void ocsp_verdict(const struct ocsp_source *source, X509 *certificate, X509 *iss
  * clears it): the answer in DER, where it counts and says "good". 0; -ENOENT: no responder is
  * known.
  */
-int ocsp_want(const struct ocsp_source *source, int64_t object, X509 *certificate, X509 *issuer,
+int ocsp_want(const struct sources *source, int64_t object, X509 *certificate, X509 *issuer,
               int64_t *again, struct blob *good);
 
 /* Asks what is to be asked. */

@@ -81,10 +81,14 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 	if (old.version != edition->version) /* what was said, was said of another certificate */
 		blob_clear(&edition->ocsp);
 	state = state_of(object, &old, edition);
+	if (object->kind == KIND_CA && edition->certificate.length &&
+	    differs(&old.certificate, &edition->certificate))
+		r = crl_of_new_ca(store, object, edition);
 	files = changed_files(object, &old, edition);
 	edition->object = object->id;
 	edition->created = store_now(store);
-	r = db_edition_add(store->db, edition, &edition->id);
+	if (r == 0)
+		r = db_edition_add(store->db, edition, &edition->id);
 	if (r == 0 && strcmp(state, object->state) != 0)
 		r = db_object_set_state(store->db, object->id, state, edition->created);
 	if (r == 0 && files != OCSP_FILES) /* that was nobody's request */

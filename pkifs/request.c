@@ -2,6 +2,7 @@
 #include "common/x509.h"
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/crl.h"
 #include "pkifs/jobs.h"
 #include "pkifs/object.h"
 #include "pkifs/prover.h"
@@ -713,9 +714,10 @@ static int check_not_busy(const struct asked *asked, struct error *err)
 
 	if (db_request_get(asked->store->db, asked->object->id, &request) < 0)
 		return 0;
-	/* what asks for the next CA certificate does so by itself, and will again; its own writer
-	 * may go on with a request, as long as it has not begun */
+	/* what is asked by itself will be again; its own writer may go on with a request, as long
+	 * as it has not begun */
 	busy = request_active(&request) && strcmp(request.action, "next-ca") != 0 &&
+	       !(request.text.data && strcmp(request.text.data, CRL_BY_ITSELF) == 0) &&
 	       !(asked->store->writer && asked->store->writer->request == request.id &&
 	         request.state == REQUEST_QUEUED);
 	if (busy)

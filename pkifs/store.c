@@ -1,5 +1,6 @@
 #include "pkifs/store.h"
 
+#include "common/confine.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/challenge.h"
@@ -415,6 +416,7 @@ void store_serve(struct store *store)
 	serve_requests(store);
 	declare_apply(store);
 	dns_records_start(store);
+	crl_read_again(store);
 	jobs_run(store);
 	on_change_resume(store);
 	store_commit(store);
@@ -452,12 +454,17 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 {
 	static struct store store; /* for all of the process' life */
 	struct rlimit no_core = { 0, 0 };
+	struct error err = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_DUMPABLE, 0); /* passwords, and keys on their way to readers */
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
+	if (confine(CONFINED_STORE, NULL, &err) < 0) {
+		log_error("the store cannot start: %s", err.text);
+		return 1;
+	}
 	if (frame_receive(control_fd, &store.conf, NULL) < 0) /* its predecessor lives till then */
 		return 1;
 	prctl(PR_SET_NAME, "pkifsd-store"); /* so that one sees which of two it is */

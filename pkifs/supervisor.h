@@ -105,12 +105,12 @@ int process_start(const struct walls *walls, struct error *err);
 /*
  * family.c. A store that waits for its settings at the other end of *FD: the pid, or a negative
  * errno with ERR. And the children of the store: RECORD says which it wants; it is told what came
- * of it. Ended: false where PID is none of them.
+ * of it. Ended, with waitpid(2)'s STATUS: false where PID is none of them.
  */
 int family_store(const struct supervision *given, int *fd, struct error *err);
 void family_start(const struct supervision *given, const struct record *record);
 void family_stop(long long id);
-bool family_ended(pid_t pid);
+bool family_ended(pid_t pid, int status);
 void family_kill(void);
 
 /* netns.c: the store is sent the sockets that the IPsec process needs, or why it gets none. */

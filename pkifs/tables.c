@@ -42,7 +42,7 @@ static const struct key ca_keys[] = {
 	  "user for the CRL's server: one for all or one for each crl-url" },
 	{ "crl-url-password", KEY_REPEATS | KEY_SECRET, NULL, check_text, 1, 255, NULL, NULL, 3,
 	  "password of crl-url-user" },
-	{ "crl-refresh-interval", KEY_LATER, "24", check_number, 0, 8784, NULL, "hours", 0,
+	{ "crl-refresh-interval", 0, "24", check_number, 0, 8784, NULL, "hours", 0,
 	  "how often to fetch the CRL; 0 = at its nextUpdate" },
 	{ "crl-on-download-failure", 0, "reject", check_words, 0, 0, "reject accept", NULL, 0,
 	  "peers, while no valid CRL can be had" },

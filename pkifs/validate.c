@@ -24,6 +24,7 @@ static int judge(const struct expectation *expectation, X509 *leaf, STACK_OF(X50
 		.allow_ca = expectation->allow_ca,
 		.allow_legacy = expectation->allow_legacy,
 		.tolerant = true,
+		.revocation = expectation->revocation,
 	};
 	struct path_answer answer;
 	int r;

@@ -6,6 +6,7 @@
 #define PKIFS_VALIDATE_H
 
 #include "common/record.h"
+#include "pkifs/path.h"
 
 #include <openssl/x509.h>
 #include <stdint.h>
@@ -28,6 +29,7 @@ struct expectation {
 	bool allow_ca;               /* a self-signed CA of our own */
 	int64_t now;
 	bool clock_trusted;
+	struct path_sources revocation; /* what is known to be revoked is refused */
 };
 
 /*

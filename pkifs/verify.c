@@ -1,10 +1,10 @@
 #include "pkifs/verify.h"
 
+#include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/content.h"
-#include "pkifs/crl.h"
 #include "pkifs/object.h"
-#include "pkifs/ocsp.h"
+#include "pkifs/sources.h"
 
 #include <errno.h>
 #include <openssl/err.h>
@@ -145,68 +145,44 @@ int verify_verdict(const struct path_answer *answer, const struct error *err, bo
 
 /* --- the profile --- */
 
-/* Where revocation is known from, for path_check. */
-struct source {
-	struct store *store;
-	const struct object *profile;
-	const struct record *settings;
-};
-
-static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
-{
-	const struct source *source = user;
-
-	return crls_known(source->store, source->profile, issuer);
-}
-
-static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_revocation *verdict)
-{
-	const struct source *source = user;
-
-	ocsp_verdict(&(struct ocsp_source){ source->store, source->profile->id, source->settings },
-	             certificate, issuer, verdict);
-}
-
-static int want_step(const struct source *source, enum path_source from,
-                     const struct path_step *step, X509 *issuer)
-{
-	struct ocsp_source responders = { source->store, source->profile->id, source->settings };
-	int64_t again;
-	int r = 0;
-
-	if (from != PATH_SOURCE_OCSP)
-		r = crl_learn(source->store, source->profile->id, step->certificate, issuer);
-	if (r == 0 && from != PATH_SOURCE_CRL)
-		r = ocsp_want(&responders, 0, step->certificate, issuer, &again, NULL);
-	return r == -ENOENT ? 0 : r;
-}
-
 /*
  * What is not known of a path that is otherwise sound is asked for: no others name whom to ask
  * (attack 42). The answer is for the next question.
  */
-static int want(const struct source *source, enum path_source from,
-                const struct path_answer *answer)
+static int want(struct sources *sources, const struct path_answer *answer)
 {
-	int begun = 1, r = 0; /* 1: not, or it was done by a store that died */
+	bool known = true;
+	int r;
 
-	for (int i = 0; r == 0 && i + 1 < answer->count; i++) {
-		if (answer->steps[i].revocation.state != PATH_UNKNOWN)
-			continue;
-		if (begun == 1 && (begun = store_begin(source->store)) != 0)
-			return begun;
-		r = want_step(source, from, &answer->steps[i], answer->steps[i + 1].certificate);
-	}
-	return begun == 0 ? store_end(source->store, r) : 0;
+	for (int i = 0; i + 1 < answer->count; i++)
+		known = known && answer->steps[i].revocation.state != PATH_UNKNOWN;
+	r = known ? 1 : store_begin(sources->store); /* 1: a store that died has done it */
+	return r ? r : store_end(sources->store, sources_want(sources, 0, answer));
 }
 
-static enum path_source source_of(const struct record *settings)
+/* One whose revocation is not known passes (crl-on-download-failure = accept): that is told. */
+static int tell_accepted(struct store *store, const struct object *profile,
+                         const struct path_answer *answer)
 {
-	return record_is(settings, "revocation-check", "disable") ? PATH_SOURCE_OFF
-	       : record_is(settings, "revocation-check", "ocsp")  ? PATH_SOURCE_OCSP
-	       : record_is(settings, "revocation-check", "ocsp-then-crl")
-	               ? PATH_SOURCE_OCSP_THEN_CRL
-	               : PATH_SOURCE_CRL;
+	const struct path_step *unknown = NULL;
+	struct record *more;
+	int r;
+
+	for (int i = 0; !unknown && i + 1 < answer->count; i++)
+		if (answer->steps[i].revocation.state == PATH_UNKNOWN)
+			unknown = &answer->steps[i];
+	if (!unknown || (r = store_begin(store)) != 0)
+		return 0;
+	more = record_new();
+	if (more) {
+		record_add(more, "subject", unknown->name);
+		record_add(more, "reason", unknown->revocation.how);
+		log_warning("profile %s: %s passes, though whether it is revoked is not known: %s",
+		            profile->name, unknown->name, unknown->revocation.how);
+	}
+	r = more ? store_event(store, profile, "accepted-unchecked", more) : -ENOMEM;
+	record_free(more);
+	return store_end(store, r);
 }
 
 /* The CA that the profile has confirmed, and nobody else. */
@@ -225,26 +201,15 @@ static int read_anchor(struct store *store, const struct object *profile, STACK_
 	return r;
 }
 
-/* Who signs CRLs by a key of their own may stand in a path as well: *UNTRUSTED, the caller's. */
-static int add_signers(struct store *store, const struct object *profile,
-                       struct path_question *asked, STACK_OF(X509) * *untrusted)
-{
-	*untrusted = X509_chain_up_ref(asked->untrusted);
-	asked->untrusted = *untrusted;
-	return *untrusted ? crls_signers(store, profile->id, *untrusted) : -ENOMEM;
-}
-
 static int ask(struct store *store, const struct object *profile,
                const struct verify_question *question, struct path_answer *answer,
                struct error *err)
 {
-	struct source source = { .store = store, .profile = profile };
+	struct sources sources = { .store = store, .profile = profile->id };
 	struct path_question asked = {
 		.now = store_now(store),
 		.clock_trusted = store_clock_trusted(store),
-		.revocation = { .crls = crls_of, .ocsp = verdict_of, .user = &source },
 	};
-	STACK_OF(X509) *untrusted = NULL;
 	struct record *settings = NULL;
 	int r;
 
@@ -253,22 +218,20 @@ static int ask(struct store *store, const struct object *profile,
 		r = store_settings(store, profile, &settings);
 	if (r == 0)
 		r = verify_question_ask(question, &asked, err);
-	if (r == 0)
-		r = add_signers(store, profile, &asked, &untrusted);
 	if (r == 0) {
 		asked.allow_legacy = record_is(settings, "allow-legacy", "yes");
 		asked.tolerant = asked.allow_legacy; /* who is that old is of no better form */
-		asked.revocation.source = source_of(settings);
 		asked.revocation.accept_unknown =
 			record_is(settings, "crl-on-download-failure", "accept");
-		source.settings = settings;
-		r = path_check(&asked, answer, err);
+		sources.settings = settings;
+		r = sources_check(&sources, &asked, answer, err);
 		if (answer->sound)
-			want(&source, asked.revocation.source, answer);
+			want(&sources, answer);
+		if (r == 0)
+			tell_accepted(store, profile, answer);
 	}
 	record_free(settings);
 	sk_X509_pop_free(asked.anchors, X509_free);
-	sk_X509_pop_free(untrusted, X509_free);
 	return r;
 }
 

@@ -2,11 +2,11 @@
 
 #include "common/log.h"
 #include "common/x509.h"
-#include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 #include "pkifs/path.h"
 #include "pkifs/renewal.h"
+#include "pkifs/sources.h"
 #include "pkifs/tunnel.h"
 
 #include <errno.h>
@@ -99,13 +99,13 @@ static bool is_legacy(const struct look *look)
  * The path, with what is known of each certificate's revocation. That it leads to an anchor was
  * decided when it came into force: the last certificate of its chain.
  */
-static int check(struct look *look, const struct path_sources *sources)
+static int check(struct look *look, struct sources *sources)
 {
-	STACK_OF(X509) *anchors = sk_X509_new_null(), *untrusted = X509_chain_up_ref(look->chain);
+	STACK_OF(X509) *anchors = sk_X509_new_null();
 	int last = sk_X509_num(look->chain) - 1, r = -ENOMEM;
-	struct path_question question = {
+	const struct path_question question = {
 		.leaf = sk_X509_value(look->chain, 0),
-		.untrusted = untrusted,
+		.untrusted = look->chain,
 		.anchors = anchors,
 		.no_anchor = true,
 		.now = store_now(look->store),
@@ -113,19 +113,17 @@ static int check(struct look *look, const struct path_sources *sources)
 		.allow_ca = true,
 		.allow_legacy = is_legacy(look),
 		.tolerant = true,
-		.revocation = *sources,
+		.revocation.accept_unknown = true,
 	};
 	struct error err = { 0 };
 
-	if (anchors && untrusted &&
-	    (last == 0 || sk_X509_push(anchors, sk_X509_value(look->chain, last))))
-		r = crls_signers(look->store, look->profile.id, untrusted);
-	if (r == 0)
-		r = path_check(&question, &look->path, &err);
+	if (anchors && sk_X509_push(anchors, sk_X509_value(look->chain, last)))
+		r = sources_check(sources, &question, &look->path, &err);
 	sk_X509_free(anchors);
-	sk_X509_pop_free(untrusted, X509_free);
-	if (r == -EINVAL) /* unless that is what the path fails for */
+	if (r == -EINVAL) { /* unless that is what the path fails for */
+		look->state = PATH_UNKNOWN;
 		snprintf(look->how, sizeof look->how, "unknown (%.200s)", err.text);
+	}
 	return r == -ENOMEM ? r : 0;
 }
 
@@ -165,35 +163,23 @@ static void conclude(struct look *look)
 	}
 }
 
-static void verdict(void *user, X509 *certificate, X509 *issuer, struct path_revocation *told)
-{
-	const struct look *look = user;
-	struct ocsp_source source = { look->store, look->profile.id, look->settings };
-
-	ocsp_verdict(&source, certificate, issuer, told);
-}
-
 /*
  * The responder of an own certificate is asked whatever the profile checks by: a server staples the
- * answer. Those of the CAs above it where they decide.
+ * answer.
  */
-static int want_ocsp(struct look *look, bool decides)
+static int want(struct look *look, struct sources *sources)
 {
-	struct ocsp_source source = { look->store, look->profile.id, look->settings };
+	int64_t again = look->again;
 	int r = 0;
 
-	for (int i = 0; r == 0 && i + 1 < look->path.count && (i == 0 || decides); i++) {
-		int64_t again = look->again;
-
-		r = ocsp_want(&source, look->object->id, look->path.steps[i].certificate,
-		              look->path.steps[i + 1].certificate, &again,
-		              i == 0 ? &look->staple : NULL);
-		if (r == -ENOENT)
-			r = 0;
-		if (again < look->again)
-			look->again = again;
-	}
-	return r;
+	if (!look->path.sound)
+		return 0;
+	if (look->path.count > 1)
+		r = ocsp_want(sources, look->object->id, look->path.steps[0].certificate,
+		              look->path.steps[1].certificate, &again, &look->staple);
+	if (again < look->again)
+		look->again = again;
+	return r < 0 && r != -ENOENT ? r : sources_want(sources, look->object->id, &look->path);
 }
 
 static void set_unchecked(struct look *look, const char *why)
@@ -202,101 +188,46 @@ static void set_unchecked(struct look *look, const char *why)
 	snprintf(look->how, sizeof look->how, "unchecked (%s)", why);
 }
 
-static enum path_source source_of(const struct record *settings)
+/* What the responder calls revoked is revoked, whatever the profile checks by. */
+static void hear_responder(struct look *look, struct sources *sources)
 {
-	return record_is(settings, "revocation-check", "crl")    ? PATH_SOURCE_CRL
-	       : record_is(settings, "revocation-check", "ocsp") ? PATH_SOURCE_OCSP
-	                                                         : PATH_SOURCE_OCSP_THEN_CRL;
+	struct path_revocation told;
+
+	if (look->path.count < 2 || look->path.steps[0].revocation.state == PATH_REVOKED)
+		return;
+	ocsp_verdict(sources, look->path.steps[0].certificate, look->path.steps[1].certificate,
+	             &told);
+	if (told.state == PATH_REVOKED)
+		look->path.steps[0].revocation = told;
 }
 
-static int by_crl(struct look *look)
+/* Whether the certificate is looked after at all. */
+static bool is_checked(struct look *look)
 {
-	struct record *facts = NULL;
-	char text[sizeof look->how];
-	int r = record_decode((const unsigned char *)look->version.facts.data,
-	                      look->version.facts.length, &facts);
-
-	if (r == 0 && look->state != PATH_REVOKED) {
-		bool revoked =
-			revocation_of(look->store, look->profile.id, facts, text, sizeof text) == 1;
-
-		snprintf(look->how, sizeof look->how, "%s", text);
-		look->state = revoked                         ? PATH_REVOKED
-		              : strncmp(text, "good", 4) == 0 ? PATH_GOOD
-		                                              : PATH_UNKNOWN;
-	}
-	record_free(facts);
-	return r;
-}
-
-static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
-{
-	const struct look *look = user;
-
-	return crls_known(look->store, &look->profile, issuer);
-}
-
-/* Whether anyone of PATH is revoked. */
-static bool has_revoked(const struct path_answer *path)
-{
-	for (int i = 0; i < path->count; i++)
-		if (path->steps[i].revocation.state == PATH_REVOKED)
-			return true;
+	if (!look->profile.id || sk_X509_num(look->chain) < 2)
+		set_unchecked(look, "no profile has its issuer");
+	else if (record_is(look->settings, "revocation-check", "disable"))
+		set_unchecked(look, "revocation-check = disable");
+	else
+		return true;
 	return false;
 }
 
-/*
- * What CRLs say beside the complete one of the profile's CA: those of CAs between, for a part, of
- * other issuers. OpenSSL knows of whom each speaks.
- */
-static int by_path(struct look *look)
+/* What is known now; where WANTED, the rest is asked for. */
+static int look_at(struct look *look, bool wanted)
 {
-	struct path_sources sources = { .source = PATH_SOURCE_CRL,
-		                        .accept_unknown = true,
-		                        .crls = crls_of,
-		                        .user = look };
-	struct path_answer before = look->path; /* OCSP's is still needed */
-	char how[sizeof look->how];
+	struct sources sources = { look->store, look->profile.id, look->settings };
 	int r;
 
-	memcpy(how, look->how, sizeof how);
-	look->path = (struct path_answer){ .failed = -1 };
-	r = check(look, &sources);
-	if (has_revoked(&look->path) && crls_are_whole())
-		conclude(look);
-	else
-		memcpy(look->how, how, sizeof how);
-	path_answer_clear(&look->path);
-	look->path = before;
-	return r;
-}
-
-/* What is known now. */
-static int look_at(struct look *look)
-{
-	struct path_sources sources = { .accept_unknown = true, .ocsp = verdict, .user = look };
-	int r = 0;
-
 	look->again = store_now(look->store) + AT_LEAST;
-	if (!look->profile.id) {
-		set_unchecked(look, "no profile has its issuer");
+	if (!is_checked(look))
 		return 0;
-	}
-	if (record_is(look->settings, "revocation-check", "disable")) {
-		set_unchecked(look, "revocation-check = disable");
-		return 0;
-	}
-	sources.source = PATH_SOURCE_OCSP;
-	if (check(look, &sources) < 0)
-		return -ENOMEM;
+	r = check(look, &sources);
+	if (r < 0)
+		return r;
+	hear_responder(look, &sources);
 	conclude(look);
-	if (source_of(look->settings) == PATH_SOURCE_CRL ||
-	    (source_of(look->settings) == PATH_SOURCE_OCSP_THEN_CRL && look->state != PATH_GOOD)) {
-		r = by_crl(look);
-		if (r == 0 && look->state != PATH_REVOKED)
-			r = by_path(look);
-	}
-	return r;
+	return wanted ? want(look, &sources) : 0;
 }
 
 /* A staple is for servers: one that says anything but "good" would be of no use to them. */
@@ -361,11 +292,6 @@ static int act(struct look *look)
 	return r == 0 ? renewal_plan(store, look->object->id) : r;
 }
 
-static bool is_checked(const struct look *look)
-{
-	return look->profile.id && !record_is(look->settings, "revocation-check", "disable");
-}
-
 static int look_now(struct store *store, int64_t id)
 {
 	struct object object;
@@ -378,9 +304,7 @@ static int look_now(struct store *store, int64_t id)
 	if (r == -ENOENT) {
 		r = db_watch_keep(store->db, id, WATCH_NOT, "");
 	} else if (r == 0) {
-		r = look_at(&look);
-		if (r == 0 && is_checked(&look))
-			r = want_ocsp(&look, source_of(look.settings) != PATH_SOURCE_CRL);
+		r = look_at(&look, true);
 		if (r == 0)
 			r = act(&look);
 	}
@@ -410,7 +334,7 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 		return r < 0 ? r : strcmp(object->state, "revoked") == 0;
 	r = look_begin(store, object, &look);
 	if (r == 0)
-		r = look_at(&look);
+		r = look_at(&look, false);
 	if (r == 0 && !stays_revoked(&look))
 		snprintf(text, size, "%s", look.how);
 	if (r == 0)

@@ -476,10 +476,9 @@ static int take_crl(struct store *store, const struct standing *standing, struct
                     const struct record *result, struct error *err)
 {
 	const char *source = record_get(result, "crl-source");
-	const struct crl_arrival arrival = { .files = files,
-		                             .result = result,
-		                             .source = source ? source : "",
-		                             .fetched = true };
+	const struct crl_arrival arrival = {
+		.files = files, .result = result, .source = source ? source : "", .fetched = true
+	};
 	struct crl crl;
 	int r = crl_arrive(store, &standing->object, &arrival, &crl, err);
 

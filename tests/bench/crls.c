@@ -1,5 +1,5 @@
 /*
- * bench-crls CRL CA LEAF FOLDER: reads the CRL as a worker does, and prints: seconds, peak KiB,
+ * bench-crls CRL CA LEAF FOLDER: reads the CRL as a worker does, and prints: seconds,
  * microseconds of a look-up (half of them hits), of the first path check of LEAF, of a further one.
  */
 #include "enroll/crl.h"
@@ -10,13 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define LOOK_UPS 200000
 #define CHECKS   200
 #define SAMPLES  1000
+#define ROUNDS   5
 
 static void must(int good, const char *what)
 {
@@ -105,12 +105,11 @@ int main(int argc, char **argv)
 	ASN1_INTEGER *serials[SAMPLES];
 	X509_STORE *store = X509_STORE_new();
 	struct crl_index *index;
-	struct rusage usage;
 	struct error err = { 0 };
 	struct stub stub;
 	struct crl crl;
 	X509_CRL *read;
-	double begin, seconds, first, further = 0;
+	double begin, seconds, best, first, further = 0;
 
 	must(argc == 5, "CRL CA LEAF FOLDER");
 	paths.text = open(argv[1], O_RDONLY);
@@ -120,7 +119,6 @@ int main(int argc, char **argv)
 	begin = now();
 	must(crl_read(&paths, NULL, NULL, &crl, &err) == 0, err.text);
 	seconds = now() - begin;
-	getrusage(RUSAGE_SELF, &usage);
 	must(crl_index_open(paths.index, &index) == 0, "the index");
 	stub = (struct stub){ crl.stub, crl.stub_length, crl.digest, crl.digest_length };
 	read = stub_crl_new(&stub, index, &err);
@@ -131,8 +129,12 @@ int main(int argc, char **argv)
 	for (int i = 0; i < CHECKS; i++)
 		further += check(store, read_certificate(argv[3]), read) / CHECKS;
 	choose(paths.index, crl.entries, serials);
-	look_up(read, serials);
-	printf("%.4f %ld %.3f %.1f %.1f\n", seconds, usage.ru_maxrss,
-	       look_up(read, serials) * 1e6, first * 1e6, further * 1e6);
+	best = look_up(read, serials);
+	for (int i = 0; i < ROUNDS; i++) { /* others may want the processor too */
+		double once = look_up(read, serials);
+
+		best = once < best ? once : best;
+	}
+	printf("%.4f %.3f %.1f %.1f\n", seconds, best * 1e6, first * 1e6, further * 1e6);
 	return 0;
 }

@@ -209,6 +209,25 @@ class Ldap(Test):
             m.write("ca/corp/request", "cancel\n")
             self.assertEqual(m.status("ca/corp")["last-error"], "cancelled")
 
+    def test_a_distribution_point_that_is_a_name_alone(self):
+        """It is an entry of the server that the config names."""
+        port, _ = self.serve(entry("cn=Point\\, of Corp,dc=lab", self.ca.crl()))
+        folder, m = self.ca.folder, self.mount()
+        self.profile(m, f"ldap://127.0.0.1:{port}")
+        os.mkdir(m.point / "local/www")
+        m.write("local/www/config", "ca-profile = corp\nsubject = CN=www\nkey-type = ecdsa\n")
+        self.assertEqual(m.request("local/www", "generate-csr"), "ok")
+        (folder / "csr").write_text(m.read("local/www/csr.pem"))
+        (folder / "extensions").write_text("crlDistributionPoints = point\n[point]\nfullname = "
+                                           "dirName:name\n[name]\nDC = lab\nCN = \"Point, of Corp\"\n")
+        must("openssl", "x509", "-req", "-in", folder / "csr", "-CA", folder / "ca.pem", "-CAkey",
+             folder / "ca.key", "-extfile", folder / "extensions", "-days", "30", "-out",
+             folder / "www.pem")
+        m.write("local/www/cert.pem", (folder / "www.pem").read_text())
+        self.assertTrue(until(lambda: m.status("local/www")["revocation"].startswith("good (CRL")),
+                        m.read("ca/corp/status"))
+        self.assertIn("cn=point", m.status("ca/corp")["crl-source"].lower())
+
 
 if __name__ == "__main__":
     main()
