@@ -110,17 +110,19 @@ static int make_frame(struct store *store, const struct object *object, struct t
 	return r;
 }
 
+/* FRAME is taken over. */
 static void send_frame(struct store *store, struct record *frame)
 {
 	(void)store;
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
+	record_free(frame);
 }
 
 static void send_forget(struct store *store, struct record *frame)
 {
-	send_frame(store, frame);
 	told_drop(record_number(frame, "tunnel", 0));
+	send_frame(store, frame);
 }
 
 /* Inside a change: the process is told of OBJECT behind the commit. */
