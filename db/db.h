@@ -16,7 +16,7 @@
 
 #define NAME_MAX_LENGTH 64
 
-enum kind { KIND_CA = 1, KIND_LOCAL = 2 };
+enum kind { KIND_CA = 1, KIND_LOCAL = 2, KIND_IPSEC = 3 };
 
 struct db;
 
@@ -72,7 +72,7 @@ enum request_state {
 	REQUEST_REJECTED,
 };
 
-/* Objects: CA profiles and certificate ids. */
+/* Objects: CA profiles, certificate ids, tunnels. */
 struct object {
 	int64_t id;
 	enum kind kind;
@@ -386,6 +386,9 @@ int db_request_due(struct db *db, int64_t profile, int64_t now, const struct req
 int db_request_count(struct db *db, int64_t profile, int64_t limit, int64_t *count);
 /* Next attempts that are later than LATEST are due at once. */
 int db_request_hurry(struct db *db, int64_t latest);
+/* What was asked, as text and as fields, is kept in another form: without its secrets. */
+int db_request_rewrite(struct db *db, int64_t id, const char *text, size_t text_length,
+                       const void *fields, size_t fields_length);
 int db_request_update(struct db *db, const struct request *request);
 int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length,
                           int64_t now);

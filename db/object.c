@@ -354,6 +354,13 @@ int db_request_update(struct db *db, const struct request *request)
 	               request->error, request->profile, request->id);
 }
 
+int db_request_rewrite(struct db *db, int64_t id, const char *text, size_t text_length,
+                       const void *fields, size_t fields_length)
+{
+	return sql_run(db, "UPDATE request SET text=?,fields=? WHERE id=?", "bbi", text,
+	               text_length, fields, fields_length, id);
+}
+
 int db_request_checkpoint(struct db *db, int64_t id, const void *resume, size_t length, int64_t now)
 {
 	return sql_run(db, "UPDATE request SET resume=?,changed=? WHERE id=?", "bii", resume,

@@ -157,6 +157,16 @@ static void put_local_request(void)
 	put_request_keys(&local_request_keys, &local_config_keys);
 }
 
+static void put_ipsec_keys(void)
+{
+	put_keys(&ipsec_config_keys);
+}
+
+static void put_ipsec_request(void)
+{
+	put_request_keys(&ipsec_request_keys, &ipsec_config_keys);
+}
+
 /* "-o FILE, --output FILE" as macros. */
 static void put_option(const struct option *option)
 {
@@ -250,6 +260,7 @@ static const struct {
 } lists[] = {
 	{ "@ca-keys@", put_ca_keys },         { "@ca-request@", put_ca_request },
 	{ "@local-keys@", put_local_keys },   { "@local-request@", put_local_request },
+	{ "@ipsec-keys@", put_ipsec_keys },   { "@ipsec-request@", put_ipsec_request },
 	{ "@daemon-keys@", put_daemon_keys }, { "@commands@", put_commands },
 	{ "@options@", put_options },         { "@verify@", put_verify },
 };

@@ -82,7 +82,7 @@ static void *read_behind(void *user)
 {
 	struct reading *reading = user;
 
-	setpriority(PRIO_PROCESS, (id_t)gettid(), READ_NICE);
+	setpriority(PRIO_PROCESS, 0, READ_NICE); /* this thread's alone */
 	reading->result = crl_read(reading->paths, reading->signers, reading->certificates,
 	                           reading->crl, reading->err);
 	return NULL;

@@ -12,7 +12,7 @@
 void node_owner(struct store *store, const struct node *node, struct stat *attributes)
 {
 	const struct file_row *row = &file_rows[node->file];
-	enum file folder = node->object.kind == KIND_CA ? FILE_CA : FILE_LOCAL;
+	enum file folder = node->object.id ? kind_folder(node->object.kind) : FILE_ROOT;
 	enum file own = row->mode_of ? row->mode_of : node->file;
 	struct file_mode mode;
 
@@ -35,9 +35,8 @@ static int folder_links(struct store *store, const struct node *node)
 {
 	int64_t count = 0;
 
-	if (node->file == FILE_CA_FOLDER || node->file == FILE_LOCAL_FOLDER)
-		db_object_count(store->db, node->file == FILE_CA_FOLDER ? KIND_CA : KIND_LOCAL,
-		                &count);
+	if (place_kind(node->file))
+		db_object_count(store->db, place_kind(node->file), &count);
 	return 2 + (int)count;
 }
 
@@ -144,8 +143,7 @@ int node_set_mode(struct store *store, const struct node *node, const struct sta
 		new.uid = wanted->st_uid;
 	if (to_set & FUSE_SET_ATTR_GID)
 		new.gid = wanted->st_gid;
-	if ((node->file == FILE_CA || node->file == FILE_LOCAL) &&
-	    (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
+	if (folder_kind(node->file) && (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)))
 		return object_hand_over(store, &node->object, node->file, &new);
 	return db_mode_set(store->db, node->object.id, own, &new);
 }

@@ -26,6 +26,7 @@ static const struct section_kind {
 } kinds[] = {
 	{ "ca", &ca_config_keys },
 	{ "local", &local_config_keys },
+	{ "ipsec", &ipsec_config_keys },
 	{ CONF_DEFAULTS, &local_config_keys },
 };
 
@@ -214,15 +215,12 @@ static bool is_protocol(const char *name)
 static int check_head(const struct section_kind *kind, const char *word, const char *name,
                       struct error *err)
 {
-	if (strcmp(word, "ipsec") == 0)
-		return error_set(err, -EINVAL,
-		                 "[ipsec %s]: tunnels are not supported by this version of pkifs",
-		                 name);
 	if (!kind)
-		return error_set(err, -EINVAL,
-		                 "[%s]: there are sections [ca NAME], [local NAME] and "
-		                 "[" CONF_DEFAULTS " PROTOCOL]",
-		                 word);
+		return error_set(
+			err, -EINVAL,
+			"[%s]: there are sections [ca NAME], [local NAME], [ipsec NAME] and "
+			"[" CONF_DEFAULTS " PROTOCOL]",
+			word);
 	if (strcmp(word, CONF_DEFAULTS) == 0)
 		return is_protocol(name) ? 0
 		                         : error_set(err, -EINVAL,

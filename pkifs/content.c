@@ -16,6 +16,7 @@ static const char readme[] =
 	"  ca/<profile>/         a certification authority: config, its certificate, its CRL\n"
 	"                        `verify`: write a certificate, read whether it is believed\n"
 	"  local/<cert-id>/      a key and its certificate: config, request, cert.pem, key.pem\n"
+	"  ipsec/<tunnel>/       an IPsec tunnel: config, request, status\n"
 	"  acme-challenge/       what a web server may serve while an ACME CA looks for it\n"
 	"  status, events        how everything is, and what happened; `watch` waits for more\n"
 	"\n"

@@ -141,6 +141,7 @@ static void offer_operand(const struct line *line, const struct command *command
 	if (*line->word) {
 		offer_objects(line, "ca", "ca/");
 		offer_objects(line, "local", "local/");
+		offer_objects(line, "ipsec", "ipsec/");
 	}
 }
 

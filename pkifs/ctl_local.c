@@ -349,6 +349,9 @@ int ctl_export(const struct ctl *ctl, const struct arguments *arguments, struct 
 		file = exports[i].file;
 		count++;
 	}
+	if (!first)
+		return error_set(err, CTL_USAGE, "%s/%s has nothing to export", target.kind,
+		                 target.name);
 	if (count > 1 || (!count && record_count(arguments->options) >
 	                                    (record_find(arguments->options, "output") ? 1 : 0)))
 		return error_set(err, CTL_USAGE, "name one file that a %s has",

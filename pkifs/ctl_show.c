@@ -251,6 +251,7 @@ int show_table(const struct ctl *ctl, const char *json, size_t length, long long
 	static const struct table tables[] = {
 		{ "CA PROFILE", "CA UNTIL", "ca" },
 		{ "CERTIFICATE ID", "UNTIL", "local" },
+		{ "TUNNEL", "UNTIL", "ipsec" },
 	};
 	json_error_t reason;
 	json_t *root = json_loadb(json, length, 0, &reason);

@@ -161,7 +161,10 @@ int target_need(const struct ctl *ctl, const char *kind, const char *name, struc
 	r = target_set(target, kind, name, err);
 	if (r == 0 && !target_exists(ctl, target))
 		r = error_set(err, -ENOENT, "there is no %s %s",
-		              *kind == 'c' ? "CA profile" : "certificate id", name);
+		              *kind == 'c'   ? "CA profile"
+		              : *kind == 'l' ? "certificate id"
+		                             : "tunnel",
+		              name);
 	return r;
 }
 
@@ -175,6 +178,8 @@ int target_find(const struct ctl *ctl, const char *text, struct target *target, 
 		return target_need(ctl, "ca", text, target, err);
 	if (strncmp(text, "local/", 6) == 0)
 		return target_need(ctl, "local", text, target, err);
+	if (strncmp(text, "ipsec/", 6) == 0)
+		return target_need(ctl, "ipsec", text, target, err);
 	r = target_set(&ca, "ca", text, err);
 	if (r == 0)
 		r = target_set(&local, "local", text, err);
@@ -364,7 +369,9 @@ int ctl_write(const struct ctl *ctl, const struct target *target, const char *fi
 int ctl_configure(const struct ctl *ctl, const struct target *target, const struct record *settings,
                   struct error *err)
 {
-	const struct key_table *table = *target->kind == 'c' ? &ca_config_keys : &local_config_keys;
+	const struct key_table *table = *target->kind == 'c'   ? &ca_config_keys
+	                                : *target->kind == 'l' ? &local_config_keys
+	                                                       : &ipsec_config_keys;
 	char *old = NULL, *new = NULL;
 	size_t old_length = 0, new_length = 0;
 	int r;
@@ -384,8 +391,9 @@ int ctl_configure(const struct ctl *ctl, const struct target *target, const stru
 int ctl_request(const struct ctl *ctl, const struct target *target, const char *action,
                 const struct record *settings, struct error *err)
 {
-	const struct key_table *table =
-		*target->kind == 'c' ? &ca_request_keys : &local_request_keys;
+	const struct key_table *table = *target->kind == 'c'   ? &ca_request_keys
+	                                : *target->kind == 'l' ? &local_request_keys
+	                                                       : &ipsec_request_keys;
 	struct record *request = record_new();
 	char *text = NULL;
 	size_t length = 0;

@@ -98,7 +98,9 @@ static int take_section(size_t first)
 		return take_defaults(name, keys);
 	if (name->length > NAME_MAX_LENGTH)
 		return -EBADMSG;
-	new->kind = strcmp(kind->value, kind_name(KIND_CA)) == 0 ? KIND_CA : KIND_LOCAL;
+	new->kind = KIND_CA;
+	while (new->kind < KIND_IPSEC && strcmp(kind->value, kind_name(new->kind)) != 0)
+		new->kind++;
 	memcpy(new->name, name->value, name->length + 1);
 	new->text = keys->value;
 	new->length = keys->length;

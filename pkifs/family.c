@@ -7,10 +7,13 @@
 #include "pkifs/supervisor.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PROCESSES 300 /* of the store's: the most workers there may be, and its other ones */
@@ -20,6 +23,7 @@ struct process {
 	struct process *next;
 	long long id;
 	pid_t pid;
+	char kind[16];
 };
 
 static struct process *processes;
@@ -89,6 +93,30 @@ static int start_publisher(const struct supervision *given, int socket, struct e
 	return process_start(&walls, err);
 }
 
+/* Its user is looked for when the first tunnel is made: most have none. */
+static int start_ipsec(const struct supervision *given, int socket, struct error *err)
+{
+	const char *arguments[] = { "pkifs-ipsec", setting(given, "log-level"), NULL };
+	const char *user = is_separated(given) ? setting(given, "ipsec-user") : NULL;
+	struct walls walls = { .user = user,
+		               .net_admin = true,
+		               .arguments = arguments,
+		               .quiet = quiet(given),
+		               .program = given->ipsec_fd,
+		               .fds = { socket, -1, -1, -1 } };
+
+	if (geteuid() != 0)
+		return error_set(err, -EPERM, "tunnels need pkifsd started by root");
+	if (given->ipsec_fd < 0)
+		return error_set(err, -ENOENT, "the program pkifs-ipsec is not installed");
+	if (user && !getpwnam(user))
+		return error_set(err, -ENOENT,
+		                 "there is no user %s (ipsec-user): make it with useradd --system "
+		                 "--no-create-home %s",
+		                 user, user);
+	return process_start(&walls, err);
+}
+
 int family_store(const struct supervision *given, int *fd, struct error *err)
 {
 	static const char *const arguments[] = { "pkifsd", "--store", NULL };
@@ -126,6 +154,8 @@ static int start_kind(const struct supervision *given, const char *kind, int soc
 		return start_keys(given, sockets[1], err);
 	if (strcmp(kind, "publisher") == 0)
 		return start_publisher(given, sockets[1], err);
+	if (strcmp(kind, "ipsec") == 0)
+		return start_ipsec(given, sockets[1], err);
 	if (strcmp(kind, "worker") != 0)
 		return error_set(err, -EINVAL, "there is no such process");
 	r = pair(sockets + 2, err);
@@ -161,6 +191,7 @@ void family_start(const struct supervision *given, const struct record *record)
 		free(process);
 	} else {
 		*process = (struct process){ .next = processes, .id = id, .pid = pid };
+		snprintf(process->kind, sizeof process->kind, "%s", kind);
 		processes = process;
 	}
 	if (answer) {
@@ -184,7 +215,7 @@ void family_stop(long long id)
 			kill(process->pid, SIGKILL);
 }
 
-bool family_ended(pid_t pid)
+bool family_ended(pid_t pid, int status)
 {
 	struct process **at = &processes, *process;
 
@@ -193,6 +224,9 @@ bool family_ended(pid_t pid)
 	process = *at;
 	if (!process)
 		return false;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		log_error("%s: a process called what it must not, and was ended for it",
+		          process->kind);
 	*at = process->next;
 	free(process);
 	return true;

@@ -62,9 +62,47 @@ const struct file_row file_rows[FILES] = {
 
 	[FILE_VERIFY]       = { "verify", FILE_CA, false, NUMBER_OBJECT, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0644, 0, make_empty },
 
+	[FILE_IPSEC_FOLDER] = { "ipsec", FILE_ROOT, false, NUMBER_ONE, FILE_IS_FOLDER, 0755, 0, NULL },
+	[FILE_IPSEC]        = { NULL, FILE_IPSEC_FOLDER, false, NUMBER_OBJECT, FILE_IS_FOLDER, 0755, 0, NULL },
+	[FILE_PEER]         = { "peer.pem", FILE_IPSEC, false, NUMBER_EDITION, 0, 0644, 0, make_ca_cert },
+
 	[FILE_TEMPORARY]    = { NULL, FILE_TEMPORARY, false, NUMBER_TEMPORARY, FILE_WRITABLE | FILE_DIRECT | FILE_MADE, 0600, 0, NULL },
 };
 /* clang-format on */
+
+static const struct {
+	enum file place, folder;
+} kinds[] = {
+	[KIND_CA] = { FILE_CA_FOLDER, FILE_CA },
+	[KIND_LOCAL] = { FILE_LOCAL_FOLDER, FILE_LOCAL },
+	[KIND_IPSEC] = { FILE_IPSEC_FOLDER, FILE_IPSEC },
+};
+
+enum file kind_folder(enum kind kind)
+{
+	return kinds[kind].folder;
+}
+
+enum file kind_place(enum kind kind)
+{
+	return kinds[kind].place;
+}
+
+enum kind folder_kind(enum file file)
+{
+	for (enum kind kind = KIND_CA; kind <= KIND_IPSEC; kind++)
+		if (kinds[kind].folder == file)
+			return kind;
+	return 0;
+}
+
+enum kind place_kind(enum file place)
+{
+	for (enum kind kind = KIND_CA; kind <= KIND_IPSEC; kind++)
+		if (kinds[kind].place == place)
+			return kind;
+	return 0;
+}
 
 uint64_t inode_make(enum file file, int64_t number)
 {
@@ -128,8 +166,9 @@ int node_get(struct store *store, uint64_t ino, struct node *node)
 	r = owner_of(store, node, &object);
 	if (r == 0 && object)
 		r = db_object_get(store->db, object, &node->object);
-	if (r == 0 && object && file_rows[node->file].both == false &&
-	    file_in_folder(node->file, FILE_CA) && node->object.kind != KIND_CA)
+	if (r == 0 && object && !file_rows[node->file].shared &&
+	    folder_kind(file_rows[node->file].folder) &&
+	    folder_kind(file_rows[node->file].folder) != node->object.kind)
 		r = -ENOENT;
 	node->current = r == 0 && is_current(node);
 	return r == -ENOENT ? -ESTALE : r;
@@ -139,8 +178,8 @@ bool file_in_folder(enum file file, enum file folder)
 {
 	const struct file_row *row = &file_rows[file];
 
-	return file != FILE_ROOT && (row->folder == folder ||
-	                             (row->both && (folder == FILE_CA || folder == FILE_LOCAL)));
+	return file != FILE_ROOT &&
+	       (row->folder == folder || (row->shared && folder_kind(folder) != 0));
 }
 
 enum file file_find(enum file folder, const char *name)

@@ -52,6 +52,9 @@ enum file {
 	FILE_OCSP,
 	FILE_BUNDLE_OCSP,
 	FILE_VERIFY,
+	FILE_IPSEC_FOLDER,
+	FILE_IPSEC,
+	FILE_PEER,
 	FILES,
 };
 
@@ -107,8 +110,8 @@ void snapshot_drop(struct snapshot *snapshot);
 struct node;
 struct file_row {
 	const char *name;
-	enum file folder; /* FILE_CA and FILE_LOCAL share the rows whose folder is FILE_CA … */
-	bool both;        /* … and BOTH */
+	enum file folder; /* all kinds of objects share the rows whose folder is FILE_CA … */
+	bool shared;      /* … and SHARED */
 	enum number number;
 	unsigned flags;
 	mode_t mode;
@@ -132,6 +135,13 @@ int64_t inode_number(uint64_t ino);
 /* -ESTALE where the object or row is gone. */
 int node_get(struct store *store, uint64_t ino, struct node *node);
 uint64_t node_inode(const struct node *node);
+
+/* The folder of an object of KIND, and the one that it stands in. */
+enum file kind_folder(enum kind kind);
+enum file kind_place(enum kind kind);
+/* Whose folder FILE is; what stands in the folder PLACE; 0: none. */
+enum kind folder_kind(enum file file);
+enum kind place_kind(enum file place);
 
 /* The row of NAME in a folder of the kind FOLDER, or 0. */
 enum file file_find(enum file folder, const char *name);

@@ -14,6 +14,7 @@
 #include "pkifs/standing.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/watch.h"
 #include "pkifs/work.h"
 
@@ -515,6 +516,11 @@ static void begin(struct store *store, const struct request *request)
 
 	if (r < 0)
 		return;
+	if (standing.object.kind == KIND_IPSEC) { /* that is done by another process */
+		tunnel_begin(store, &standing);
+		standing_clear(&standing);
+		return;
+	}
 	standing.request.profile = standing.profile.id; /* the config may name another one now */
 	standing.request.next_attempt = 0; /* whatever the clock says after a restart */
 	job = job_new(store, request->action);
@@ -591,6 +597,7 @@ void jobs_run(struct store *store)
 	crl_fetch_run(store);
 	watch_run(store);
 	ocsp_run(store);
+	tunnels_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

@@ -581,6 +581,14 @@ static const struct {
 	{ check_key_store, "store|URI" },
 	{ check_store_key, "PATH|credential:NAME|none" },
 	{ check_firewall, "none|nft:SET|PROGRAM" },
+	{ check_endpoint, "ADDRESS|NAME|any" },
+	{ check_traffic, "CIDR[:PROTOCOL[:PORT]]" },
+	{ check_ike_proposal, "ALGORITHMS" },
+	{ check_esp_proposal, "ALGORITHMS" },
+	{ check_mark, "VALUE[/MASK]" },
+	{ check_netns, "NAME" },
+	{ check_spi, "NUMBER" },
+	{ check_hex, "HEX" },
 };
 
 void key_placeholder(const struct key *key, char *text)

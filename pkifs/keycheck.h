@@ -39,6 +39,16 @@ key_checker check_key_store; /* `store` or a PKCS#11 URI (RFC 7512) */
 key_checker check_store_key; /* a path, `credential:NAME`, `none` */
 key_checker check_firewall;  /* `none`, `nft:FAMILY TABLE SET`, a program */
 
+/* keycheck_ipsec.c: tunnels. */
+key_checker check_endpoint;     /* an IP address, a DNS name, `any` */
+key_checker check_traffic;      /* a network, perhaps :PROTOCOL:PORT */
+key_checker check_ike_proposal; /* algorithms, in strongSwan's spelling or Junos's */
+key_checker check_esp_proposal;
+key_checker check_mark;  /* VALUE[/MASK] */
+key_checker check_netns; /* the name of a network namespace */
+key_checker check_spi;   /* 256 to 2^32 - 1 */
+key_checker check_hex;   /* bytes */
+
 /* 1 to 64 characters of A-Z a-z 0-9 . _ -, not beginning with . or -: a name of an object. */
 bool object_name_is_legal(const char *name);
 

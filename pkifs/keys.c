@@ -1,6 +1,7 @@
 #include "pkifs/keys.h"
 
 #include "common/channel.h"
+#include "common/confine.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/keymemory.h"
@@ -518,14 +519,20 @@ int keys_close(struct keys *keys)
 
 int keys_main(int control_fd, int store_key_fd)
 {
+	struct error err = { 0 };
 	struct keys *keys;
 	uv_loop_t loop;
 	int code;
 
 	keymemory_init();
+	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
 	keys = uv_loop_init(&loop) == 0 ? keys_open(&loop, control_fd, store_key_fd) : NULL;
 	if (!keys) {
 		log_error("the keys process has no memory");
+		return 1;
+	}
+	if (confine(CONFINED_KEYS, NULL, &err) < 0) {
+		log_error("the keys process cannot start: %s", err.text);
 		return 1;
 	}
 	uv_run(&loop, UV_RUN_DEFAULT);

@@ -37,6 +37,7 @@ struct key_table {
 };
 
 extern const struct key_table ca_config_keys, ca_request_keys;
+extern const struct key_table ipsec_config_keys, ipsec_request_keys;
 extern const struct key_table verify_keys;
 extern const struct key_table local_config_keys, local_request_keys;
 extern const struct key_table daemon_keys;

@@ -73,15 +73,13 @@ static int list_object(int64_t id, const char *name, void *user)
 static void list_objects(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
                          size_t size, size_t *used)
 {
-	bool ca = folder->file == FILE_CA_FOLDER;
-	struct listing listing = { .req = req,
-		                   .file = ca ? FILE_CA : FILE_LOCAL,
-		                   .bytes = bytes,
-		                   .size = size,
-		                   .used = used };
+	enum kind kind = place_kind(folder->file);
+	struct listing listing = {
+		.req = req, .file = kind_folder(kind), .bytes = bytes, .size = size, .used = used
+	};
 
-	db_object_names(req_store(req)->db, ca ? KIND_CA : KIND_LOCAL, offset > 3 ? offset - 3 : 0,
-	                list_object, &listing);
+	db_object_names(req_store(req)->db, kind, offset > 3 ? offset - 3 : 0, list_object,
+	                &listing);
 }
 
 static void list_versions(fuse_req_t req, const struct node *folder, off_t offset, char *bytes,
@@ -131,7 +129,7 @@ void tree_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		add_entry(req, bytes, size, &used, ".", ino, true, 1);
 	if (offset < 2)
 		add_entry(req, bytes, size, &used, "..", ino, true, 2);
-	if (folder.file == FILE_CA_FOLDER || folder.file == FILE_LOCAL_FOLDER)
+	if (place_kind(folder.file))
 		list_objects(req, &folder, offset, bytes, size, &used);
 	else if (folder.file == FILE_CHALLENGES)
 		list_challenges(req, offset, bytes, size, &used);

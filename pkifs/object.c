@@ -8,6 +8,7 @@
 #include "pkifs/renewal.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/watch.h"
 
 #include <errno.h>
@@ -20,7 +21,6 @@
 
 int object_create(struct store *store, enum kind kind, const char *name, uid_t uid, gid_t gid)
 {
-	enum file folder = kind == KIND_CA ? FILE_CA : FILE_LOCAL;
 	struct edition edition = { .created = store_now(store) };
 	struct file_mode mode = { .uid = uid, .gid = gid, .mode = 0755 };
 	struct object object = { .kind = kind };
@@ -34,9 +34,11 @@ int object_create(struct store *store, enum kind kind, const char *name, uid_t u
 	if (r == 0)
 		r = db_edition_add(store->db, &edition, &row);
 	if (r == 0 && (uid != store->uid || gid != store->gid))
-		r = db_mode_set(store->db, object.id, folder, &mode);
+		r = db_mode_set(store->db, object.id, kind_folder(kind), &mode);
 	if (r == 0)
 		r = db_object_get(store->db, object.id, &object);
+	if (r == 0 && kind == KIND_IPSEC)
+		r = tunnel_made(store, &object);
 	return r < 0 ? r : store_event(store, &object, "created", NULL);
 }
 
@@ -55,6 +57,8 @@ int object_remove(struct store *store, const struct object *object, struct error
 		return error_set(err, -EBUSY, "%s %s is in use by %s %s", kind_name(object->kind),
 		                 object->name, kind_name(by.kind), by.name);
 	r = jobs_forget(store, object->id);
+	if (r == 0 && object->kind == KIND_IPSEC)
+		r = tunnel_forget(store, object);
 	if (r == 0)
 		r = account_forget(store, object);
 	if (r == 0)
@@ -72,7 +76,7 @@ int object_hand_over(struct store *store, const struct object *object, enum file
 	struct file_mode own;
 	int r = db_mode_set(store->db, object->id, folder, mode);
 
-	for (enum file file = FILE_CONFIG; r == 0 && file < FILE_TEMPORARY; file++) {
+	for (enum file file = FILE_CONFIG; r == 0 && file < FILES; file++) {
 		if (db_mode_get(store->db, object->id, file, &own) < 0)
 			continue;
 		own.uid = mode->uid;
@@ -130,6 +134,22 @@ static int check_references(struct store *store, const struct object *object,
 	return r < 0 ? r : 0;
 }
 
+/* What depends on a config that is another one now. */
+static int follow_config(struct store *store, const struct object *object)
+{
+	int r;
+
+	tunnels_look(store);
+	if (object->kind == KIND_IPSEC)
+		return tunnel_reconfigured(store, object);
+	r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
+	                            : renewal_plan(store, object->id);
+	if (r < 0)
+		return r;
+	return object->kind == KIND_CA ? watch_profile(store, object->id)
+	                               : watch_look(store, object->id);
+}
+
 static int keep_config(struct store *store, const struct object *object, const char *text,
                        size_t length, const struct record *config, struct error *err)
 {
@@ -159,11 +179,7 @@ static int keep_config(struct store *store, const struct object *object, const c
 	if (r == 0 && object->kind == KIND_CA)
 		r = crl_fetch_plan(store, object->id);
 	if (r == 0)
-		r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
-		                            : renewal_plan(store, object->id);
-	if (r == 0)
-		r = object->kind == KIND_CA ? watch_profile(store, object->id)
-		                            : watch_look(store, object->id);
+		r = follow_config(store, object);
 	return r < 0 ? r : store_event(store, object, "config", NULL);
 }
 
@@ -214,6 +230,8 @@ int config_accept(struct store *store, const struct object *object, const char *
 		r = check_root_keys(table, config, old, err);
 	if (r == 0)
 		r = check_references(store, object, config, false, err);
+	if (r == 0 && object->kind == KIND_IPSEC)
+		r = tunnel_check_config(config, err);
 	if (r == 0 && !dry)
 		r = keep_config(store, object, whole, whole_length, config, err);
 	OPENSSL_clear_free(whole, whole ? whole_length + 1 : 0);

@@ -103,17 +103,18 @@ static void note_unknown(struct path_revocation *revocation, int error, const X5
 	why_unknown(error, crl, revocation->how, sizeof revocation->how);
 }
 
-static void describe_crl(X509_CRL *crl, char *text, size_t size)
+/* Its number as status spells it, and until when it is GOOD for anything. */
+static void describe_crl(X509_CRL *crl, bool good, char *text, size_t size)
 {
-	const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
+	const ASN1_TIME *next = good ? X509_CRL_get0_nextUpdate(crl) : NULL;
 	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
 	BIGNUM *value = number ? ASN1_INTEGER_to_BN(number, NULL) : NULL;
 	char *hex = value ? BN_bn2hex(value) : NULL, when[RFC3339_MAX] = "";
 
 	if (next)
 		rfc3339(asn1_time_seconds(next), when);
-	snprintf(text, size, "CRL%s%.40s%s%s", hex ? " " : "", hex ? hex : "",
-	         next ? ", valid until " : "", when);
+	snprintf(text, size, "CRL%s%.40s%s%s", hex ? " " : "",
+	         hex ? hex + (hex[0] == '0' && hex[1]) : "", next ? ", valid until " : "", when);
 	OPENSSL_free(hex);
 	BN_free(value);
 	ASN1_INTEGER_free(number);
@@ -131,7 +132,7 @@ static void note_revoked(struct path_revocation *revocation, X509_CRL *crl, X509
 
 	revocation->state = PATH_REVOKED;
 	revocation->reason = -1;
-	describe_crl(crl, revocation->how, sizeof revocation->how);
+	describe_crl(crl, false, revocation->how, sizeof revocation->how);
 	if (X509_CRL_get0_by_cert(crl, &entry, certificate) != 1 || !entry)
 		return;
 	revocation->time = asn1_time_seconds(X509_REVOKED_get0_revocationDate(entry));
@@ -392,7 +393,7 @@ static int note_crl(X509_STORE_CTX *context, X509_CRL *crl, X509 *certificate)
 
 		verification->asked = crl;
 		if (revocation->state == PATH_UNCHECKED && !*revocation->how)
-			describe_crl(crl, revocation->how, sizeof revocation->how);
+			describe_crl(crl, true, revocation->how, sizeof revocation->how);
 	}
 	return look_entry_up(context, crl, certificate);
 }

@@ -91,10 +91,27 @@ static int open_folder(struct supervision *given, struct error *err)
 	return 0;
 }
 
-/* The other programs: beside this one in a build tree, under libexec where installed. */
+/*
+ * A program of ours: beside this one (FOLDER) in a build tree, under libexec where installed. PATH
+ * is where it was looked for last. The descriptor, or a negative errno.
+ */
+#define PROGRAM_PATH (4096 + 32)
+static int open_program(const char *folder, const char *name, char path[PROGRAM_PATH])
+{
+	int fd;
+
+	snprintf(path, PROGRAM_PATH, "%s/%s", folder, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		snprintf(path, PROGRAM_PATH, "%s/%s", PKIFS_LIBEXECDIR, name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
 static int open_programs(struct supervision *given, struct error *err)
 {
-	char self[4096], path[4096 + 32], *slash;
+	char self[4096], path[PROGRAM_PATH], *slash;
 	ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
 
 	if (length < 0)
@@ -102,12 +119,8 @@ static int open_programs(struct supervision *given, struct error *err)
 	self[length] = 0;
 	slash = strrchr(self, '/');
 	*slash = 0;
-	snprintf(path, sizeof path, "%s/pkifs-enroll", self);
-	given->worker_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (given->worker_fd < 0) {
-		snprintf(path, sizeof path, "%s/pkifs-enroll", PKIFS_LIBEXECDIR);
-		given->worker_fd = open(path, O_RDONLY | O_CLOEXEC);
-	}
+	given->ipsec_fd = open_program(self, "pkifs-ipsec", path);
+	given->worker_fd = open_program(self, "pkifs-enroll", path);
 	given->self_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (given->worker_fd < 0 || given->self_fd < 0)
 		return error_set(err, -errno, "%s: %s", path, strerror(errno));

@@ -23,12 +23,20 @@ static int drop_rights(const struct walls *walls, const struct passwd *user)
 	if (walls->keep_root_files)
 		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET,
 		             CAP_DAC_OVERRIDE);
-	if (user)
-		return capng_change_id((int)user->pw_uid, (int)user->pw_gid,
-		                       CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING) < 0
-		               ? -EPERM
+	if (walls->net_admin)
+		capng_update(CAPNG_ADD,
+		             CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_INHERITABLE |
+		                     (user ? 0 : CAPNG_BOUNDING_SET),
+		             CAP_NET_ADMIN);
+	if (user && capng_change_id((int)user->pw_uid, (int)user->pw_gid,
+	                            CAPNG_DROP_SUPP_GRP | CAPNG_CLEAR_BOUNDING) < 0)
+		return -EPERM;
+	if (user) /* that of another user survives execve(2) in the ambient set alone */
+		return walls->net_admin && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE,
+		                                 CAP_NET_ADMIN, 0, 0) < 0
+		               ? -errno
 		               : 0;
-	if (walls->keep_root_files || walls->no_network)
+	if (walls->keep_root_files || walls->no_network || walls->net_admin)
 		return capng_apply(CAPNG_SELECT_BOTH) < 0 ? -EPERM : 0;
 	return 0;
 }

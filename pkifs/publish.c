@@ -8,6 +8,7 @@
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
 #include "pkifs/rollover.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/validate.h"
 #include "pkifs/watch.h"
 
@@ -117,6 +118,7 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = watch_look(store, object->id);
 	else if (r == 0 && object->kind == KIND_CA && old.crl != edition->crl)
 		r = watch_profile(store, object->id);
+	tunnels_look(store);
 	edition_clear(&old);
 	return r;
 }

@@ -9,6 +9,7 @@
  */
 #include "pkifs/publish.h"
 
+#include "common/confine.h"
 #include "common/log.h"
 #include "pkifs/children.h"
 
@@ -125,9 +126,15 @@ static void publish(int mount, const char *folder, long long edition, const char
 
 int publisher_main(int control, const char *mount_point)
 {
+	const char *const paths[] = { mount_point, NULL };
 	struct record *record = NULL;
+	struct error err = { 0 };
 
 	prctl(PR_SET_DUMPABLE, 0);
+	if (confine(CONFINED_PUBLISHER, paths, &err) < 0) {
+		log_error("the publisher cannot start: %s", err.text);
+		return 1;
+	}
 	while (frame_receive(control, &record, NULL) == 0) {
 		/* not kept open: the mount would be busy for ever */
 		int mount = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);

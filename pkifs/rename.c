@@ -64,14 +64,14 @@ static int rename_away(struct store *store, fuse_req_t req, const struct node *f
 /* Whether anything in FOLDER can be renamed to a name in NEWPARENT. */
 static int check_places(const struct node *folder, fuse_ino_t newparent, unsigned flags)
 {
-	bool of_folders = folder->file == FILE_CA_FOLDER || folder->file == FILE_LOCAL_FOLDER;
+	bool of_folders = place_kind(folder->file);
 	bool moves = newparent != node_inode(folder);
 
 	if (flags & ~(unsigned)RENAME_NOREPLACE || (moves && flags))
 		return -EINVAL;
 	if (moves && !of_folders)
 		return -EXDEV;
-	return folder->file == FILE_CA || folder->file == FILE_LOCAL ? 0 : -EPERM;
+	return folder_kind(folder->file) ? 0 : -EPERM;
 }
 
 static bool is_published(const char *name)

@@ -7,6 +7,7 @@
 #include "pkifs/object.h"
 #include "pkifs/prover.h"
 #include "pkifs/rollover.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/validate.h"
 #include "pkifs/work.h"
 
@@ -611,6 +612,12 @@ static int verify_now(struct asked *asked, struct error *err)
 	return r;
 }
 
+static int check_tunnel(struct asked *asked, struct error *err)
+{
+	return tunnel_check_request(asked->store, asked->object, asked->action, asked->fields,
+	                            asked->config, err);
+}
+
 static const struct action actions[] = {
 	{ "enroll", KIND_CA, check_ca_enroll, NULL },
 	{ "next-ca", KIND_CA, check_next_ca, NULL },
@@ -630,6 +637,10 @@ static const struct action actions[] = {
 	{ "revoke", KIND_LOCAL, check_revoke, NULL },
 	{ "clear-key-pair", KIND_LOCAL, NULL, clear_key_pair_now },
 	{ "clear-certificate", KIND_LOCAL, NULL, clear_certificate_now },
+	{ "up", KIND_IPSEC, check_tunnel, NULL },
+	{ "down", KIND_IPSEC, check_tunnel, NULL },
+	{ "rekey", KIND_IPSEC, check_tunnel, NULL },
+	{ "load-sa", KIND_IPSEC, check_tunnel, NULL },
 };
 
 static const struct action *action_find(enum kind kind, const char *name)

@@ -20,7 +20,7 @@
  * this with every change of a struct below, of what a field means, of what INIT is answered, or of
  * the order of files in inode numbers (pkifs/file.h).
  */
-#define SHARED_LAYOUT 5
+#define SHARED_LAYOUT 6
 
 #define WRITE_MAX   (128u << 10) /* bytes of one WRITE */
 #define LARGE_SIZE  (WRITE_MAX + 4096)

@@ -3,6 +3,7 @@
 #include "pkifs/autoenroll.h"
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
+#include "pkifs/tunnel.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -33,9 +34,10 @@ int standing_get(struct store *store, int64_t object, struct standing *standing)
 		r = db_request_get(store->db, object, &standing->request);
 	if (r == 0)
 		r = store_settings(store, &standing->object, &standing->config);
-	standing->profile = standing->object;
-	if (r == 0 && standing->object.kind == KIND_LOCAL &&
-	    object_profile(store, standing->config, &standing->profile) < 0)
+	if (standing->object.kind == KIND_CA)
+		standing->profile = standing->object;
+	else if (r == 0 && standing->object.kind == KIND_LOCAL &&
+	         object_profile(store, standing->config, &standing->profile) < 0)
 		standing->profile = (struct object){ 0 };
 	if (r == 0 && standing->profile.id)
 		r = store_settings(store, &standing->profile, &standing->settings);
@@ -120,6 +122,8 @@ int standing_finish(struct store *store, struct standing *standing, enum request
 {
 	int r = standing_set(store, standing, state, error);
 
+	if (r == 0 && standing->object.kind == KIND_IPSEC)
+		r = tunnel_forget_keys(store, &standing->request);
 	if (r == 0)
 		r = auto_enroll_ended(store, standing->object.id, false);
 	if (r == 0)

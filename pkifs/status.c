@@ -11,6 +11,7 @@
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
 #include "pkifs/rollover.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/watch.h"
 
 #include <errno.h>
@@ -242,8 +243,9 @@ static int describe(struct store *store, const struct object *object, struct rec
 	if (*status && more)
 		r = add_request(store, object, more);
 	if (r == 0)
-		r = object->kind == KIND_CA ? add_profile(store, object, more, summary)
-		                            : add_local(store, object, more, summary);
+		r = object->kind == KIND_CA      ? add_profile(store, object, more, summary)
+		    : object->kind == KIND_LOCAL ? add_local(store, object, more, summary)
+		                                 : tunnel_status(store, object, more);
 	if (r == 0)
 		r = add_declared(store, object, more);
 	if (r == 0 && strcmp(summary->state, "expired") == 0)
@@ -318,15 +320,15 @@ static int add_row(struct store *store, struct content *content, enum kind kind,
 	                    summary->state, summary->request, expiry, last_error);
 }
 
-static int add_profile_row(struct store *store, const struct object *object,
-                           struct content *content)
+static int add_object_row(struct store *store, const struct object *object, struct content *content)
 {
 	struct record *status = NULL;
 	struct summary summary;
 	int r = describe(store, object, &status, &summary);
 
 	if (r == 0)
-		r = add_row(store, content, KIND_CA, object->name, &summary, object->last_error);
+		r = add_row(store, content, object->kind, object->name, &summary,
+		            object->last_error);
 	record_free(status);
 	return r;
 }
@@ -424,9 +426,11 @@ static int make_rows(struct store *store, struct content *content)
 	                     "REQUEST", "NOT-AFTER", "LAST-ERROR");
 
 	if (r == 0)
-		r = for_all(store, content, KIND_CA, add_profile_row);
+		r = for_all(store, content, KIND_CA, add_object_row);
 	if (r == 0)
 		r = db_overview(store->db, add_local_row, &rows);
+	if (r == 0)
+		r = for_all(store, content, KIND_IPSEC, add_object_row);
 	return r == 0 && notice(store) ? content_addf(content, "# %s\n", notice(store)) : r;
 }
 
@@ -496,6 +500,10 @@ static int make_objects(struct store *store, struct content *content)
 		r = content_addf(content, "],\n\"local\":[");
 	if (r == 0)
 		r = for_all(store, content, KIND_LOCAL, add_json);
+	if (r == 0)
+		r = content_addf(content, "],\n\"ipsec\":[");
+	if (r == 0)
+		r = for_all(store, content, KIND_IPSEC, add_json);
 	if (r == 0)
 		r = content_addf(content, "]");
 	if (r == 0 && notice(store))

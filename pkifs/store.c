@@ -1,5 +1,6 @@
 #include "pkifs/store.h"
 
+#include "common/confine.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/challenge.h"
@@ -11,6 +12,7 @@
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/tree.h"
+#include "pkifs/tunnel.h"
 #include "pkifs/workers.h"
 
 #include <errno.h>
@@ -28,17 +30,21 @@
 
 const struct key_table *config_table(enum kind kind)
 {
-	return kind == KIND_CA ? &ca_config_keys : &local_config_keys;
+	return kind == KIND_CA      ? &ca_config_keys
+	       : kind == KIND_LOCAL ? &local_config_keys
+	                            : &ipsec_config_keys;
 }
 
 const struct key_table *request_table(enum kind kind)
 {
-	return kind == KIND_CA ? &ca_request_keys : &local_request_keys;
+	return kind == KIND_CA      ? &ca_request_keys
+	       : kind == KIND_LOCAL ? &local_request_keys
+	                            : &ipsec_request_keys;
 }
 
 const char *kind_name(enum kind kind)
 {
-	return kind == KIND_CA ? "ca" : "local";
+	return kind == KIND_CA ? "ca" : kind == KIND_LOCAL ? "local" : "ipsec";
 }
 
 long store_setting(const struct store *store, const char *name)
@@ -245,7 +251,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		_exit(1);
 	}
 	if (children_received(store, record, fds) || challenges_received(store, record, fds) ||
-	    dns_records_received(store, record)) {
+	    dns_records_received(store, record) || tunnels_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {
@@ -448,12 +454,17 @@ int store_main(int control_fd, int fuse_fd, int shared_fd, int folder_fd)
 {
 	static struct store store; /* for all of the process' life */
 	struct rlimit no_core = { 0, 0 };
+	struct error err = { 0 };
 
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_DUMPABLE, 0); /* passwords, and keys on their way to readers */
 	OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL);
+	if (confine(CONFINED_STORE, NULL, &err) < 0) {
+		log_error("the store cannot start: %s", err.text);
+		return 1;
+	}
 	if (frame_receive(control_fd, &store.conf, NULL) < 0) /* its predecessor lives till then */
 		return 1;
 	prctl(PR_SET_NAME, "pkifsd-store"); /* so that one sees which of two it is */

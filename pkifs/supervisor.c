@@ -1,6 +1,7 @@
 #include "pkifs/supervisor.h"
 
 #include "common/channel.h"
+#include "common/confine.h"
 #include "common/log.h"
 #include "pkifs/conf.h"
 #include "pkifs/notify.h"
@@ -130,6 +131,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_stop(record_number(record, "id", 0));
 	} else if (record_is(record, "frame", "listen")) {
 		listen_for(s.given, record);
+	} else if (record_is(record, "frame", "want-namespace")) {
+		netlink_open(s.given, record);
 	} else if (record_is(record, "frame", "listened")) {
 		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
 	} else if (record_is(record, "frame", "dns-hook")) {
@@ -273,7 +276,7 @@ static void child_ended(uv_signal_t *signal, int number)
 		} else if (pid == s.successor) {
 			close(s.successor_fd);
 			s.successor = 0;
-		} else if (!family_ended(pid) && !hook_ended(s.given, pid, status)) {
+		} else if (!family_ended(pid, status) && !hook_ended(s.given, pid, status)) {
 			command_ended(s.given, pid, status);
 		}
 	}
@@ -410,6 +413,9 @@ int supervise(struct supervision *given)
 	if (given->rehearse)
 		return rehearse();
 	log_warnings(given->conf);
+	if (confine_lacks())
+		log_warning("this kernel has no %s: the processes' walls are lower",
+		            confine_lacks());
 	start_loop();
 	sigemptyset(&none); /* blocked where we take another program's place */
 	sigprocmask(SIG_SETMASK, &none, NULL);

@@ -31,6 +31,7 @@ struct supervision {
 	int kept[KEPT];
 	struct mount *mount;
 	int self_fd, worker_fd; /* our programs */
+	int ipsec_fd;           /* the same; -1: not installed */
 	char *program;          /* our path; self_fd is what it was when we started */
 	uv_loop_t *loop;
 	struct channel *store; /* that one which lives */
@@ -92,7 +93,8 @@ struct walls {
 	const char *user;     /* NULL: stays who it is */
 	bool keep_root_files; /* root without rights but that of reaching every file */
 	bool no_network;
-	bool quiet; /* standard error goes nowhere: the log has another place */
+	bool net_admin; /* no right but that of CAP_NET_ADMIN */
+	bool quiet;     /* standard error goes nowhere: the log has another place */
 	const char *const *arguments;
 	int fds[4];  /* become 3, 4, … in the child; -1 ends them */
 	int program; /* descriptor of the program */
@@ -103,13 +105,16 @@ int process_start(const struct walls *walls, struct error *err);
 /*
  * family.c. A store that waits for its settings at the other end of *FD: the pid, or a negative
  * errno with ERR. And the children of the store: RECORD says which it wants; it is told what came
- * of it. Ended: false where PID is none of them.
+ * of it. Ended, with waitpid(2)'s STATUS: false where PID is none of them.
  */
 int family_store(const struct supervision *given, int *fd, struct error *err);
 void family_start(const struct supervision *given, const struct record *record);
 void family_stop(long long id);
-bool family_ended(pid_t pid);
+bool family_ended(pid_t pid, int status);
 void family_kill(void);
+
+/* netns.c: the store is sent the sockets that the IPsec process needs, or why it gets none. */
+void netlink_open(const struct supervision *given, const struct record *record);
 
 /* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
 void listen_for(const struct supervision *given, const struct record *record);

@@ -153,6 +153,62 @@ const struct key_table local_config_keys = { "local/<certificate-id>/config",
 const struct key_table local_request_keys = { "local/<certificate-id>/request", local_keys,
 	                                      COUNT(local_keys) };
 
+#define IPSEC_REQUEST_ONLY 6
+static const struct key ipsec_keys[] = {
+	{ "action", 0, NULL, check_words, 0, 0, "up down rekey load-sa cancel", NULL, 0,
+	  "what to do; load-sa (engine manual) loads a pair of SAs, rekey moves the traffic to "
+	  "it" },
+	{ "spi-in", 0, NULL, PLAIN(check_spi), "load-sa: SPI of the SA that comes in" },
+	{ "spi-out", 0, NULL, PLAIN(check_spi), "load-sa: SPI of the SA that goes out" },
+	{ "esp", 0, NULL, PLAIN(check_esp_proposal),
+	  "load-sa: its algorithms, as in esp-proposal" },
+	{ "key-in", KEY_SECRET, NULL, PLAIN(check_hex),
+	  "load-sa: its keys: the cipher's with its salt, then the integrity's" },
+	{ "key-out", KEY_SECRET, NULL, PLAIN(check_hex), "load-sa: the same of what goes out" },
+
+	{ "certificate-id", KEY_LOCAL, NULL, PLAIN(check_object), "who we are" },
+	{ "ca-profile", KEY_CA | KEY_REPEATS, NULL, PLAIN(check_object),
+	  "whose peers are believed (the certificate id's profile)" },
+	{ "local-address", 0, "any", PLAIN(check_endpoint), "our end of the tunnel" },
+	{ "remote-address", 0, "any", PLAIN(check_endpoint), "the peer's end; any: it calls us" },
+	{ "local-id", KEY_LATER, NULL, TEXT(255),
+	  "who we say that we are, of what the certificate has" },
+	{ "remote-id", KEY_LATER, "any", TEXT(255),
+	  "who the peer must prove to be; * stands for one label" },
+	{ "local-subnet", KEY_REPEATS, NULL, check_traffic, 0, 0, NULL, NULL, 16,
+	  "what is protected on our side (the address itself)" },
+	{ "remote-subnet", KEY_REPEATS, NULL, check_traffic, 0, 0, NULL, NULL, 16,
+	  "what is protected on the peer's side (the address itself)" },
+	{ "engine", 0, "charon", check_words, 0, 0, "charon builtin manual external", NULL, 0,
+	  "who makes the keys" },
+	{ "mode", 0, "tunnel", check_words, 0, 0, "tunnel transport", NULL, 0,
+	  "whole packets, or what is in them" },
+	{ "ike-proposal", KEY_REPEATS | KEY_LATER, NULL, check_ike_proposal, 0, 0, NULL, NULL, 8,
+	  "algorithms of IKE" },
+	{ "esp-proposal", KEY_REPEATS, NULL, check_esp_proposal, 0, 0, NULL, NULL, 8,
+	  "algorithms of ESP; a load-sa takes no others" },
+	{ "ike-lifetime", KEY_LATER, "14400", check_number, 60, 604800, NULL, "seconds", 0,
+	  "until the peers prove themselves again" },
+	{ "esp-lifetime", KEY_LATER, "3600", check_number, 60, 604800, NULL, "seconds", 0,
+	  "until ESP has other keys" },
+	{ "dpd-interval", KEY_LATER, "30", check_number, 0, 3600, NULL, "seconds", 0,
+	  "how often a silent peer is asked; 0 = never" },
+	{ "start", KEY_LATER, "none", check_words, 0, 0, "none start trap", NULL, 0,
+	  "start: at once; trap: with the first packet" },
+	{ "fail-closed", 0, "yes", YES_NO, "block the traffic while no SA is up" },
+	{ "mark", 0, NULL, PLAIN(check_mark), "packets' mark (ip-xfrm(8))" },
+	{ "if-id", 0, NULL, check_number, 1, 2147483647, NULL, "of an xfrm interface", 0,
+	  "traffic of that interface alone" },
+	{ "netns", 0, NULL, PLAIN(check_netns), "the network namespace that it is in" },
+	{ "allow-legacy", 0, "no", YES_NO, "take SHA-1, 3DES and their like" },
+};
+
+const struct key_table ipsec_config_keys = { "ipsec/<tunnel>/config",
+	                                     ipsec_keys + IPSEC_REQUEST_ONLY,
+	                                     COUNT(ipsec_keys) - IPSEC_REQUEST_ONLY };
+const struct key_table ipsec_request_keys = { "ipsec/<tunnel>/request", ipsec_keys,
+	                                      COUNT(ipsec_keys) };
+
 static const struct key conf_keys[] = {
 	{ "mount-point", 0, "/pki", PLAIN(check_path), "where the tree is mounted" },
 	{ "store", 0, "/var/lib/pkifs/store.db", PLAIN(check_path), "the database" },
@@ -160,8 +216,7 @@ static const struct key conf_keys[] = {
 	  "the key that seals private keys: a file, credential:NAME, or none" },
 	{ "user", 0, "pkifs", PLAIN(check_account), "user of the store and of the keys process" },
 	{ "worker-user", 0, "pkifs-net", PLAIN(check_account), "user of the enrollment workers" },
-	{ "ipsec-user", KEY_LATER, "pkifs-ipsec", PLAIN(check_account),
-	  "user of the IPsec process" },
+	{ "ipsec-user", 0, "pkifs-ipsec", PLAIN(check_account), "user of the IPsec process" },
 	{ "privilege-separation", 0, NULL, YES_NO,
 	  "run each process as its own user (yes as root, else no)" },
 	{ "workers", 0, "16", check_number, 1, 256, NULL, "processes", 0,
@@ -191,6 +246,7 @@ static const struct {
 	const char *key, *values;
 } later[] = {
 	{ "key-store", "pkcs11" },
+	{ "engine", "charon builtin" },
 };
 
 /* clang-format on */

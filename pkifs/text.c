@@ -111,7 +111,7 @@ static int create_node(struct store *store, fuse_req_t req, const struct node *f
 	enum file file = file_find(folder->file, name);
 	struct temporary *temporary;
 
-	if (folder->file != FILE_CA && folder->file != FILE_LOCAL)
+	if (!folder_kind(folder->file))
 		return -EPERM;
 	if (file && !(file_rows[file].flags & FILE_WRITABLE))
 		return -EACCES;

@@ -51,16 +51,15 @@ pid_t process_of(pid_t thread)
 static int lookup_row(struct store *store, const struct node *folder, const char *name,
                       struct node *node)
 {
+	enum kind kind = place_kind(folder->file);
 	int64_t number, version;
 	char *end;
 	int r;
 
 	*node = (struct node){ .current = true };
-	if (folder->file == FILE_CA_FOLDER || folder->file == FILE_LOCAL_FOLDER) {
-		bool ca = folder->file == FILE_CA_FOLDER;
-
-		r = db_object_find(store->db, ca ? KIND_CA : KIND_LOCAL, name, &node->object);
-		node->file = ca ? FILE_CA : FILE_LOCAL;
+	if (kind) {
+		r = db_object_find(store->db, kind, name, &node->object);
+		node->file = kind_folder(kind);
 		node->number = node->object.id;
 		return r;
 	}
@@ -255,17 +254,15 @@ static void tree_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode
 
 	(void)mode;
 	r = node_get(store, parent, &folder);
-	if (r == 0 && folder.file != FILE_CA_FOLDER && folder.file != FILE_LOCAL_FOLDER)
+	if (r == 0 && !place_kind(folder.file))
 		r = -EPERM;
 	if (r == 0 && !object_name_is_legal(name))
 		r = -EINVAL;
 	if (r == 0)
 		r = store_begin(store);
 	if (r == 0)
-		r = store_end(store,
-		              object_create(store,
-		                            folder.file == FILE_CA_FOLDER ? KIND_CA : KIND_LOCAL,
-		                            name, fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid));
+		r = store_end(store, object_create(store, place_kind(folder.file), name,
+		                                   fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid));
 	if (r >= 0)
 		r = lookup_row(store, &folder, name, &node);
 	if (r == 0)
@@ -303,7 +300,7 @@ static void tree_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = -ENOTDIR;
 	if (r == 0 && folder.file == FILE_ROOT)
 		r = -EPERM;
-	if (r == 0 && (node.file == FILE_CA || node.file == FILE_LOCAL))
+	if (r == 0 && folder_kind(node.file))
 		r = remove_object(store, &node.object);
 	fuse_reply_err(req, r < 0 ? -r : 0); /* `versions` and what is in it: 0, and they stay */
 }

@@ -7,6 +7,7 @@
 #include "pkifs/path.h"
 #include "pkifs/renewal.h"
 #include "pkifs/sources.h"
+#include "pkifs/tunnel.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -290,6 +291,7 @@ static int act(struct look *look)
 		return r;
 	r = db_object_set_state(store->db, look->object->id, is ? "revoked" : "valid",
 	                        store_now(store));
+	tunnels_look(store);
 	if (r == 0)
 		r = tell_event(look, is ? "revoked" : "unrevoked");
 	return r == 0 ? renewal_plan(store, look->object->id) : r;

@@ -1,6 +1,7 @@
 #include "pkifs/workers.h"
 
 #include "common/log.h"
+#include "common/resolver.h"
 #include "pkifs/children.h"
 #include "pkifs/secrets.h"
 
@@ -22,6 +23,7 @@ struct worker {
 	struct child *child;
 	long long channel;    /* its number at the keys process */
 	unsigned incarnation; /* of the keys process that has its signing socket */
+	uint64_t resolver;    /* the files that it can still read are those of then */
 	unsigned steps;       /* answers of the keys process that are still to come */
 	bool ready, busy, sent, doomed;
 	bool failing; /* its job could not be handed over: ended by the next tick */
@@ -239,8 +241,11 @@ static const struct child_class class = { .kind = "worker",
 
 static struct worker *find_idle(const struct store *store)
 {
+	uint64_t resolver = resolver_stamp();
+
 	for (struct worker *worker = workers; worker; worker = worker->next)
 		if (!worker->busy && !worker->doomed && !worker->failing &&
+		    worker->resolver == resolver &&
 		    (!worker->ready || worker->incarnation == secrets_incarnation(store)))
 			return worker;
 	return NULL;
@@ -254,6 +259,7 @@ static struct worker *worker_start(struct store *store)
 		return NULL;
 	*worker = (struct worker){ .next = workers, .store = store };
 	worker->channel = ++last_channel;
+	worker->resolver = resolver_stamp();
 	workers = worker;
 	worker->child = child_start(store, &class, worker);
 	if (!worker->child) {
@@ -331,12 +337,14 @@ static bool dismiss_one(struct store *store)
 
 void workers_tick(struct store *store)
 {
+	uint64_t resolver = workers ? resolver_stamp() : 0;
 	struct worker *next;
 
 	while (dismiss_one(store)) { /* who is told may give jobs, and change the list */
 	}
 	for (struct worker *worker = workers; worker; worker = next) {
-		bool stale = worker->ready && worker->incarnation != secrets_incarnation(store);
+		bool stale = worker->ready && (worker->resolver != resolver ||
+		                               worker->incarnation != secrets_incarnation(store));
 
 		next = worker->next;
 		if (worker->busy || worker->doomed || worker->steps ||

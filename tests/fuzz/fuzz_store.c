@@ -569,6 +569,7 @@ static void begin(void)
 	world->next_key = 0;
 	kernel.folders[0] = look_up(FUSE_ROOT_ID, "ca", root);
 	kernel.folders[1] = look_up(FUSE_ROOT_ID, "local", root);
+	kernel.folders[2] = look_up(FUSE_ROOT_ID, "ipsec", root);
 }
 
 /* Whoever still waits is interrupted, and all that is open is closed. */
@@ -599,7 +600,7 @@ static void close_all(void)
 
 static uint64_t folder_of(const struct object *object)
 {
-	return kernel.folders[object->kind == KIND_LOCAL];
+	return kernel.folders[object->kind - KIND_CA];
 }
 
 static void remove_object(const struct object *object)
@@ -619,7 +620,7 @@ static void empty_config(const struct object *object)
 
 static void each(void (*act)(const struct object *object))
 {
-	for (enum kind kind = KIND_CA; kind <= KIND_LOCAL; kind++) {
+	for (enum kind kind = KIND_CA; kind <= KIND_IPSEC; kind++) {
 		struct object object = { 0 };
 
 		while (db_object_next(world->store.db, kind, object.id, &object) == 0)

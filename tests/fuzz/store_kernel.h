@@ -39,7 +39,7 @@ extern struct kernel {
 	size_t node_count;
 	struct open_one opens[OPENS];
 	size_t open_count;
-	uint64_t folders[2]; /* ca, local */
+	uint64_t folders[3]; /* ca, local, ipsec */
 	uint64_t entry; /* of the last LOOKUP, MKDIR or CREATE that was answered; 0: an error */
 	int error;      /* of the last answer */
 } kernel;

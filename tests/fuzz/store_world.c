@@ -522,7 +522,7 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 	world.moved = true;
 	must(record && !record_is(record, "frame", "fatal"));
 	if (record_is(record, "frame", "start")) {
-		if (world.start_fails)
+		if (world.start_fails || record_is(record, "kind", "ipsec")) /* no IPsec here */
 			answer_store("not-started", record_get(record, "id"), "reason", "no room");
 		else
 			start_peer(record_get(record, "kind"), record_get(record, "id"));

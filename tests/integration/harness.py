@@ -264,7 +264,7 @@ class Mount:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 if (name == "pkifsd-store" if role == "store" else
                         role.encode() in words or b"--" + role.encode() in words or
-                        role == "enroll" and words[0] == b"pkifs-enroll"):
+                        words[0] == b"pkifs-" + role.encode()):
                     found.append(int(entry.name))
         return found
 
@@ -304,7 +304,8 @@ class Mount:
 
     def kill_all(self):
         """SIGKILL to every process of the daemon at once; what is mounted is detached."""
-        victims = [self.daemon.pid] + [pid for role in ROLES for pid in self.children(role)]
+        victims = [self.daemon.pid] + [pid for role in (*ROLES, "ipsec")
+                                       for pid in self.children(role)]
         random.shuffle(victims)
         for pid in victims:
             with contextlib.suppress(ProcessLookupError):

@@ -315,8 +315,8 @@ class Reload(Declared):
     def test_a_bad_file_at_the_start_is_named_with_its_line(self):
         m = self.declared("workers = 4", "[local www]", "key-sise = 3072", start=False)
         self.fails_to_start(m, f"{m.conf}: line 3: unknown key \"key-sise\"; did you mean")
-        self.put(m, "[ipsec berlin]")
-        self.fails_to_start(m, f"{m.conf}: line 1: [ipsec berlin]: tunnels are not supported")
+        self.put(m, "[ipsec berlin]", "mark = x")
+        self.fails_to_start(m, f"{m.conf}: line 2: mark takes VALUE or VALUE/MASK")
         self.put(m, "[local www]", "challenge-password = @credential:scep")
         self.fails_to_start(m, "line 2: @credential:scep: systemd passed no credentials")
 

@@ -17,13 +17,14 @@ class Tree(Test):
     def test_every_file_is_there_with_its_mode(self):
         m = self.mount()
         self.assertEqual(sorted(os.listdir(m.point)),
-                         ["README", "acme-challenge", "ca", "events", "local", "status", "status.json",
-                          "watch"])
+                         ["README", "acme-challenge", "ca", "events", "ipsec", "local", "status",
+                          "status.json", "watch"])
         os.mkdir(m.point / "ca/corp")
         os.mkdir(m.point / "local/www")
+        os.mkdir(m.point / "ipsec/berlin")
         modes = {"config": 0o640, "request": 0o640, "status": 0o644, "wait": 0o644}
         for kind, more in (("ca/corp", {"confirm": 0o200, "verify": 0o644}),
-                           ("local/www", {"versions": 0o755})):
+                           ("local/www", {"versions": 0o755}), ("ipsec/berlin", {})):
             self.assertEqual(sorted(os.listdir(m.point / kind)), sorted({**modes, **more}))
             for name, mode in {**modes, **more}.items():
                 self.assertEqual(stat.S_IMODE(os.stat(m.point / kind / name).st_mode), mode, name)

@@ -1,4 +1,5 @@
-"""The kills of test_taken.py and test_kill.py on another kernel: user-mode-linux's 6.1."""
+"""The walls, and the kills of test_taken.py and test_kill.py, on another kernel: user-mode-linux's
+6.1, which has no Landlock."""
 
 import os
 import shutil
@@ -27,6 +28,9 @@ class Uml(unittest.TestCase):
             cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         print(done.stdout)
         self.assertEqual(done.returncode, 0)
+
+    def test_the_walls_of_seccomp_alone(self):
+        self.in_guest("test_walls.py")
 
     def test_a_process_killed_when_a_request_is_taken(self):
         some = () if ALL else ("Taken.test_an_open", "Taken.test_a_write")

@@ -150,7 +150,7 @@ static void wrong_lines_are_refused_with_file_and_line(void **state)
 		{ "[local]\n", "line 1: [local ]: a name is 1 to 64" },
 		{ "[local .www]\n", "line 1: [local .www]: a name is 1 to 64" },
 		{ "[local a b]\n", "line 1: [local a b]: a name is 1 to 64" },
-		{ "[ipsec berlin]\n", "line 1: [ipsec berlin]: tunnels are not supported" },
+		{ "[ipsec berlin]\nmode = both\n", "line 2: mode takes tunnel or transport" },
 		{ "[auto-re-enrollment ssh]\n", "line 1: [auto-re-enrollment ssh]: a protocol is" },
 		{ "[auto-re-enrollment scep]\nsubject = CN=a\n",
 		  "line 2: subject is each certificate id's own" },

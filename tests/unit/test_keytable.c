@@ -24,7 +24,7 @@
 struct sample {
 	const struct key_table *table;
 	const char *key;
-	const char *good[6], *bad[8];
+	const char *good[8], *bad[10];
 };
 
 /* clang-format off */
@@ -113,6 +113,43 @@ static const struct sample samples[] = {
 	  { "www-data", "user:", "user:-x", "other:x", "user:a b" } },
 	{ &local_config_keys, "allow-legacy", { "no" }, { "off" } },
 
+	{ &ipsec_request_keys, "action", { "up", "down", "rekey", "load-sa" }, { "enroll" } },
+	{ &ipsec_request_keys, "spi-in", { "256", "0x100", "0xffffffff" },
+	  { "", "255", "0x100000000", "-1", "256/1", "x" } },
+	{ &ipsec_request_keys, "spi-out", { "4096" }, { "0" } },
+	{ &ipsec_request_keys, "esp", { "aes256gcm16", "aes-256-cbc hmac-sha-256-128" },
+	  { "", "aes256", "rot13", "aes256-sha256-prfsha256" } },
+	{ &ipsec_request_keys, "key-in", { "00ff", "0xABCD" }, { "", "0", "0x", "xy", "00 11" } },
+	{ &ipsec_request_keys, "key-out", { "00" }, { "000" } },
+	{ &ipsec_config_keys, "certificate-id", { "gate" }, { ".." } },
+	{ &ipsec_config_keys, "ca-profile", { "corp" }, { "a b" } },
+	{ &ipsec_config_keys, "local-address", { "any", "192.0.2.1", "2001:db8::1", "gw.example.net" },
+	  { "", "a b", "192.0.2.1/24" } },
+	{ &ipsec_config_keys, "remote-address", { "any" }, { "*" } },
+	{ &ipsec_config_keys, "local-id", { "gw.example.net" }, { "", "a\nb" } },
+	{ &ipsec_config_keys, "remote-id", { "*.example.net" }, { "" } },
+	{ &ipsec_config_keys, "local-subnet",
+	  { "10.1.0.0/24", "10.1.0.1", "0.0.0.0/0", "::/0", "fd00::/64:udp:53", "10.0.0.1:tcp:443",
+	    "10.1.0.0/24:icmp" },
+	  { "", "10.1.0.1/24", "10.1.0.0/33", "10.1.0.0/", "10.1.0.0/24:", "10.1.0.0/24:tcp:65536",
+	    "10.1.0.0/24:any:80" } },
+	{ &ipsec_config_keys, "remote-subnet", { "10.2.0.0/16" }, { "host" } },
+	{ &ipsec_config_keys, "engine", { "charon", "manual", "external", "builtin" }, { "racoon" } },
+	{ &ipsec_config_keys, "mode", { "tunnel", "transport" }, { "beet" } },
+	{ &ipsec_config_keys, "ike-proposal", { "aes256gcm16-prfsha384-ecp384", "aes256-sha256-x25519" },
+	  { "aes256gcm16", "aes256gcm16-prfsha256" } },
+	{ &ipsec_config_keys, "esp-proposal", { "aes256gcm16-ecp384-esn", "aes-256-gcm group20" },
+	  { "sha256" } },
+	{ &ipsec_config_keys, "ike-lifetime", { "60", "604800" }, { "59" } },
+	{ &ipsec_config_keys, "esp-lifetime", { "3600" }, { "604801" } },
+	{ &ipsec_config_keys, "dpd-interval", { "0", "3600" }, { "3601" } },
+	{ &ipsec_config_keys, "start", { "none", "start", "trap" }, { "yes" } },
+	{ &ipsec_config_keys, "fail-closed", { "yes", "no" }, { "on" } },
+	{ &ipsec_config_keys, "mark", { "5", "0x10/0xff" }, { "", "5/4", "x", "5/0" } },
+	{ &ipsec_config_keys, "if-id", { "1" }, { "0", "2147483648" } },
+	{ &ipsec_config_keys, "netns", { "blue" }, { "../x", "a/b", "" } },
+	{ &ipsec_config_keys, "allow-legacy", { "yes" }, { "1" } },
+
 	{ &daemon_keys, "mount-point", { "/pki" }, { "" } },
 	{ &daemon_keys, "store", { "/var/lib/pkifs/store.db", "store.db" }, { "", "a\nb" } },
 	{ &daemon_keys, "store-key", { "/etc/pkifs/store.key", "credential:store", "none" },
@@ -135,8 +172,9 @@ static const struct sample samples[] = {
 };
 /* clang-format on */
 
-static const struct key_table *const tables[] = { &ca_config_keys, &ca_request_keys,
+static const struct key_table *const tables[] = { &ca_config_keys,    &ca_request_keys,
 	                                          &local_config_keys, &local_request_keys,
+	                                          &ipsec_config_keys, &ipsec_request_keys,
 	                                          &daemon_keys };
 
 static int check(const struct key_table *table, const char *key, const char *value,
@@ -211,7 +249,7 @@ static void defaults_pass_their_own_checks(void **state)
 static void secrets_are_marked_and_no_other_keys(void **state)
 {
 	static const char secrets[] = " crl-url-password acme-eab-key acme-dns-tsig "
-				      "challenge-password ca-secret est-password ";
+				      "challenge-password ca-secret est-password key-in key-out ";
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(tables); i++)

@@ -1,0 +1,111 @@
+/*
+ * Tunnels in the kernel. Each is told whole (frame `tunnel`): its traffic, its SAs, whether it may
+ * be used. What the kernel has is made so, whatever it was before; so the same way serves a new
+ * SA, a tunnel that is cut, and all of them after a restart.
+ *
+ * What is ours is known by its numbers: SAs by reqid, policies by index, both in a range that the
+ * store keeps. Nothing else in the kernel is ever changed.
+ */
+#ifndef PKIFS_TUNNEL_KERNEL_H
+#define PKIFS_TUNNEL_KERNEL_H
+
+#include "common/record.h"
+#include "netlink/xfrm.h"
+
+/* Of the range: tunnels by their number, policies by a counter. */
+#define RANGE_BITS 22
+#define RANGE_SIZE (1u << RANGE_BITS)
+
+struct sa_pair {
+	uint32_t in, out; /* SPIs; 0: there is none */
+};
+
+/* What the kernel has of a tunnel, or is to have. */
+struct known_sa {
+	struct tunnel *tunnel; /* NULL: none that we were told of */
+	struct sa sa;
+};
+struct known_policy {
+	struct tunnel *tunnel;
+	struct policy policy;
+};
+
+#define OLD_PAIRS 8
+struct tunnel {
+	int64_t id, generation;
+	struct space *space;
+	struct record *settings; /* the frame */
+	int family;              /* of its ends; 0: they are not known */
+	xfrm_address_t local, remote;
+	struct sa_pair current, next, old[OLD_PAIRS];
+	bool fail_closed, up;
+	bool external; /* others make its SAs and policies: they are watched, and cut */
+	char cut[256]; /* why it may not be used; empty: it may */
+	struct error failure;
+	unsigned changes; /* made by the last tunnel_apply */
+	struct known_sa *sas;
+	size_t sa_count;
+	struct known_policy *policies;
+	size_t policy_count;
+};
+
+/* A network namespace. */
+struct space {
+	struct space *following;
+	char name[65];
+	struct xfrm *xfrm; /* NULL: not opened yet */
+	int monitor;
+	char reason[256]; /* why it cannot be opened */
+	bool hashed;      /* its policies are found by hash */
+	bool stale;       /* the kernel may have something else than we know */
+	/* what is ours in the kernel, and was not claimed by a tunnel (yet) */
+	struct known_sa *sas;
+	size_t sa_count;
+	struct known_policy *policies; /* sorted */
+	size_t policy_count;
+	uint32_t range, last_policy; /* the counter that the last policy's index has */
+};
+
+/* tunnel.c. RECORD becomes the tunnel's: what it says is read into it. 0, or a negative errno with
+ * its failure set. */
+int tunnel_read(struct tunnel *tunnel, struct record *record);
+void tunnel_clear(struct tunnel *tunnel);
+
+/*
+ * The policies that TUNNEL is to have, UP or not; the caller frees *POLICIES. 0 or -ENOMEM. An
+ * external one has those that block in two halves, since the kernel has one policy at most for a
+ * selector, and that one is the others': behind theirs while it is trusted, before them when it is
+ * cut.
+ */
+int tunnel_policies(const struct tunnel *tunnel, bool up, struct known_policy **policies,
+                    size_t *count);
+
+/* SPI's SA, as the settings have it: IN or out; its keys where they are told. */
+void tunnel_sa(const struct tunnel *tunnel, uint32_t spi, bool in, struct sa *sa);
+/* The keys of the SAs that are to be loaded are told, and are those of PAIR. */
+bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
+
+/* The same selector, direction, mark and if_id: the kernel has one of them at most. */
+int policy_compare(const void *one, const void *other);
+
+/* kernel.c. Makes the kernel what TUNNEL says; tunnel->up and ->failure say what came of it. */
+void tunnel_apply(struct tunnel *tunnel);
+/* Takes all that is TUNNEL's out of the kernel. */
+void tunnel_remove(struct tunnel *tunnel);
+
+/*
+ * Asks the kernel what it has of ours, and lets FIND say whose it is: SAs go to their tunnels,
+ * policies wait to be claimed by tunnel_apply. space_sweep deletes what nobody claimed.
+ */
+int space_read(struct space *space,
+               struct tunnel *(*find)(const struct space *space, const struct sa *sa));
+void space_sweep(struct space *space);
+bool space_is_ours(const struct space *space, uint32_t number);
+/* Whether SA runs between the ends of TUNNEL, in either direction. */
+bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa);
+/* Whether EVENT is of ours and not by us: the kernel is to be read again. */
+bool space_is_touched(const struct space *space, const struct xfrm_event *event);
+/* For xfrm_open. */
+xfrm_failed space_failed;
+
+#endif

@@ -1,0 +1,595 @@
+#include "pkifs/tunnel.h"
+
+#include "common/log.h"
+#include "common/proposal.h"
+#include "common/traffic.h"
+#include "common/x509.h"
+#include "pkifs/children.h"
+#include "pkifs/engine.h"
+#include "pkifs/jobs.h"
+#include "pkifs/told.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RANGE_META   "ipsec-range"
+#define RANGE_BITS   22 /* netlink/tunnel.h */
+#define FRAME_LIMIT  (4u << 20)
+#define START_AGAIN  60 /* seconds after a start that failed */
+#define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
+
+static struct {
+	struct child *child;
+	bool ready;
+	int64_t generation, retry;
+	int64_t looked; /* at the tunnels' trust */
+	bool look;
+} t;
+
+/* --- the frame --- */
+
+/* The settings that the kernel needs. */
+static void add_settings(const struct record *settings, struct record *frame)
+{
+	static const char *const keys[] = { "mode",         "local-address", "remote-address",
+		                            "local-subnet", "remote-subnet", "fail-closed",
+		                            "mark",         "if-id",         "netns",
+		                            "engine" };
+	const struct field *field;
+
+	for (size_t k = 0; k < COUNT(keys); k++)
+		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+			record_add(frame, keys[k], field->value);
+}
+
+/* The keys of a load-sa that is under way. */
+static int add_keys(struct store *store, const struct object *object, struct record *frame)
+{
+	static const char *const keys[] = { "esp", "key-in", "key-out" };
+	struct record *fields = NULL;
+	struct request request;
+	int r = db_request_get(store->db, object->id, &request);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (request.state == REQUEST_RUNNING && strcmp(request.action, "load-sa") == 0)
+		r = record_decode((const unsigned char *)request.fields.data, request.fields.length,
+		                  &fields);
+	if (r == 0 && fields) {
+		record_addf(frame, "load", "%lu %lu",
+		            strtoul(record_get(fields, "spi-in"), NULL, 0),
+		            strtoul(record_get(fields, "spi-out"), NULL, 0));
+		for (size_t k = 0; k < COUNT(keys); k++) {
+			char name[16];
+
+			snprintf(name, sizeof name, "load-%s", keys[k]);
+			record_add(frame, name, record_get(fields, keys[k]));
+		}
+	}
+	request_clear(&request);
+	record_free(fields);
+	return r;
+}
+
+/* All of OBJECT for the IPsec process; the caller owns *FRAME. */
+static int make_frame(struct store *store, const struct object *object, struct told *told,
+                      struct record **frame)
+{
+	struct record *settings = NULL, *sas = NULL;
+	struct record *new = record_new();
+	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
+
+	if (r == 0)
+		r = engine_sas(store, object, &sas);
+	if (r == 0)
+		r = tunnel_trust(store, settings, told->cut, sizeof told->cut);
+	if (r == 0) {
+		told->generation = ++t.generation;
+		record_add(new, "frame", "tunnel");
+		record_add_number(new, "tunnel", object->id);
+		record_add_number(new, "generation", told->generation);
+		if (*told->cut)
+			record_add(new, "cut", told->cut);
+		add_settings(settings, new);
+		record_append(new, sas);
+		r = add_keys(store, object, new);
+	}
+	record_free(settings);
+	record_free(sas);
+	if (r == 0 && record_failed(new))
+		r = -ENOMEM;
+	if (r < 0)
+		record_free(new);
+	else
+		*frame = new;
+	return r;
+}
+
+/* FRAME is taken over. */
+static void send_frame(struct store *store, struct record *frame)
+{
+	(void)store;
+	if (t.ready)
+		child_send(t.child, frame, NULL, 0);
+	record_free(frame);
+}
+
+static void send_forget(struct store *store, struct record *frame)
+{
+	told_drop(record_number(frame, "tunnel", 0));
+	send_frame(store, frame);
+}
+
+/* Inside a change: the process is told of OBJECT behind the commit. */
+static int tell(struct store *store, const struct object *object)
+{
+	struct told *told = told_of(object->id);
+	struct record *frame = NULL;
+	int r = told ? make_frame(store, object, told, &frame) : -ENOMEM;
+
+	return r < 0 ? r : store_send_after(store, send_frame, frame);
+}
+
+static void send_simple(const char *name, const char *key, long long value)
+{
+	struct record *frame = record_new();
+
+	if (!frame)
+		return;
+	record_add(frame, "frame", name);
+	if (key)
+		record_add_number(frame, key, value);
+	child_send(t.child, frame, NULL, 0);
+	record_free(frame);
+}
+
+/* --- the process --- */
+
+/* The numbers by which SAs and policies in the kernel are this store's. */
+static int get_range(struct store *store, uint32_t *range)
+{
+	struct blob value = { 0 };
+	int r = db_meta_get(store->db, RANGE_META, &value);
+
+	if (r == 0)
+		*range = (uint32_t)strtoul(value.data, NULL, 10);
+	blob_clear(&value);
+	return r;
+}
+
+/* One of 256, so that two stores on one kernel hardly ever take each other's for theirs. */
+static int choose_range(struct store *store)
+{
+	unsigned char random;
+	char text[16];
+	uint32_t range;
+	int r = get_range(store, &range);
+
+	if (r != -ENOENT)
+		return r;
+	if (RAND_bytes(&random, 1) != 1)
+		return -EIO;
+	snprintf(text, sizeof text, "%u", 0x40000000u + ((uint32_t)random << RANGE_BITS));
+	return db_meta_set(store->db, RANGE_META, text, strlen(text));
+}
+
+/* Requests under way are asked again, with the frames of all tunnels. */
+static void tell_all(struct store *store)
+{
+	struct object object = { 0 };
+
+	while (db_object_next(store->db, KIND_IPSEC, object.id, &object) == 0) {
+		struct told *told = told_of(object.id);
+		struct record *frame = NULL;
+
+		if (!told || make_frame(store, &object, told, &frame) < 0) {
+			log_error("tunnel %s cannot be read", object.name);
+			continue;
+		}
+		told->asked = told->request ? told->generation : 0;
+		child_send(t.child, frame, NULL, 0);
+		record_free(frame);
+	}
+	send_simple("all-told", NULL, 0);
+}
+
+static void ready(struct child *child, int signing, void *user)
+{
+	struct store *store = user;
+	uint32_t range;
+
+	(void)child;
+	if (signing >= 0)
+		close(signing);
+	if (get_range(store, &range) < 0)
+		return;
+	store_commit(store); /* what waits for it would be told before `begin` */
+	t.ready = true;
+	send_simple("begin", "range", range);
+	tell_all(store);
+}
+
+/* --- what came of it --- */
+
+int tunnel_forget_keys(struct store *store, const struct request *request)
+{
+	unsigned char *bytes = NULL;
+	struct record *fields = NULL;
+	char *text = NULL;
+	size_t text_length = 0, length = 0;
+	int r = key_redact(&ipsec_request_keys, request->text.data, request->text.length, &text,
+	                   &text_length);
+
+	if (r == 0)
+		r = record_decode((const unsigned char *)request->fields.data,
+		                  request->fields.length, &fields);
+	if (r == 0) {
+		record_remove(fields, "key-in");
+		record_remove(fields, "key-out");
+		r = record_encode(fields, &bytes, &length);
+	}
+	if (r == 0)
+		r = db_request_rewrite(store->db, request->id, text, text_length, bytes, length);
+	record_free(fields);
+	free(text);
+	OPENSSL_clear_free(bytes, length);
+	return r;
+}
+
+/* The request under way of TOLD ends: REASON NULL, or why it failed. */
+static int finish(struct store *store, struct told *told, const char *reason)
+{
+	struct standing standing;
+	int r = standing_get(store, told->object, &standing);
+
+	if (r < 0)
+		return r;
+	if (standing.request.id == told->request && standing.request.state == REQUEST_RUNNING) {
+		if (reason)
+			r = engine_undo(store, &standing);
+		if (r == 0)
+			r = standing_finish(store, &standing,
+			                    reason ? REQUEST_FAILED : REQUEST_DONE, reason);
+	}
+	told->request = told->asked = 0;
+	standing_clear(&standing);
+	return r;
+}
+
+static int set_state(struct store *store, const struct object *object, const char *state,
+                     const char *reason)
+{
+	struct record *more = record_new();
+	int r = more ? 0 : -ENOMEM;
+
+	if (r == 0 && reason)
+		record_add(more, "reason", reason);
+	if (r == 0 && strcmp(object->state, state) != 0) {
+		r = db_object_set_state(store->db, object->id, state, store_now(store));
+		if (r == 0)
+			r = store_event(store, object, state, more);
+	}
+	if (r == 0 && (reason || strcmp(object->state, state) != 0))
+		r = db_object_set_error(store->db, object->id, reason ? reason : "");
+	record_free(more);
+	return r;
+}
+
+static int tell_drift(struct store *store, const struct object *object, const char *number)
+{
+	struct record *more = record_new();
+	int r = -ENOMEM;
+
+	if (more) {
+		record_addf(more, "reason",
+		            "others had changed %s of its SAs and policies in the kernel: they are "
+		            "as they were",
+		            number);
+		r = store_event(store, object, "drift", more);
+	}
+	record_free(more);
+	return r;
+}
+
+static bool is_state(const char *state)
+{
+	static const char *const states[] = { "down", "up", "cut", "failed" };
+
+	for (size_t i = 0; state && i < COUNT(states); i++)
+		if (strcmp(states[i], state) == 0)
+			return true;
+	return false;
+}
+
+static int take_state(struct store *store, const struct record *record)
+{
+	const char *state = record_get(record, "state"), *drift = record_get(record, "drift");
+	const char *said = record_get(record, "reason"), *reason = NULL;
+	struct told *told = told_find(record_number(record, "tunnel", 0));
+	struct error why = { 0 };
+	struct object object;
+	int r;
+
+	if (!told) /* it was removed */
+		return 0;
+	r = is_state(state) ? db_object_get(store->db, told->object, &object) : -EBADMSG;
+	if (r < 0)
+		return r;
+	if (said) { /* in words of the kernel's */
+		error_set(&why, -EIO, "%s", said);
+		reason = why.text;
+	}
+	if (told->request && record_number(record, "generation", 0) >= told->asked) {
+		bool failed = strcmp(state, "failed") == 0;
+
+		r = finish(store, told,
+		           !failed  ? NULL
+		           : reason ? reason
+		                    : "the kernel does not take it");
+		if (r == 0 && failed) /* how the tunnel is without what was asked */
+			return tell(store, &object);
+	}
+	if (r == 0)
+		r = told_seen(told, record);
+	if (r == 0)
+		r = set_state(store, &object, state, reason);
+	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
+}
+
+static void received(struct child *child, struct record *record, void *user)
+{
+	struct store *store = user;
+	int r;
+
+	(void)child;
+	if (record_is(record, "frame", "tunnel-is")) {
+		r = store_begin(store);
+		if (r == 0)
+			r = store_end(store, take_state(store, record));
+		if (r < 0)
+			log_error("what became of a tunnel cannot be stored: %s", strerror(-r));
+	} else if (record_is(record, "frame", "counters")) {
+		told_counters(record);
+	} else if (record_is(record, "frame", "want-namespace")) {
+		channel_send(store->supervisor, record, NULL, 0);
+	}
+	record_free(record);
+}
+
+/* It cannot be started: all that waits for it is told so. */
+static int fail_all(struct store *store, const char *reason)
+{
+	struct object object = { 0 };
+	int r = 0;
+
+	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0) {
+		struct told *told = told_of(object.id);
+
+		if (told && told->request)
+			r = finish(store, told, reason);
+		if (r == 0)
+			r = set_state(store, &object, "failed", reason);
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static void gone(struct child *child, const char *reason, void *user)
+{
+	struct store *store = user;
+	bool started = t.ready;
+	int r;
+
+	(void)child;
+	log_warning("the IPsec process: %s", reason);
+	t.child = NULL;
+	t.ready = false;
+	if (started) { /* what the kernel has stays; the next one goes on */
+		store->due = true;
+		return;
+	}
+	t.retry = store_now(store) + START_AGAIN;
+	r = store_begin(store);
+	if (r == 0)
+		store_end(store, fail_all(store, reason));
+}
+
+static const struct child_class class = {
+	.kind = "ipsec",
+	.frame_limit = FRAME_LIMIT,
+	.ready = ready,
+	.received = received,
+	.gone = gone,
+};
+
+bool tunnels_received(struct store *store, const struct record *record, int *fds)
+{
+	size_t count = 0;
+
+	(void)store;
+	if (!record_is(record, "frame", "namespace"))
+		return false;
+	while (count < 2 && fds[count] >= 0)
+		count++;
+	if (t.ready)
+		child_send(t.child, record, fds, count);
+	return true;
+}
+
+/* --- what users do --- */
+
+static int begin(struct store *store, struct standing *standing)
+{
+	struct told *told = told_of(standing->object.id);
+	int r = told ? 0 : -ENOMEM;
+
+	if (r == 0 && standing->request.state == REQUEST_QUEUED) {
+		r = engine_take(store, standing);
+		if (r == 0)
+			r = standing_set(store, standing, REQUEST_RUNNING, NULL);
+		if (r == 0)
+			r = standing_event(store, standing, "request");
+	}
+	if (r == 0)
+		r = tell(store, &standing->object);
+	if (r == 0) {
+		told->request = standing->request.id;
+		told->asked = told->generation;
+	}
+	return r;
+}
+
+void tunnel_begin(struct store *store, struct standing *standing)
+{
+	const struct told *told = told_of(standing->object.id);
+	int r;
+
+	if (!told || told->request == standing->request.id)
+		return;
+	t.retry = 0; /* a process that could not be started is tried again */
+	r = store_begin(store);
+	if (r == 0)
+		r = store_end(store, begin(store, standing));
+	if (r < 0)
+		log_error("the request of tunnel %s cannot be begun: %s", standing->object.name,
+		          strerror(-r));
+}
+
+int tunnel_made(struct store *store, const struct object *object)
+{
+	int r = choose_range(store);
+
+	store->due = true;
+	return r < 0 ? r : db_object_set_state(store->db, object->id, "down", store_now(store));
+}
+
+int tunnel_reconfigured(struct store *store, const struct object *object)
+{
+	struct object now;
+	int r = db_object_get(store->db, object->id, &now);
+
+	return r < 0 ? r : tell(store, &now);
+}
+
+int tunnel_forget(struct store *store, const struct object *object)
+{
+	struct record *frame = record_new();
+	int r = frame ? engine_forget(store, object) : -ENOMEM;
+
+	if (frame) {
+		record_add(frame, "frame", "forget");
+		record_add_number(frame, "tunnel", object->id);
+	}
+	if (r < 0)
+		record_free(frame);
+	return r < 0 ? r : store_send_after(store, send_forget, frame);
+}
+
+int tunnel_check_config(const struct record *settings, struct error *err)
+{
+	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
+	bool legacy = record_is(settings, "allow-legacy", "yes");
+	const struct field *field;
+	struct proposal proposal;
+
+	for (size_t k = 0; k < COUNT(keys); k++)
+		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
+				return -EINVAL;
+	return 0;
+}
+
+/* --- what is due --- */
+
+void tunnels_look(struct store *store)
+{
+	t.look = store->due = true;
+}
+
+/* A tunnel whose trust is another one now is told so. */
+static int look_at(struct store *store, const struct object *object)
+{
+	struct told *told = told_of(object->id);
+	struct record *settings = NULL;
+	char cut[sizeof told->cut];
+	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+
+	if (r == 0)
+		r = tunnel_trust(store, settings, cut, sizeof cut);
+	record_free(settings);
+	if (r < 0 || strcmp(cut, told->cut) == 0)
+		return r;
+	r = *cut ? engine_cut(store, object) : 0;
+	return r < 0 ? r : tell(store, object);
+}
+
+static int look_at_all(struct store *store)
+{
+	struct object object = { 0 };
+	int r = 0;
+
+	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
+		r = look_at(store, &object);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Old SAs whose time has come are taken away. */
+static int retire(struct store *store)
+{
+	struct object object = { 0 };
+	int r = 0;
+
+	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
+		if ((r = engine_retire(store, &object)) == 1)
+			r = tell(store, &object);
+	return r == -ENOENT ? 0 : r;
+}
+
+static void change(struct store *store, int (*act)(struct store *store), const char *what)
+{
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, act(store));
+	if (r < 0)
+		log_error("%s: %s", what, strerror(-r));
+}
+
+void tunnels_run(struct store *store)
+{
+	int64_t now = store_now(store);
+	uint32_t range;
+
+	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
+		t.child = child_start(store, &class, store);
+	if (!t.ready)
+		return;
+	if (t.look || now - t.looked >= TRUST_PERIOD || now < t.looked) {
+		t.look = false;
+		t.looked = now;
+		change(store, look_at_all, "the trust of tunnels cannot be looked at");
+	}
+	if (engine_retire_due(now))
+		change(store, retire, "old SAs cannot be taken away");
+}
+
+int tunnel_status(struct store *store, const struct object *object, struct record *status)
+{
+	struct told *told = told_of(object->id);
+	struct record *settings = NULL;
+	char in[16] = "", out[16] = "";
+	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+
+	if (r == 0)
+		record_add(status, "engine", record_get(settings, "engine"));
+	record_free(settings);
+	if (r == 0)
+		r = engine_describe(store, object, status, in, out);
+	if (r == 0)
+		told_describe(told, in, out, status);
+	return r;
+}

@@ -1,0 +1,164 @@
+"""Two hosts on this kernel (tests/lab/two-hosts): sockets on either, what passes between them, and
+their XFRM tables by tests/lab/xfrm-lab. For tests that run in a guest of uml-run."""
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import threading
+
+from harness import BIN, LAB, LIBC
+
+CLONE_NEWNET = 0x40000000
+MARK = b"seen-in-clear"  # what traffic says, and nobody on the wire may read
+NEIGHBOURS = range(133, 137)  # ICMPv6's discovery is no traffic, nor MLD's (header 0)
+ADDRESSES = {"left": ("10.1.0.1", "192.0.2.1", "fd00:1::1", "2001:db8::1"),
+             "right": ("10.2.0.1", "192.0.2.2", "fd00:2::1", "2001:db8::2")}
+
+
+@contextlib.contextmanager
+def on(host):
+    """This thread is on that host."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{host}", os.O_RDONLY)
+    try:
+        assert LIBC.setns(there, CLONE_NEWNET) == 0
+        yield
+    finally:
+        LIBC.setns(here, CLONE_NEWNET)
+        os.close(here)
+        os.close(there)
+
+
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+class Tables:
+    """xfrm-lab on a host: each call is a line of it."""
+
+    def __init__(self, host):
+        self.host = host
+        with on(host):
+            self.process = subprocess.Popen([BIN.parent / "tests/xfrm-lab"], text=True, bufsize=1,
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def try_(self, *words):
+        """The lines of the answer, and why it failed, or None."""
+        print(*words, file=self.process.stdin)
+        lines = []
+        while True:
+            line = self.process.stdout.readline().rstrip("\n")
+            if line == "ok":
+                return lines, None
+            if line.startswith("failed: ") or not line:
+                return lines, line[8:]
+            lines.append(line)
+
+    def __call__(self, *words):
+        lines, why = self.try_(*words)
+        assert why is None, f"{self.host}: {words}: {why}"
+        return lines
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+class Wire:
+    """All that either host puts on the cable. (What arrives is seen once more behind its ESP.)"""
+
+    OUTGOING = 4
+
+    def __init__(self):
+        self.sockets = []
+        for host in ADDRESSES:
+            with on(host):
+                tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+                tap.bind(("wan0", 0))
+            tap.setblocking(False)
+            self.sockets.append(tap)
+
+    def packets(self):
+        """The IP packets since the last call: (protocol, destination's port, bytes)."""
+        found = []
+        for tap in self.sockets:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    frame, where = tap.recvfrom(65536)
+                    kind, packet = struct.unpack_from("!H", frame, 12)[0], frame[14:]
+                    if where[2] != self.OUTGOING:
+                        continue
+                    if kind == 0x800:
+                        found.append((packet[9], struct.unpack_from("!H", packet, 22)[0], packet))
+                    elif kind == 0x86dd and packet[6] != 0 and not (
+                            packet[6] == 58 and packet[40] in NEIGHBOURS):
+                        found.append((packet[6], struct.unpack_from("!H", packet, 42)[0], packet))
+        return found
+
+    def close(self):
+        for tap in self.sockets:
+            tap.close()
+
+
+def talk(source, target, mark=0, size=20000, patience=5):
+    """A TCP connection from the left to the right says SIZE bytes, which come back. Whether they
+    did."""
+    said = (MARK * (size // len(MARK) + 1))[:size]
+    with on("right"):
+        server = socket.create_server((target, 0), family=family(target))
+    server.settimeout(patience)
+
+    def echo():
+        with contextlib.suppress(OSError), server.accept()[0] as peer:
+            peer.settimeout(patience)
+            while block := peer.recv(65536):
+                peer.sendall(block)
+    thread = threading.Thread(target=echo)
+    thread.start()
+    heard = b""
+    with on("left"):
+        client = socket.socket(family(target), socket.SOCK_STREAM)
+    with server, client, contextlib.suppress(OSError):
+        client.settimeout(patience)
+        if mark:
+            client.setsockopt(socket.SOL_SOCKET, 36, mark)  # SO_MARK
+        client.bind((source, 0))
+        client.connect((target, server.getsockname()[1]))
+        client.sendall(said)
+        client.shutdown(socket.SHUT_WR)
+        while block := client.recv(65536):
+            heard += block
+    thread.join()
+    return heard == said
+
+
+def ping(source, target, mark=0, patience=2):
+    """An echo request of the left, answered by the right."""
+    six = ":" in target
+    with on("left"):
+        pinger = socket.socket(family(target), socket.SOCK_RAW,
+                               socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP)
+    with pinger:
+        pinger.settimeout(patience)
+        if mark:
+            pinger.setsockopt(socket.SOL_SOCKET, 36, mark)
+        pinger.bind((source, 0))
+        body = struct.pack("!BBHHH", 128 if six else 8, 0, 0, 4711, 1) + MARK + b"."
+        total = sum(struct.unpack(f"!{len(body) // 2}H", body))
+        total = (total >> 16) + (total & 0xffff)
+        if not six:
+            body = body[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xffff) + body[4:]
+        with contextlib.suppress(OSError):
+            pinger.sendto(body, (target, 0))
+            while True:
+                answer = pinger.recv(2048)[0 if six else 20:]
+                if answer[0] == (129 if six else 0) and MARK in answer:
+                    return True
+    return False
+
+
+def two_hosts():
+    subprocess.run([LAB / "two-hosts"], check=True)
