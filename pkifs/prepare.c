@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static int check_users(const struct supervision *given, struct error *err)
@@ -58,6 +59,19 @@ static int make_folder(const struct supervision *given, const char *path, struct
 	return 0;
 }
 
+/* The lock of one that was killed goes with its last child, a moment later. */
+static bool take(int lock)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+
+	for (int i = 0; flock(lock, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (i == 20)
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
 /*
  * The folder beside the store, which also says who owns the store: a lock on it is held as long
  * as we live. (Nobody but SQLite may open the store's own file.)
@@ -86,7 +100,7 @@ static int open_folder(struct supervision *given, struct error *err)
 		return error_set(err, -errno, "the folder %s: %s", path, strerror(errno));
 	given->kept[KEPT_FOLDER] = folder;
 	given->kept[KEPT_LOCK] = lock;
-	if (flock(lock, LOCK_EX | LOCK_NB) < 0)
+	if (!take(lock))
 		return error_set(err, -EBUSY, "the store %s is in use by another pkifsd", store);
 	return 0;
 }
