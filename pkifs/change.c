@@ -120,6 +120,13 @@ int store_send_after(struct store *store, void (*send)(struct store *, struct re
 	return r;
 }
 
+int store_change(struct store *store, int64_t object, int (*act)(struct store *, int64_t))
+{
+	int r = store_begin(store);
+
+	return r < 0 ? r : store_end(store, act(store, object));
+}
+
 /* Effects may change the store again: those changes have a commit of their own. */
 static void run_effects(struct store *store, int code)
 {

@@ -108,6 +108,19 @@ int store_clock_floor(struct store *store, int64_t seconds)
 	return keep(store, "clock-floor", &clock_floor, seconds);
 }
 
+int store_clock_hurry(struct store *store, int64_t *before, int64_t span,
+                      int (*hurry)(struct db *, int64_t))
+{
+	int64_t now = store_now(store);
+	bool back = now < *before;
+	int r = 0;
+
+	*before = now;
+	if (back)
+		r = store_begin(store);
+	return back && r == 0 ? store_end(store, hurry(store->db, now + span)) : r;
+}
+
 void clock_follow(struct store *store)
 {
 	char doubt[CLOCK_DOUBT_MAX];

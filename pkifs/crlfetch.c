@@ -459,25 +459,15 @@ static void go(struct store *store, struct crl_url *url)
 	record_free(settings);
 }
 
-/* The clock was set back: what was to come within a day is not to come in years. */
-static void follow_clock(struct store *store)
-{
-	static int64_t before = INT64_MAX;
-	int64_t now = store_now(store);
-
-	if (now < before && store_begin(store) == 0)
-		store_end(store, db_crl_url_hurry(store->db, now + DAY));
-	before = now;
-}
-
 void crl_fetch_run(struct store *store)
 {
+	static int64_t before = INT64_MAX;
 	int64_t next = 0, after = 0, now = store_now(store);
 	struct crl_url url;
 
 	if (store->stopping)
 		return;
-	follow_clock(store);
+	store_clock_hurry(store, &before, DAY, db_crl_url_hurry);
 	while (running(0) < AT_ONCE && db_crl_url_due(store->db, now, next, after, &url) == 0) {
 		next = url.next;
 		after = url.id;

@@ -555,30 +555,16 @@ static void run_profile(struct store *store, int64_t profile)
 	}
 }
 
-/* The clock was set back: what was to come within a day is not to come in years. */
-static void follow_clock(struct store *store)
-{
-	static int64_t before = INT64_MAX;
-	int64_t now = store_now(store);
-	int r;
-
-	if (now < before) {
-		r = store_begin(store);
-		if (r == 0)
-			store_end(store, db_request_hurry(store->db, now + STANDING_LATEST));
-	}
-	before = now;
-}
-
 void jobs_run(struct store *store)
 {
 	static int64_t last; /* the profile that had its turn last */
+	static int64_t before = INT64_MAX;
 	int64_t first = last, profile;
 	bool round = false; /* all above it were asked: on with the lowest */
 
 	if (store->stopping)
 		return;
-	follow_clock(store);
+	store_clock_hurry(store, &before, STANDING_LATEST, db_request_hurry);
 	while (may_run(store)) {
 		if (db_request_profile(store->db, last, &profile) == 0) {
 			last = profile;

@@ -405,14 +405,6 @@ static int go(struct store *store, int64_t id)
 	return r;
 }
 
-/* One look as a change of its own: ACT(OBJECT). */
-static int change(struct store *store, int64_t object, int (*act)(struct store *, int64_t))
-{
-	int r = store_begin(store);
-
-	return r < 0 ? r : store_end(store, act(store, object));
-}
-
 int renewal_plan_again(struct store *store, int64_t object)
 {
 	struct next_action action;
@@ -428,7 +420,7 @@ static int plan_some(struct store *store, int *room)
 	int r = 0;
 
 	for (; *room > 0 && db_action_to_plan(store->db, object, &object) == 0; (*room)--)
-		r = (int)less(r, change(store, object, renewal_plan_again));
+		r = (int)less(r, store_change(store, object, renewal_plan_again));
 	return r;
 }
 
@@ -440,7 +432,7 @@ static int ask_profile(struct store *store, int64_t profile, int *room)
 	while (r == 0 && *room > 0 && may_ask(store, profile) &&
 	       db_action_due(store->db, profile, now, &object) == 0) {
 		(*room)--;
-		r = change(store, object, go);
+		r = store_change(store, object, go);
 	}
 	return r;
 }
@@ -469,22 +461,6 @@ static int ask_some(struct store *store, int *room)
 	return r;
 }
 
-/* The clock was set back: a next try that was to come within a day is not to come in years. */
-static int follow_clock(struct store *store)
-{
-	static int64_t before = INT64_MAX;
-	int64_t now = store_now(store);
-	int r = 0;
-
-	if (now < before) {
-		r = store_begin(store);
-		if (r == 0)
-			r = store_end(store, db_action_hurry(store->db, now + 2 * DAY));
-	}
-	before = now;
-	return r;
-}
-
 static void go_on(uv_timer_t *timer)
 {
 	renewal_run(timer->data);
@@ -504,12 +480,13 @@ static void wait_for_turn(struct store *store)
 void renewal_run(struct store *store)
 {
 	char doubt[CLOCK_DOUBT_MAX];
+	static int64_t before = INT64_MAX;
 	int room = PART;
 	int64_t at;
 	int r;
 
-	if (store->stopping || follow_clock(store) < 0 || db_action_first(store->db, &at) < 0 ||
-	    at > store_now(store))
+	if (store->stopping || store_clock_hurry(store, &before, 2 * DAY, db_action_hurry) < 0 ||
+	    db_action_first(store->db, &at) < 0 || at > store_now(store))
 		return;
 	r = plan_some(store, &room);
 	if (!store_clock_doubt(store, doubt, sizeof doubt))

@@ -64,6 +64,8 @@ void store_serve(struct store *store);
 int store_begin(struct store *store);
 bool store_applied(const struct store *store);
 int store_end(struct store *store, int r);
+/* ACT(OBJECT) as a change of its own. */
+int store_change(struct store *store, int64_t object, int (*act)(struct store *, int64_t));
 
 /* Sends the supervisor FRAME; REASON may be NULL. */
 void store_tell(struct store *store, const char *frame, const char *reason);
@@ -101,6 +103,12 @@ void clock_load(struct store *store);
 void clock_follow(struct store *store);
 /* Signed times of accepted objects are a floor for the clock. */
 int store_clock_floor(struct store *store, int64_t seconds);
+/*
+ * Where the clock was set back since *BEFORE (INT64_MAX at first), HURRY(now + SPAN) as a change of
+ * its own: what was to come within SPAN seconds is not to come in years.
+ */
+int store_clock_hurry(struct store *store, int64_t *before, int64_t span,
+                      int (*hurry)(struct db *, int64_t latest));
 
 /* The object's config as a record (secrets in clear); the caller owns it. */
 int store_config(struct store *store, const struct object *object, struct record **config);

@@ -373,22 +373,6 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 
 /* --- what is due --- */
 
-/* The clock was set back: what was to be looked at within the hour is not to wait for years. */
-static int follow_clock(struct store *store)
-{
-	static int64_t before = INT64_MAX;
-	int64_t now = store_now(store);
-	int r = 0;
-
-	if (now < before) {
-		r = store_begin(store);
-		if (r == 0)
-			r = store_end(store, db_watch_hurry(store->db, now + AT_LEAST));
-	}
-	before = now;
-	return r;
-}
-
 static uv_timer_t next; /* runs: looks are due when others had their turn */
 
 static void go_on(uv_timer_t *timer)
@@ -409,30 +393,23 @@ static int look_later(struct store *store, int64_t object)
 	return db_watch_set(store->db, object, store_now(store) + AT_LEAST);
 }
 
-/* One look as a change of its own: ACT(OBJECT). */
-static int change(struct store *store, int64_t object, int (*act_on)(struct store *, int64_t))
-{
-	int r = store_begin(store);
-
-	return r < 0 ? r : store_end(store, act_on(store, object));
-}
-
 /* What a look wants makes the store come again in the same turn: that is no turn of ours. */
 void watch_run(struct store *store)
 {
+	static int64_t before = INT64_MAX;
 	uint64_t begun = uv_hrtime();
 	int64_t object, at;
 
 	if (store->stopping || (next.data && uv_is_active((uv_handle_t *)&next)) ||
-	    follow_clock(store) < 0)
+	    store_clock_hurry(store, &before, AT_LEAST, db_watch_hurry) < 0)
 		return;
 	while (db_watch_first(store->db, &object, &at) == 0 && at <= store_now(store)) {
-		int r = change(store, object, look_now);
+		int r = store_change(store, object, look_now);
 
 		if (r < 0) {
 			log_warning("a certificate's revocation cannot be looked at: %s",
 			            strerror(-r));
-			r = change(store, object, look_later); /* it stops no other */
+			r = store_change(store, object, look_later); /* it stops no other */
 		}
 		if (r < 0)
 			break;
