@@ -82,13 +82,11 @@ static bool counts(const struct store *store, const struct ocsp_row *row)
 	       (row->until > store_now(store) || !store_clock_trusted(store));
 }
 
-void ocsp_verdict(const struct sources *source, X509 *certificate, X509 *issuer,
-                  struct path_revocation *verdict)
+void ocsp_verdict(const struct sources *source, X509 *certificate, struct path_revocation *verdict)
 {
 	struct ocsp_row row = { 0 };
 	char time[RFC3339_MAX];
 
-	(void)issuer;
 	*verdict = (struct path_revocation){ .state = PATH_UNKNOWN, .reason = -1 };
 	if (find(source, certificate, &row) < 0) {
 		snprintf(verdict->how, sizeof verdict->how, "%s",

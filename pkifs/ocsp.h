@@ -14,11 +14,10 @@
 #include "pkifs/sources.h"
 
 /*
- * What is known of CERTIFICATE of ISSUER, for path_sources: good or revoked as long as the answer
+ * What is known of CERTIFICATE, for path_sources: good or revoked as long as the answer
  * counts (revoked: until there is another), else unknown with the reason.
  */
-void ocsp_verdict(const struct sources *source, X509 *certificate, X509 *issuer,
-                  struct path_revocation *verdict);
+void ocsp_verdict(const struct sources *source, X509 *certificate, struct path_revocation *verdict);
 
 /*
  * CERTIFICATE of ISSUER has a good path, so its responders may be asked (no others ever are),

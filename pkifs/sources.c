@@ -42,7 +42,8 @@ static STACK_OF(X509_CRL) * crls_of(void *user, const X509_NAME *issuer)
 
 static void verdict_of(void *user, X509 *certificate, X509 *issuer, struct path_revocation *verdict)
 {
-	ocsp_verdict(user, certificate, issuer, verdict);
+	(void)issuer;
+	ocsp_verdict(user, certificate, verdict);
 }
 
 void sources_set(struct sources *sources, struct path_sources *set)

@@ -198,8 +198,7 @@ static void hear_responder(struct look *look, struct sources *sources)
 
 	if (look->path.count < 2 || look->path.steps[0].revocation.state == PATH_REVOKED)
 		return;
-	ocsp_verdict(sources, look->path.steps[0].certificate, look->path.steps[1].certificate,
-	             &told);
+	ocsp_verdict(sources, look->path.steps[0].certificate, &told);
 	if (told.state == PATH_REVOKED)
 		look->path.steps[0].revocation = told;
 }
