@@ -86,9 +86,7 @@ static bool is_ed25519(const EVP_PKEY *key)
 
 static X509 *read_certificate(const struct record *settings, const char *name)
 {
-	const struct field *field = record_find(settings, name);
-
-	return field ? certificate_from_der(field->value, field->length, NULL) : NULL;
+	return field_certificate(record_find(settings, name), name, NULL);
 }
 
 /* The certificate in force signs, or the one that proves us the first time, or neither. */

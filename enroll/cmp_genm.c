@@ -193,8 +193,7 @@ static int ask_crl(struct job *job, const char *type, ASN1_TYPE *value, const ch
 
 int cmp_crl(struct job *job, struct error *err)
 {
-	const struct field *field = record_find(job->settings, "ca");
-	X509 *ca = field ? certificate_from_der(field->value, field->length, NULL) : NULL;
+	X509 *ca = field_certificate(record_find(job->settings, "ca"), "CA certificate", NULL);
 	ASN1_TYPE *question = ca ? cmp_crl_question(X509_get_subject_name(ca)) : NULL;
 	int r = -EINVAL;
 

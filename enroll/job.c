@@ -1,5 +1,7 @@
 #include "enroll/protocol.h"
 
+#include "common/x509.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 
@@ -25,4 +27,13 @@ EVP_PKEY *job_key_of(const struct job *job, const X509 *certificate, struct erro
 		error_openssl(err, -EINVAL, "the public key cannot be encoded");
 	OPENSSL_free(spki);
 	return key;
+}
+
+X509 *field_certificate(const struct field *field, const char *what, struct error *err)
+{
+	X509 *certificate = field ? certificate_from_der(field->value, field->length, NULL) : NULL;
+
+	if (!certificate)
+		error_set(err, -EINVAL, "the job has no readable %s", what);
+	return certificate;
 }

@@ -10,17 +10,6 @@
 #define ANSWER_SECONDS 15
 #define GET_MAX        255 /* bytes of the whole URL (RFC 5019 §5) */
 
-static X509 *certificate_in(const struct record *settings, const char *key, struct error *err)
-{
-	const struct field *field = record_find(settings, key);
-
-	if (!field) {
-		error_set(err, -EINVAL, "no %s to ask an OCSP responder with", key);
-		return NULL;
-	}
-	return certificate_from_der(field->value, field->length, err);
-}
-
 /* The URL of a GET: base64 of the request, escaped, behind URL; NULL: too long, or no memory. */
 static char *get_url(const char *url, const unsigned char *der, size_t length)
 {
@@ -106,8 +95,11 @@ int ocsp_job(struct job *job, struct error *err)
 	if (nonce && nonce->length != OCSP_NONCE_SIZE)
 		return error_set(err, -EINVAL, "a nonce has %d bytes", OCSP_NONCE_SIZE);
 	question.nonce = nonce ? (const unsigned char *)nonce->value : NULL;
-	question.certificate = certificate_in(job->settings, "certificate", err);
-	question.issuer = question.certificate ? certificate_in(job->settings, "ca", err) : NULL;
+	question.certificate =
+		field_certificate(record_find(job->settings, "certificate"), "certificate", err);
+	question.issuer = question.certificate ? field_certificate(record_find(job->settings, "ca"),
+	                                                           "issuer", err)
+	                                       : NULL;
 	if (question.issuer)
 		r = ocsp_compose(&question, &der, &length, err);
 	if (r == 0)

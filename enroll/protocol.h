@@ -69,6 +69,9 @@ int job_judge(struct job *job, const struct record *resume, const struct record 
 EVP_PKEY *job_new_key(const struct job *job, struct error *err);
 EVP_PKEY *job_key_of(const struct job *job, const X509 *certificate, struct error *err);
 
+/* The certificate in FIELD, the caller's; NULL with ERR filled, where WHAT names it. */
+X509 *field_certificate(const struct field *field, const char *what, struct error *err);
+
 /* Notes in the result what an HTTP exchange says to the retries: Retry-After. */
 void job_note_answer(struct job *job, const struct http_answer *answer);
 

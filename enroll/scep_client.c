@@ -9,16 +9,6 @@
 
 /* --- the job's settings --- */
 
-X509 *field_certificate(const struct field *field, const char *what, struct error *err)
-{
-	const unsigned char *der = field ? (const unsigned char *)field->value : NULL;
-	X509 *certificate = der ? d2i_X509(NULL, &der, (long)field->length) : NULL;
-
-	if (!certificate)
-		error_openssl(err, -EINVAL, "the job has no readable %s", what);
-	return certificate;
-}
-
 static int read_ras(const struct record *settings, struct authority *authority, struct error *err)
 {
 	const struct field *field;

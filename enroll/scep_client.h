@@ -33,9 +33,6 @@ void authority_clear(struct authority *authority);
  */
 int authority_follow(struct job *job, struct authority *authority, struct error *err);
 
-/* The certificate in FIELD, the caller's; NULL with ERR filled, where WHAT names it. */
-X509 *field_certificate(const struct field *field, const char *what, struct error *err);
-
 /* What came of a message, for the next step to choose. */
 enum reply {
 	REPLY_LOST,    /* nothing, or no whole answer, came back */
