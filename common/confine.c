@@ -2,6 +2,7 @@
 #include "common/confine.h"
 
 #include "common/log.h"
+#include "common/sanitized.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,18 +22,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* The sanitizers, and what they start as they report, ask the kernel for more than we know. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* Elsewhere the kernel's calls have other names and arguments, which nobody tried. */
 #if defined(__x86_64__) || defined(__aarch64__)
@@ -390,7 +379,7 @@ int confine(enum confined who, const char *const *paths, struct error *err)
 	const struct cell *cell = &cells[who];
 	int r = 0;
 
-	if (SANITIZED)
+	if (SANITIZED) /* what they start as they report asks for more than we know */
 		return 0;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(err, -errno, "no_new_privs: %s", strerror(errno));

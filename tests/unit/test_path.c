@@ -1,5 +1,6 @@
 /* path_check: names, purposes, paths that OpenSSL does not find, revocation, and attacks 45 to 51.
  */
+#include "common/sanitized.h"
 #include "common/x509.h"
 #include "forge.h"
 #include "pkifs/path.h"
@@ -15,15 +16,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 #define SERVER    "DNS:a.example"
 #define LEAF(...) MAKE(.subject = "CN=a.example", __VA_ARGS__)

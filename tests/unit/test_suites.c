@@ -4,6 +4,7 @@
  * (tests/data/limbo.json.xz). What differs from what they expect stands in docs/validation.md, and
  * here, so that nothing differs unseen.
  */
+#include "common/sanitized.h"
 #include "common/x509.h"
 #include "enroll/crl.h"
 #include "pkifs/path.h"
@@ -22,15 +23,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
 
 #define PKITS  "/usr/lib/python3/dist-packages/cryptography_vectors/x509/PKITS_data"
 #define POLICY "2.16.840.1.101.3.2.1.48." /* NIST-test-policy-N */
