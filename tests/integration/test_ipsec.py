@@ -3,7 +3,6 @@ that is keyed by hand."""
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +11,10 @@ import time
 import unittest
 
 from x509 import Authority
-from harness import BIN, LAB, SANITIZED, Test, until
+from harness import Test, until
 import xfrm_hosts
-from xfrm_hosts import MARK, Tables, Wire, on, ping, talk
+from xfrm_hosts import MARK, Tables, on, ping, talk
 
-HERE = LAB.parent / "integration"
-IN_GUEST = "IN_GUEST" in os.environ
 CONFIG = """engine = manual
 local-address = 192.0.2.1
 remote-address = 192.0.2.2
@@ -31,35 +28,11 @@ def key(seed):
     return bytes((seed * 11 + i) % 256 for i in range(36)).hex()
 
 
-@unittest.skipUnless(os.geteuid() == 0 and shutil.which("linux.uml"), "needs user-mode-linux, root")
-@unittest.skipIf(SANITIZED or IN_GUEST, "a guest has not the address space")
-class Uml(unittest.TestCase):
-    def test_in_a_guest(self):
-        done = subprocess.run(
-            [LAB / "uml-run", "-t", "290", "-r", HERE.parent.parent, "-r", BIN, "env", "IN_GUEST=1",
-             f"PKIFS_BIN={BIN}", "PATIENCE=60", "python3", "-B", "test_ipsec.py",
-             *(os.environ.get("TESTS", "InGuest").split())],
-            cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        print(done.stdout)
-        self.assertEqual(done.returncode, 0)
+class Uml(xfrm_hosts.Guest):
+    script, seconds = "test_ipsec.py", 290
 
 
-@unittest.skipUnless(IN_GUEST, "changes the XFRM tables: runs in a guest")
-class InGuest(Test):
-    @classmethod
-    def setUpClass(cls):
-        subprocess.run(["modprobe", "-d", "/run/kernel", "-a", "xfrm_user", "veth", "dummy", "esp4",
-                        "esp6", "af_packet"], check=False)
-        xfrm_hosts.two_hosts()
-        cls.left, cls.right = Tables("left"), Tables("right")
-        cls.wire = Wire()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.left.close()
-        cls.right.close()
-        cls.wire.close()
-
+class InGuest(xfrm_hosts.TwoHosts, Test):
     def start(self):
         """A daemon on the left host, its processes behind their walls."""
         m = self.mount(f"store={self.folder}/var/store.db", "privilege-separation=yes", "user=daemon",

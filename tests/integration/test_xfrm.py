@@ -1,18 +1,12 @@
 """netlink/'s XFRM layer on a kernel with ESP (user-mode-linux): each algorithm and mode with traffic
 that nobody on the wire can read, limits, events, errors."""
 
-import os
-import shutil
-import subprocess
 import time
 import unittest
 
-from harness import BIN, LAB, SANITIZED
 import xfrm_hosts
-from xfrm_hosts import ADDRESSES, MARK, Tables, Wire, ping, talk
+from xfrm_hosts import ADDRESSES, MARK, ping, talk
 
-HERE = LAB.parent / "integration"
-IN_GUEST = "IN_GUEST" in os.environ
 KEY = {"aes128gcm16": 20, "aes256gcm16": 36, "chacha20poly1305": 36, "aes128": 16, "aes256": 32,
        "aes128ctr": 20, "aes256ctr": 36, "3des": 24, "sha256": 32, "sha384": 48, "sha512": 64,
        "sha1": 20}
@@ -26,34 +20,12 @@ def key(proposal, seed):
                  range(sum(KEY[part] for part in proposal.split("-") if part != "esn"))).hex()
 
 
-@unittest.skipUnless(os.geteuid() == 0 and shutil.which("linux.uml"), "needs user-mode-linux, root")
-@unittest.skipIf(SANITIZED or IN_GUEST, "a guest has not the address space")
-class Uml(unittest.TestCase):
-    def test_in_a_guest(self):
-        done = subprocess.run(
-            [LAB / "uml-run", "-t", "280", "-r", HERE.parent.parent, "-r", BIN, "env", "IN_GUEST=1",
-             f"PKIFS_BIN={BIN}", "PATIENCE=60", "python3", "-B", "test_xfrm.py", "InGuest"],
-            cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        print(done.stdout)
-        self.assertEqual(done.returncode, 0)
+class Uml(xfrm_hosts.Guest):
+    script, seconds = "test_xfrm.py", 280
 
 
-@unittest.skipUnless(IN_GUEST, "changes the XFRM tables: runs in a guest")
-class InGuest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        subprocess.run(["modprobe", "-d", "/run/kernel", "-a", "xfrm_user", "veth", "dummy", "esp4",
-                        "esp6", "af_packet"], check=False)
-        xfrm_hosts.two_hosts()
-        cls.left, cls.right = Tables("left"), Tables("right")
-        cls.wire = Wire()
-        cls.spi = 0x1000
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.left.close()
-        cls.right.close()
-        cls.wire.close()
+class InGuest(xfrm_hosts.TwoHosts):
+    spi = 0x1000
 
     def tunnel(self, proposal, outer, inner, mode="tunnel", more=""):
         """SAs in both directions, and policies: `outer` and `inner` index ADDRESSES. Gives what

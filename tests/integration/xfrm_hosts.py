@@ -3,14 +3,17 @@ their XFRM tables by tests/lab/xfrm-lab. For tests that run in a guest of uml-ru
 
 import contextlib
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import threading
+import unittest
 
-from harness import BIN, LAB, LIBC
+from harness import BIN, LAB, LIBC, SANITIZED
 
 CLONE_NEWNET = 0x40000000
+IN_GUEST = "IN_GUEST" in os.environ
 MARK = b"seen-in-clear"  # what traffic says, and nobody on the wire may read
 NEIGHBOURS = range(133, 137)  # ICMPv6's discovery is no traffic, nor MLD's (header 0)
 ADDRESSES = {"left": ("10.1.0.1", "192.0.2.1", "fd00:1::1", "2001:db8::1"),
@@ -160,5 +163,38 @@ def ping(source, target, mark=0, patience=2):
     return False
 
 
-def two_hosts():
-    subprocess.run([LAB / "two-hosts"], check=True)
+@unittest.skipUnless(os.geteuid() == 0 and shutil.which("linux.uml"), "needs user-mode-linux, root")
+@unittest.skipIf(SANITIZED or IN_GUEST, "a guest has not the address space")
+class Guest(unittest.TestCase):
+    """Has SCRIPT's tests (SECONDS at most) run in a guest of uml-run, where IN_GUEST is."""
+
+    script = seconds = None
+
+    def test_in_a_guest(self):
+        here = LAB.parent / "integration"
+        done = subprocess.run(
+            [LAB / "uml-run", "-t", str(self.seconds), "-r", here.parent.parent, "-r", BIN, "env",
+             "IN_GUEST=1", f"PKIFS_BIN={BIN}", "PATIENCE=60", "python3", "-B", self.script,
+             *os.environ.get("TESTS", "InGuest").split()],
+            cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(done.stdout)
+        self.assertEqual(done.returncode, 0)
+
+
+@unittest.skipUnless(IN_GUEST, "changes the XFRM tables: runs in a guest")
+class TwoHosts(unittest.TestCase):
+    """The hosts, their tables, and the wire between them, for a class of tests."""
+
+    @classmethod
+    def setUpClass(cls):
+        subprocess.run(["modprobe", "-d", "/run/kernel", "-a", "xfrm_user", "veth", "dummy", "esp4",
+                        "esp6", "af_packet"], check=False)
+        subprocess.run([LAB / "two-hosts"], check=True)
+        cls.left, cls.right = Tables("left"), Tables("right")
+        cls.wire = Wire()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.left.close()
+        cls.right.close()
+        cls.wire.close()
