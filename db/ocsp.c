@@ -99,11 +99,6 @@ int db_ocsp_ask(struct db *db, int64_t id, int64_t ask)
 	return sql_run(db, "UPDATE ocsp SET ask=? WHERE id=?", "ii", ask, id);
 }
 
-int db_ocsp_used(struct db *db, int64_t id, int64_t now)
-{
-	return sql_run(db, "UPDATE ocsp SET used=? WHERE id=?", "ii", now, id);
-}
-
 void ocsp_row_clear(struct ocsp_row *row)
 {
 	blob_clear(&row->certificate);

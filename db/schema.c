@@ -116,7 +116,8 @@ static const char *const steps[] = {
 	"  object INTEGER NOT NULL REFERENCES object ON DELETE CASCADE, url TEXT NOT NULL,"
 	"  kind INTEGER NOT NULL, signer BLOB NOT NULL, next INTEGER NOT NULL,"
 	"  failures INTEGER NOT NULL, source TEXT NOT NULL, etag TEXT NOT NULL,"
-	"  modified TEXT NOT NULL, error TEXT NOT NULL, used INTEGER NOT NULL, crl INTEGER NOT NULL,"
+	"  modified TEXT NOT NULL, error TEXT NOT NULL, used INTEGER NOT NULL, crl INTEGER NOT "
+	"NULL,"
 	"  UNIQUE (object, url)) STRICT;"
 	"CREATE INDEX crl_url_next ON crl_url (next, id);",
 };

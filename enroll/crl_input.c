@@ -290,15 +290,6 @@ const unsigned char *crl_input_look(struct crl_input *input, size_t length, stru
 	return input->der + input->at;
 }
 
-const unsigned char *crl_input_some(struct crl_input *input, size_t length, size_t *got,
-                                    struct error *err)
-{
-	if (fill(input, length < CRL_PIECE ? length : CRL_PIECE, err) < 0)
-		return NULL;
-	*got = input->end - input->at < length ? input->end - input->at : length;
-	return input->der + input->at;
-}
-
 void crl_input_skip(struct crl_input *input, size_t length)
 {
 	input->at += length;

@@ -26,9 +26,6 @@ void crl_input_free(struct crl_input *input); /* takes NULL */
 
 /* The next LENGTH bytes (CRL_PIECE at most), or NULL with ERR filled: -EBADMSG where it ends. */
 const unsigned char *crl_input_look(struct crl_input *input, size_t length, struct error *err);
-/* The next bytes, as many as can be looked at now, at most LENGTH; *GOT is 0 at the end. */
-const unsigned char *crl_input_some(struct crl_input *input, size_t length, size_t *got,
-                                    struct error *err);
 /* Goes on by LENGTH bytes, which were looked at. */
 void crl_input_skip(struct crl_input *input, size_t length);
 /* How many bytes were gone over. */

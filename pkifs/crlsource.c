@@ -168,8 +168,7 @@ static void add_crls(struct store *store, int64_t profile, const X509_NAME *issu
 	}
 }
 
-STACK_OF(X509_CRL) *
-	crls_known(struct store *store, int64_t profile, const X509_NAME *issuer)
+STACK_OF(X509_CRL) * crls_known(struct store *store, int64_t profile, const X509_NAME *issuer)
 {
 	STACK_OF(X509_CRL) *crls = sk_X509_CRL_new_null();
 	int64_t row = profile;

@@ -83,11 +83,6 @@ enum file kind_folder(enum kind kind)
 	return kinds[kind].folder;
 }
 
-enum file kind_place(enum kind kind)
-{
-	return kinds[kind].place;
-}
-
 enum kind folder_kind(enum file file)
 {
 	for (enum kind kind = KIND_CA; kind <= KIND_IPSEC; kind++)

@@ -136,9 +136,8 @@ int64_t inode_number(uint64_t ino);
 int node_get(struct store *store, uint64_t ino, struct node *node);
 uint64_t node_inode(const struct node *node);
 
-/* The folder of an object of KIND, and the one that it stands in. */
+/* The folder of an object of KIND. */
 enum file kind_folder(enum kind kind);
-enum file kind_place(enum kind kind);
 /* Whose folder FILE is; what stands in the folder PLACE; 0: none. */
 enum kind folder_kind(enum file file);
 enum kind place_kind(enum file place);
