@@ -7,6 +7,7 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/offer.h"
 #include "pkifs/told.h"
 
 #include <errno.h>
@@ -480,6 +481,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
+	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -508,6 +510,7 @@ int tunnel_check_config(const struct record *settings, struct error *err)
 void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
+	offer_look(store);
 }
 
 /* A tunnel whose trust is another one now is told so. */
@@ -564,6 +567,7 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
+	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)

@@ -1,0 +1,112 @@
+"""The key stays in pkifs: programs sign over pkifs-pkcs11.so with the keys of tunnels."""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+import unittest
+
+from harness import BIN, NOBODY, Test, as_user, attempt, main, make_pairs, needs_root, run, until
+
+MODULE = BIN.parent / "lib/pkifs-pkcs11.so"
+RSA, EC = "key-type = rsa\n", "key-type = ecdsa\n"
+
+
+def record(*fields):
+    """A record as frames have it: (key, value) pairs."""
+    body = b""
+    for key, value in fields:
+        key, value = key.encode(), value if isinstance(value, bytes) else value.encode()
+        body += struct.pack("!H", len(key)) + key + struct.pack("!I", len(value)) + value
+    return body
+
+
+def frame(*fields):
+    body = record(*fields)
+    return struct.pack("!I", len(body)) + body
+
+
+@needs_root
+class Pkcs11(Test):
+    def start(self, *options):
+        """A daemon in a network of its own: its tunnels block nobody's traffic."""
+        self.place = self.folder / "run/pkcs11"
+        m = self.mount(f"store={self.folder}/var/store.db", "privilege-separation=yes",
+                       "user=daemon", "worker-user=games", "ipsec-user=bin",
+                       f"pkcs11-socket={self.place}", *options, start=False)
+        m.under = ["unshare", "-n"]
+        return m.start()
+
+    def own(self, m, name, more=RSA):
+        """A certificate id with a certificate."""
+        os.mkdir(m.point / "local" / name)
+        m.write(f"local/{name}/config", f"subject = CN={name}\n{more}")
+        self.assertEqual(m.request(f"local/{name}", "generate-self-signed"), "ok")
+
+    def tunnel(self, m, name, own, engine="charon"):
+        os.mkdir(m.point / "ipsec" / name)
+        m.write(f"ipsec/{name}/config", f"engine = {engine}\nlocal-address = 192.0.2.1\n"
+                                        f"remote-address = 192.0.2.2\ncertificate-id = {own}\n")
+
+    def tool(self, *arguments):
+        return run("pkcs11-tool", "--module", MODULE, *arguments,
+                   env={**os.environ, "PKIFS_PKCS11_SOCKET": str(self.place)})
+
+    def offered(self):
+        """The labels of the keys that are there."""
+        lines = self.tool("-O", "--type", "pubkey").stdout.splitlines()
+        return sorted(line.split()[1] for line in lines if "label:" in line)
+
+    def becomes(self, *labels):
+        if not until(lambda: self.offered() == sorted(labels), 10):
+            self.fail(f"{self.offered()}, not {labels}")
+
+    def key_id(self, m, name):
+        """CKA_ID, as others compute it."""
+        public = run("openssl", "x509", "-noout", "-ext", "subjectKeyIdentifier", "-in",
+                     m.point / f"local/{name}/cert.pem").stdout
+        return public.split("\n")[1].strip().replace(":", "").lower()
+
+    def signs(self, m, name, mechanism, *digest, key_id=None, cert=None):
+        """Signs by pkcs11-tool, and verifies by openssl: what went wrong, or nothing."""
+        data, out = self.folder / "data", self.folder / "signature"
+        data.write_bytes(b"x" * 1000)
+        if not digest:
+            self.assertEqual(run("openssl", "dgst", "-sha256", "-binary", "-out", self.folder / "d",
+                                 data).returncode, 0)
+        done = self.tool("--sign", "-m", mechanism, "--id", key_id or self.key_id(m, name),
+                         "-i", data if digest else self.folder / "d", "-o", out,
+                         "--signature-format", "openssl")
+        if done.returncode:
+            return done.stderr or "failed"
+        public = self.folder / "public"
+        public.write_text(run("openssl", "x509", "-noout", "-pubkey", "-in",
+                              cert or m.point / f"local/{name}/cert.pem").stdout)
+        done = run("openssl", "dgst", f"-{(digest or ('sha256',))[0]}", "-verify", public,
+                   "-signature", out, data)
+        return "" if done.stdout == "Verified OK\n" else done.stdout + done.stderr
+
+    def test_keys_of_tunnels_sign(self):
+        m = self.start()
+        self.own(m, "rsa")
+        self.own(m, "ec", EC)
+        self.own(m, "p384", EC + "key-size = 384\n")
+        self.own(m, "other", EC)
+        self.assertFalse(self.place.exists())  # nobody needs it
+        for name in ("rsa", "ec", "p384"):
+            self.tunnel(m, f"t-{name}", name)
+        self.tunnel(m, "by-hand", "other", engine="manual")
+        self.assertTrue(until(self.place.exists))
+        self.becomes("ec", "p384", "rsa")
+        self.assertEqual(self.signs(m, "rsa", "SHA256-RSA-PKCS", "sha256"), "")
+        self.assertEqual(self.signs(m, "rsa", "SHA512-RSA-PKCS", "sha512"), "")
+        self.assertEqual(self.signs(m, "ec", "ECDSA"), "")
+        self.assertEqual(self.signs(m, "ec", "ECDSA-SHA256", "sha256"), "")
+        self.assertEqual(self.signs(m, "p384", "ECDSA-SHA384", "sha384"), "")
+
+
+if __name__ == "__main__":
+    main()
