@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 import time
 import unittest
@@ -64,7 +65,8 @@ class Pkcs11(Test):
         if not until(lambda: self.offered() == sorted(labels), 10):
             self.fail(f"{self.offered()}, not {labels}")
 
-    def key_id(self, m, name):
+    @staticmethod
+    def key_id(m, name):
         """CKA_ID, as others compute it."""
         public = run("openssl", "x509", "-noout", "-ext", "subjectKeyIdentifier", "-in",
                      m.point / f"local/{name}/cert.pem").stdout
@@ -106,6 +108,135 @@ class Pkcs11(Test):
         self.assertEqual(self.signs(m, "ec", "ECDSA"), "")
         self.assertEqual(self.signs(m, "ec", "ECDSA-SHA256", "sha256"), "")
         self.assertEqual(self.signs(m, "p384", "ECDSA-SHA384", "sha384"), "")
+
+    def test_strongswan_proves_itself_with_keys_that_it_never_sees(self):
+        m = self.start()
+        with Charons(self, m) as (left, right):
+            for name, more in (("rsa", RSA), ("ec", EC), ("p384", EC + "key-size = 384\n")):
+                ours, theirs = f"{name}-left", f"{name}-right"
+                for own in (ours, theirs):
+                    self.own(m, own, more)
+                    self.tunnel(m, own, own)
+                self.assertTrue(until(lambda: {ours, theirs} <= set(self.offered()), 10))
+                right.load(theirs, ours)
+                left.load(ours, theirs)
+                said = left.swanctl("--initiate", "--ike", ours)
+                self.assertIn("initiate completed successfully", said, left.said())
+                self.assertIn(f"authentication of 'CN={theirs}' with ", left.said())
+                self.assertRegex(left.said(), f"authentication of 'CN={ours}' .myself. with ")
+
+
+class Charon:
+    """strongSwan's daemon in a network of its own, which has no private key."""
+
+    PLUGINS = ("random nonce openssl kdf pem pkcs1 pkcs8 x509 pubkey constraints kernel-netlink "
+               "socket-default vici pkcs11")
+
+    def __init__(self, test, m, name, address):
+        self.m, self.address = m, address
+        self.folder = test.folder / name
+        self.folder.mkdir()
+        self.log = self.folder / "log"
+        self.socket = self.folder / "vici"
+        self.swan = self.folder / "swanctl.conf"
+        (self.folder / "strongswan.conf").write_text(f"""charon-systemd {{
+            load = {self.PLUGINS}
+            filelog {{ log {{
+                path = {self.log}
+                default = 1
+                flush_line = yes
+            }} }}
+            plugins {{
+                vici {{
+                    socket = unix://{self.socket}
+                }}
+                pkcs11 {{
+                    modules {{ pkifs {{
+                        path = {MODULE}
+                        load_certs = no
+                    }} }}
+                }}
+            }}
+        }}
+        """)
+        self.network = subprocess.Popen(["unshare", "-n", "sleep", "infinity"])
+        self.daemon = None
+        self.place = str(test.place)
+
+    def start(self):
+        self.daemon = subprocess.Popen(
+            ["nsenter", "-n", "-t", str(self.network.pid), "charon-systemd"],
+            env={**os.environ, "STRONGSWAN_CONF": str(self.folder / "strongswan.conf"),
+                 "PKIFS_PKCS11_SOCKET": self.place},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert until(self.socket.exists, 20), self.said()
+
+    def said(self):
+        return self.log.read_text() if self.log.exists() else ""
+
+    def swanctl(self, command, *more):
+        done = run("swanctl", command, "--uri", f"unix://{self.socket}", *more)
+        return done.stdout + done.stderr
+
+    def load(self, own, peer):
+        """A connection of the certificate ids OWN, here, and PEER, there."""
+        remote = "10.9.0.2" if self.address == "10.9.0.1" else "10.9.0.1"
+        handle = Pkcs11.key_id(self.m, own)
+        with open(self.swan, "a") as file:
+            file.write(f"""
+            connections {{ {own} {{
+                version = 2
+                childless = force
+                local_addrs = {self.address}
+                remote_addrs = {remote}
+                local {{
+                    auth = pubkey
+                    certs = {self.m.point}/local/{own}/cert.pem
+                }}
+                remote {{
+                    auth = pubkey
+                    certs = {self.m.point}/local/{peer}/cert.pem
+                    id = "CN={peer}"
+                }}
+            }} }}
+            secrets {{ token-{own} {{
+                handle = {handle}
+                module = pkifs
+                slot = 0
+            }} }}
+            """)
+        said = self.swanctl("--load-all", "--noprompt", "--file", self.swan)
+        assert f"loaded key token-{own} from token" in said, said + self.said()
+
+    def stop(self):
+        for process in (self.daemon, self.network):
+            if process:
+                process.kill()
+                process.wait()
+
+
+class Charons:
+    """Two of them with a cable between them."""
+
+    def __init__(self, test, m):
+        self.ends = [Charon(test, m, "left", "10.9.0.1"), Charon(test, m, "right", "10.9.0.2")]
+
+    def __enter__(self):
+        pids = [str(end.network.pid) for end in self.ends]
+        here = os.readlink("/proc/self/ns/net")
+        assert until(lambda: all(os.readlink(f"/proc/{pid}/ns/net") != here for pid in pids))
+        run("ip", "link", "add", "cable", "netns", pids[0], "type", "veth", "peer", "name",
+            "cable", "netns", pids[1])
+        for end in self.ends:
+            for words in ("link set lo up", f"addr add {end.address}/24 dev cable",
+                          "link set cable up"):
+                run("nsenter", "-n", "-t", str(end.network.pid), "ip", *words.split())
+            end.start()
+        return self.ends
+
+    def __exit__(self, *_):
+        for end in self.ends:
+            end.stop()
 
 
 if __name__ == "__main__":
