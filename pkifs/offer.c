@@ -214,9 +214,10 @@ static int offer(struct store *store, unsigned incarnation)
 		return 0;
 	}
 	o.incarnation = incarnation;
-	if (r == 0 && again)
-		r = hand_listener(store);
-	return r < 0 ? r : hand_keys(store, frame, again);
+	if (r == 0)
+		r = hand_keys(store, frame, again);
+	/* and then those who wait for it: nobody is told that there are none */
+	return r == 0 && again ? hand_listener(store) : r;
 }
 
 void offer_run(struct store *store)
