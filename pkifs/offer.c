@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
+#include "pkifs/engine.h"
 #include "pkifs/secrets.h"
 
 #include <errno.h>
@@ -84,10 +85,8 @@ static int add_key(struct offers *offers, int64_t row, const char *label)
 	return r == -EINVAL ? 0 : r;
 }
 
-/*
- * The keys of all certificates of NAME that have not ended: who has an older one under way still
- * signs by it. None where the one in force is revoked.
- */
+/* The keys of all certificates of NAME that have not ended: who has an older one under way still
+ * signs by it. */
 static int add_certificate_id(struct offers *offers, const char *name)
 {
 	int64_t number = 0, now = store_now(offers->store), row;
@@ -97,8 +96,6 @@ static int add_certificate_id(struct offers *offers, const char *name)
 	struct object object;
 	int r = db_object_find(db, KIND_LOCAL, name, &object);
 
-	if (r < 0 || strcmp(object.state, "revoked") == 0)
-		return r;
 	while (r == 0 && (r = db_version_next(db, object.id, number, &row, &number)) == 0) {
 		r = db_version_get(db, row, &version);
 		if (r == 0 && version.key_pair && !(ends && version.not_after < now))
@@ -109,15 +106,20 @@ static int add_certificate_id(struct offers *offers, const char *name)
 	return r == -ENOENT ? 0 : r;
 }
 
+/* A tunnel that is cut, or has another engine, lends nothing. */
 static int add_tunnel(struct offers *offers, const struct object *tunnel)
 {
 	struct record *settings = NULL;
+	char why[256] = "";
 	const char *name;
 	int r = store_settings(offers->store, tunnel, &settings);
 
 	name = r == 0 ? record_get(settings, "certificate-id") : NULL;
-	if (name && *name && record_is(settings, "engine", "charon"))
-		r = add_certificate_id(offers, name);
+	if (name && *name && record_is(settings, "engine", "charon")) {
+		r = tunnel_trust(offers->store, settings, why, sizeof why);
+		if (r == 0 && !*why)
+			r = add_certificate_id(offers, name);
+	}
 	record_free(settings);
 	return r == -ENOENT ? 0 : r;
 }

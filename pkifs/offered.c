@@ -18,7 +18,8 @@
 #define CALLERS     64          /* at once; more wait in the listener's line */
 #define CALL_MS     2000        /* what a caller gives us */
 #define CALL_MAX    (64u << 10) /* bytes of a question */
-#define LOG_MS      1000        /* between two lines about callers */
+#define LOG_MS      10000       /* in which there are no more than */
+#define LOG_LINES   10          /* lines about callers */
 #define EC_SIZE_MAX 66          /* bytes of a coordinate: P-521 */
 
 /* A connection; one question, one answer. */
@@ -49,7 +50,8 @@ struct offered {
 	size_t key_count;
 	offered_opener *open;
 	void *user;
-	uint64_t logged;
+	uint64_t logged; /* the first of so many lines */
+	unsigned lines;
 };
 
 static void came(uv_poll_t *poll, int status, int events);
@@ -59,10 +61,11 @@ static bool may_log(struct offered *offered)
 {
 	uint64_t now = uv_now(offered->loop);
 
-	if (offered->logged && now - offered->logged < LOG_MS)
-		return false;
-	offered->logged = now;
-	return true;
+	if (now - offered->logged >= LOG_MS) {
+		offered->logged = now;
+		offered->lines = 0;
+	}
+	return offered->lines++ < LOG_LINES;
 }
 
 static void caller_end(struct caller *caller)

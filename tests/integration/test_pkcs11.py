@@ -1,16 +1,16 @@
 """The key stays in pkifs: programs sign over pkifs-pkcs11.so with the keys of tunnels."""
 
-import contextlib
+import errno
 import os
 import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
-import unittest
 
-from harness import BIN, NOBODY, Test, as_user, attempt, main, make_pairs, needs_root, run, until
+from harness import (BIN, DAEMON, NOBODY, PATIENCE, Test, as_user, attempt, main, needs_root, run,
+                     until)
+from x509 import Authority
 
 MODULE = BIN.parent / "lib/pkifs-pkcs11.so"
 RSA, EC = "key-type = rsa\n", "key-type = ecdsa\n"
@@ -28,6 +28,9 @@ def record(*fields):
 def frame(*fields):
     body = record(*fields)
     return struct.pack("!I", len(body)) + body
+
+
+SIGNED = len(frame(("frame", "answer"), ("data", bytes(64))))
 
 
 @needs_root
@@ -55,6 +58,21 @@ class Pkcs11(Test):
     def tool(self, *arguments):
         return run("pkcs11-tool", "--module", MODULE, *arguments,
                    env={**os.environ, "PKIFS_PKCS11_SOCKET": str(self.place)})
+
+    def ask(self, *fields):
+        """What is answered to a question, as bytes."""
+        with socket.socket(socket.AF_UNIX) as call:
+            call.settimeout(PATIENCE)
+            call.connect(str(self.place))
+            call.sendall(frame(*fields))
+            answer = call.recv(4, socket.MSG_WAITALL)
+            return answer + (call.recv(*struct.unpack("!I", answer), socket.MSG_WAITALL)
+                             if answer else b"")
+
+    def asks(self, m):
+        """How long the answer is to who wants a signature with the key of `lent`."""
+        return len(self.ask(("frame", "sign"), ("id", bytes.fromhex(self.key_id(m, "lent"))),
+                            ("data", b"x" * 32)))
 
     def offered(self):
         """The labels of the keys that are there."""
@@ -108,6 +126,97 @@ class Pkcs11(Test):
         self.assertEqual(self.signs(m, "ec", "ECDSA"), "")
         self.assertEqual(self.signs(m, "ec", "ECDSA-SHA256", "sha256"), "")
         self.assertEqual(self.signs(m, "p384", "ECDSA-SHA384", "sha384"), "")
+
+    def test_only_keys_of_tunnels_are_lent_and_only_to_who_may(self):
+        m = self.start()
+        for name in ("lent", "other"):
+            self.own(m, name, EC)
+        self.tunnel(m, "t", "lent")
+        self.becomes("lent")
+        self.assertEqual(os.stat(self.place).st_mode & 0o777, 0o600)
+        other = bytes.fromhex(self.key_id(m, "other"))
+        self.assertEqual(self.ask(("frame", "find"), ("id", other)), frame(("frame", "answer")))
+        self.assertIn(b"a signature was asked of a key that no tunnel uses",
+                      self.ask(("frame", "sign"), ("id", other), ("data", b"x" * 32)))
+        self.assertTrue(until(lambda: "asked of a key that no tunnel uses" in m.log.read_text()))
+        self.assertEqual(self.asks(m), SIGNED)
+        refused = as_user(NOBODY, lambda: attempt(self.asks, m))
+        self.assertEqual(refused, -errno.EACCES)
+        os.chmod(self.place, 0o666)  # who calls is looked at as well
+        self.assertIn(as_user(NOBODY, lambda: attempt(self.asks, m)),
+                      (0, -errno.EPIPE, -errno.ECONNRESET))
+        self.assertTrue(until(lambda: f"user {NOBODY} may not call" in m.log.read_text()))
+        self.assertEqual(self.signs(m, "lent", "ECDSA"), "")
+
+    def test_another_user_may_call_where_he_is_named(self):
+        m = self.start("pkcs11-user=nobody")
+        self.own(m, "lent", EC)
+        self.tunnel(m, "t", "lent")
+        self.becomes("lent")
+        self.assertEqual(as_user(NOBODY, lambda: attempt(self.asks, m)), SIGNED)
+        self.assertEqual(as_user(DAEMON, lambda: attempt(self.asks, m)),
+                         -errno.EACCES)
+
+    def test_what_is_lent_follows_tunnels_certificates_and_trust(self):
+        m = self.start()
+        authority = Authority(self.folder)
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/cert.pem", authority.pem)
+        m.write("ca/corp/crl.pem", authority.crl())
+        os.mkdir(m.point / "local/gate")
+        m.write("local/gate/config", "ca-profile = corp\n")
+        first = authority.server("gate.example.net")
+        m.write("local/gate/key.pem", (self.folder / "leaf.key").read_text())
+        m.write("local/gate/cert.pem", first)
+        self.tunnel(m, "t", "gate")
+        self.becomes("gate")
+        old = self.key_id(m, "gate")
+        # the next version has a key of its own: old and new are there
+        (self.folder / "leaf.key").rename(self.folder / "old.key")
+        second = authority.server("gate.example.net")
+        m.write("local/gate/key.pem", (self.folder / "leaf.key").read_text())
+        self.becomes("gate")  # no certificate, no use
+        m.write("local/gate/cert.pem", second)
+        self.becomes("gate", "gate")
+        (self.folder / "first.pem").write_text(first)
+        self.assertEqual(self.signs(m, "gate", "ECDSA"), "")
+        self.assertEqual(self.signs(m, "gate", "ECDSA", key_id=old, cert=self.folder / "first.pem"),
+                         "")
+        m.write("ipsec/t/config", m.read("ipsec/t/config").replace("charon", "manual"))
+        self.becomes()
+        m.write("ipsec/t/config", m.read("ipsec/t/config").replace("manual", "charon"))
+        self.becomes("gate", "gate")
+        authority.revoke()
+        m.write("ca/corp/crl.pem", authority.crl())
+        self.becomes()
+        os.rmdir(m.point / "ipsec/t")
+        self.own(m, "other", EC)
+        self.tunnel(m, "t2", "other")
+        self.becomes("other")
+        os.rmdir(m.point / "ipsec/t2")
+        self.becomes()
+
+    def test_deaths_and_a_reload_cost_a_wait(self):
+        m = self.start()
+        self.own(m, "lent", EC)
+        self.tunnel(m, "t", "lent")
+        self.becomes("lent")
+        self.assertEqual(self.signs(m, "lent", "ECDSA"), "")
+        for role in ("keys", "store", "keys", "store"):
+            before = m.children(role)
+            m.kill(role)
+            began = time.monotonic()
+            self.assertEqual(self.signs(m, "lent", "ECDSA"), "", role)
+            self.assertLess(time.monotonic() - began, PATIENCE / 20)
+            self.assertTrue(until(lambda: m.children(role) not in ([], before)))
+        os.kill(m.daemon.pid, signal.SIGHUP)
+        self.assertTrue(until(lambda: "read again" in m.log.read_text()))
+        self.assertEqual(self.asks(m), SIGNED)
+        os.kill(m.daemon.pid, signal.SIGUSR2)
+        self.assertTrue(until(lambda: m.children("store")))
+        self.assertEqual(self.signs(m, "lent", "ECDSA"), "")
+        m.stop()
+        self.assertFalse(self.place.exists())
 
     def test_strongswan_proves_itself_with_keys_that_it_never_sees(self):
         m = self.start()
