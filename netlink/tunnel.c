@@ -80,6 +80,13 @@ void tunnel_clear(struct tunnel *tunnel)
 	free(tunnel->policies);
 }
 
+void tunnel_cut(struct tunnel *tunnel, const char *reason)
+{
+	snprintf(tunnel->cut, sizeof tunnel->cut, "%s", reason);
+	tunnel->current = tunnel->next = (struct sa_pair){ 0 };
+	memset(tunnel->old, 0, sizeof tunnel->old);
+}
+
 static uint32_t reqid_of(const struct tunnel *tunnel)
 {
 	return tunnel->space->range + (uint32_t)tunnel->id;

@@ -63,6 +63,7 @@ int xfrm_sa_add(struct xfrm *xfrm, const struct sa *sa, bool update, void *about
 int xfrm_sa_delete(struct xfrm *xfrm, const struct sa *sa, void *about);
 /* UPDATE: one with the same selector, mark and if_id is replaced, in one step. */
 int xfrm_policy_add(struct xfrm *xfrm, const struct policy *policy, bool update, void *about);
+/* That with the index of POLICY; where it is 0, that with its selector, mark and if_id. */
 int xfrm_policy_delete(struct xfrm *xfrm, const struct policy *policy, void *about);
 /* Policies whose prefixes are no shorter than this are found by hash, not by search. */
 int xfrm_policy_hash(struct xfrm *xfrm, unsigned char v4_bits, unsigned char v6_bits, void *about);

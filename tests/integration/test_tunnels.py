@@ -1,0 +1,161 @@
+"""Many tunnels on a kernel with ESP (user-mode-linux): loaded through the mount, cut together by one
+revocation, there again after deaths and lost events. TUNNELS=1000 has more of them than the check's;
+what it prints of times is what tests/bench/cuts shows."""
+
+import os
+import pickle
+import select
+import socket
+import subprocess
+import time
+
+from x509 import Authority
+from harness import Test, until
+import xfrm_hosts
+from xfrm_hosts import MARK, on
+import unittest
+
+COUNT = int(os.environ.get("TUNNELS", "200"))
+CONFIG = """engine = manual
+local-address = 192.0.2.1
+remote-address = 192.0.2.2
+local-subnet = 10.1.0.0/24
+certificate-id = gate
+remote-subnet = {}/24
+"""
+
+
+def key(seed):
+    return bytes((seed * 11 + i * 3 + seed // 256) % 256 for i in range(36)).hex()
+
+
+def network(number, host=0):
+    return f"10.{64 + number // 256}.{number % 256}.{host}"
+
+
+class Uml(xfrm_hosts.Guest):
+    script, seconds = "test_tunnels.py", 290
+
+
+class Stream:
+    """Another process sends without end through the tunnels, every other packet through the last
+    one. Its end says how often and when, at last, one was taken: what is blocked is refused."""
+
+    def __init__(self, count, pause=0.0005):
+        self.ours, theirs = socket.socketpair()
+        self.child = os.fork()
+        if self.child == 0:
+            try:
+                theirs.sendall(pickle.dumps(self.send(count, pause, theirs)))
+            finally:
+                os._exit(0)
+        theirs.close()
+
+    @staticmethod
+    def send(count, pause, control):
+        taken, last, number = 0, 0.0, 0
+        with on("left"):
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sender:
+            sender.bind(("10.1.0.1", 0))
+            while not select.select([control], [], [], pause)[0]:
+                number += 1
+                where = count - 1 if number % 2 else number // 2 % count
+                try:
+                    sender.sendto(MARK, (network(where, 1), 7777))
+                except OSError:
+                    continue
+                taken, last = taken + 1, time.monotonic()
+        control.recv(1)
+        return taken, last, number
+
+    def end(self):
+        """(taken, when the last one was, sent)"""
+        self.ours.sendall(b"x")
+        said = b""
+        while block := self.ours.recv(4096):
+            said += block
+        os.waitpid(self.child, 0)
+        self.ours.close()
+        return pickle.loads(said)
+
+
+class InGuest(xfrm_hosts.TwoHosts, Test):
+    def setUp(self):
+        super().setUp()
+        self.m = self.mount(f"store={self.folder}/var/store.db", "privilege-separation=yes",
+                            "user=daemon", "worker-user=games", "ipsec-user=bin", start=False)
+        self.addCleanup(self.clean)
+        with on("left"):
+            self.m.start()
+            subprocess.run(["ip", "route", "add", "10.64.0.0/10", "via", "192.0.2.2", "src",
+                            "10.1.0.1"], check=True)
+
+    def clean(self):
+        subprocess.run(["ip", "-n", "left", "route", "del", "10.64.0.0/10"], check=True)
+        for what in ("state", "policy"):
+            subprocess.run(["ip", "-n", "left", "xfrm", what, "flush"], check=False)
+
+    def certificate(self):
+        for folder in ("ca/corp", "local/gate"):
+            (self.m.point / folder).mkdir()
+        self.authority = Authority(self.folder)
+        self.m.write("ca/corp/cert.pem", self.authority.pem)
+        self.m.write("ca/corp/crl.pem", self.authority.crl())
+        self.m.write("local/gate/config", "ca-profile = corp\n")
+        certificate = self.authority.server("gate.example.net")
+        self.m.write("local/gate/key.pem", (self.folder / "leaf.key").read_text())
+        self.m.write("local/gate/cert.pem", certificate)
+        self.assertTrue(until(lambda: "good" in self.m.status("local/gate")["revocation"]))
+
+    def load(self, count):
+        """COUNT tunnels, up."""
+        begun = time.monotonic()
+        for number in range(count):
+            folder = f"ipsec/t{number}"
+            (self.m.point / folder).mkdir()
+            self.m.write(f"{folder}/config", CONFIG.format(network(number)))
+            spi = 0x1000 + 2 * number
+            self.m.write(f"{folder}/request",
+                         f"action = load-sa\nspi-in = {spi}\nspi-out = {spi + 1}\n"
+                         f"esp = aes256gcm16\nkey-in = {key(2 * number)}\n"
+                         f"key-out = {key(2 * number + 1)}\n")
+        for number in range(count):
+            self.assertEqual((self.m.point / f"ipsec/t{number}/wait").read_text(), "ok\n")
+        print(f"{count} tunnels loaded in {time.monotonic() - begun:.2f} s")
+
+    def kernel(self):
+        """How many SAs and policies there are."""
+        return len(self.left("sas")), len(self.left("policies"))
+
+    def states(self):
+        """How many tunnels are in each state."""
+        lines = [line.split() for line in (self.m.point / "status").read_text().splitlines()]
+        found = [line[2] for line in lines if line and line[0] == "ipsec"]
+        return {state: found.count(state) for state in found}
+
+    def test_one_revocation_cuts_all(self):
+        self.certificate()
+        self.load(COUNT)
+        self.assertEqual(self.kernel(), (2 * COUNT, 3 * COUNT))
+        self.authority.revoke()
+        crl = self.authority.crl()
+        stream = Stream(COUNT)
+        time.sleep(1)
+        begun = time.monotonic()
+        self.m.write("ca/corp/crl.pem", crl)
+        written = time.monotonic()
+        self.assertTrue(until(lambda: self.states() == {"cut": COUNT}), self.states())
+        known = time.monotonic()
+        time.sleep(0.5)
+        taken, last, sent = stream.end()
+        print(f"{COUNT} tunnels cut: the last packet {(last - written) * 1e3:.1f} ms after the "
+              f"CRL was acknowledged, {(last - begun) * 1e3:.1f} after its write began; all told "
+              f"after {(known - begun) * 1e3:.0f} ms; {taken} of {sent} packets taken")
+        self.assertGreater(taken, 100)
+        self.assertLess(last, known)
+        self.assertEqual(self.kernel(), (0, 3 * COUNT))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
