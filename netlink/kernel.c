@@ -351,7 +351,7 @@ static void end_sas(struct tunnel *tunnel)
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count)
 {
-	static void (*const steps[])(struct tunnel *tunnel) = { install_sas, use_sas, end_sas };
+	static void (*const steps[])(struct tunnel * tunnel) = { install_sas, use_sas, end_sas };
 	int r = 0;
 
 	for (size_t i = 0; i < count; i++) {

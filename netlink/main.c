@@ -96,8 +96,7 @@ static struct tunnel *find_owner(const struct space *space, const struct sa *sa)
 
 static int make_room(struct tunnel ***tunnels)
 {
-	struct tunnel **more =
-		realloc(*tunnels, (i.room + TUNNELS_STEP) * sizeof(struct tunnel *));
+	struct tunnel **more = realloc(*tunnels, (i.room + TUNNELS_STEP) * sizeof(struct tunnel *));
 
 	if (!more)
 		return -ENOMEM;
@@ -212,7 +211,8 @@ static void tell_outcome(struct tunnel *tunnel)
 	             strcmp(tunnel->told, "failed") != 0;
 
 	forget_keys(tunnel);
-	if (tunnel->asked || tunnel->changes || tunnel->external || tunnel->told != state_of(tunnel))
+	if (tunnel->asked || tunnel->changes || tunnel->external ||
+	    tunnel->told != state_of(tunnel))
 		tell(tunnel, drift);
 }
 
