@@ -84,18 +84,26 @@ static struct known_sa *add_known(struct known_sa *sas, size_t *count, const str
 	return known;
 }
 
-static bool has_sa(const struct tunnel *tunnel, uint32_t spi, bool in)
+static bool is_half(const struct tunnel *tunnel, uint32_t spi, bool in, const struct sa *sa)
 {
-	struct sa sa;
+	const xfrm_address_t *to = in ? &tunnel->local : &tunnel->remote;
 
-	tunnel_sa(tunnel, spi, in, &sa);
-	return find_sa(tunnel, &sa) != NULL;
+	return sa->info.id.spi == htonl(spi) && sa->info.family == tunnel->family &&
+	       memcmp(&sa->info.id.daddr, to, sizeof *to) == 0;
+}
+
+static struct known_sa *find_half(const struct tunnel *tunnel, uint32_t spi, bool in)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		if (is_half(tunnel, spi, in, &tunnel->sas[i].sa))
+			return &tunnel->sas[i];
+	return NULL;
 }
 
 static bool has_pair(const struct tunnel *tunnel, const struct sa_pair *pair)
 {
-	return pair->in && tunnel->family && has_sa(tunnel, pair->in, true) &&
-	       has_sa(tunnel, pair->out, false);
+	return pair->in && tunnel->family && find_half(tunnel, pair->in, true) &&
+	       find_half(tunnel, pair->out, false);
 }
 
 /* There is room for it: what was queued of others is known by its place. */
@@ -104,12 +112,12 @@ static void install_sa(struct tunnel *tunnel, uint32_t spi, bool in)
 	struct known_sa *known;
 	struct sa sa;
 
+	if (find_half(tunnel, spi, in))
+		return;
 	tunnel_sa(tunnel, spi, in, &sa);
-	if (!find_sa(tunnel, &sa)) {
-		known = add_known(tunnel->sas, &tunnel->sa_count, &sa);
-		known->is.tunnel = tunnel;
-		queued(tunnel, xfrm_sa_add(tunnel->space->xfrm, &sa, false, known));
-	}
+	known = add_known(tunnel->sas, &tunnel->sa_count, &sa);
+	known->is.tunnel = tunnel;
+	queued(tunnel, xfrm_sa_add(tunnel->space->xfrm, &sa, false, known));
 	explicit_bzero(&sa, sizeof sa);
 }
 
@@ -139,12 +147,8 @@ static void install_sas(struct tunnel *tunnel)
 
 static void remove_half(struct tunnel *tunnel, uint32_t spi, bool in)
 {
-	struct known_sa *known;
-	struct sa sa;
+	struct known_sa *known = find_half(tunnel, spi, in);
 
-	tunnel_sa(tunnel, spi, in, &sa);
-	known = find_sa(tunnel, &sa);
-	explicit_bzero(&sa, sizeof sa);
 	if (!known)
 		return;
 	queued(tunnel, xfrm_sa_delete(tunnel->space->xfrm, &known->sa, NULL));
@@ -176,11 +180,8 @@ static void forget_refused_sas(struct tunnel *tunnel)
 
 static bool is_of_pair(const struct tunnel *tunnel, const struct sa_pair *pair, const struct sa *sa)
 {
-	struct sa in, out;
-
-	tunnel_sa(tunnel, pair->in, true, &in);
-	tunnel_sa(tunnel, pair->out, false, &out);
-	return pair->in && (is_sa(sa, &in) || is_sa(sa, &out));
+	return pair->in &&
+	       (is_half(tunnel, pair->in, true, sa) || is_half(tunnel, pair->out, false, sa));
 }
 
 static bool is_wanted(const struct tunnel *tunnel, const struct sa *sa)
@@ -276,21 +277,32 @@ static void remove_policies(struct tunnel *tunnel, const struct known_policy *wa
 	}
 }
 
-static void set_policies(struct tunnel *tunnel, bool up)
+/* What the policies are to be; where that cannot be made out, they stay. */
+static void plan_policies(struct tunnel *tunnel)
 {
-	struct known_policy *wanted = NULL;
-	size_t count = 0;
-
-	if (tunnel_policies(tunnel, up, &wanted, &count) < 0) {
+	free(tunnel->wanted);
+	tunnel->wanted = NULL;
+	tunnel->wanted_count = 0;
+	if (tunnel_policies(tunnel, tunnel->up, &tunnel->wanted, &tunnel->wanted_count) < 0)
 		queued(tunnel, -ENOMEM);
+}
+
+/* OUT: those of what goes out; else all others, and then none is left that is not wanted. */
+static void put_policies(struct tunnel *tunnel, bool out)
+{
+	if (tunnel->failure.code == -ENOMEM)
 		return;
-	}
-	for (size_t i = 0; i < count; i++)
-		put_policy(tunnel, &wanted[i]);
-	remove_policies(tunnel, wanted, count);
+	for (size_t i = 0; i < tunnel->wanted_count; i++)
+		if ((tunnel->wanted[i].policy.info.dir == XFRM_POLICY_OUT) == out)
+			put_policy(tunnel, &tunnel->wanted[i]);
+	if (out)
+		return;
+	remove_policies(tunnel, tunnel->wanted, tunnel->wanted_count);
 	free(tunnel->policies);
-	tunnel->policies = wanted;
-	tunnel->policy_count = count;
+	tunnel->policies = tunnel->wanted;
+	tunnel->policy_count = tunnel->wanted_count;
+	tunnel->wanted = NULL;
+	tunnel->wanted_count = 0;
 }
 
 /* --- tunnels --- */
@@ -324,7 +336,13 @@ static void use_sas(struct tunnel *tunnel)
 		forget_refused_sas(tunnel);
 	tunnel->up = !*tunnel->cut && (tunnel->external ? external_is_up(tunnel)
 	                                                : has_pair(tunnel, &tunnel->current));
-	set_policies(tunnel, tunnel->up);
+	plan_policies(tunnel);
+	put_policies(tunnel, true);
+}
+
+static void end_policies(struct tunnel *tunnel)
+{
+	put_policies(tunnel, false);
 }
 
 /* A policy that the kernel did not take is another one's: it stays when the tunnel goes. */
@@ -346,12 +364,14 @@ static void end_sas(struct tunnel *tunnel)
 }
 
 /*
- * New SAs of all tunnels first, then the policies that use them; the policies that block, then the
- * SAs that go. There is no moment without a policy, and none that leads to an SA that is not there.
+ * New SAs of all tunnels first, then the policies that use them; the policies that block, those of
+ * what goes out before the others, then the SAs that go. There is no moment without a policy, and
+ * none that leads to an SA that is not there.
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count)
 {
-	static void (*const steps[])(struct tunnel * tunnel) = { install_sas, use_sas, end_sas };
+	static void (*const steps[])(struct tunnel * tunnel) = { install_sas, use_sas, end_policies,
+		                                                 end_sas };
 	int r = 0;
 
 	for (size_t i = 0; i < count; i++) {

@@ -350,6 +350,7 @@ static void open_space(struct space *space, int *fds)
 		snprintf(space->reason, sizeof space->reason, "%s: %s", none, strerror(-r));
 		return;
 	}
+	xfrm_ignore(fds[1], xfrm_port(space->xfrm));
 	space->monitor = fds[1];
 	fds[0] = fds[1] = -1;
 	poll->data = space;

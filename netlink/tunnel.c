@@ -78,6 +78,7 @@ void tunnel_clear(struct tunnel *tunnel)
 	record_free(tunnel->settings);
 	free(tunnel->sas);
 	free(tunnel->policies);
+	free(tunnel->wanted);
 }
 
 void tunnel_cut(struct tunnel *tunnel, const char *reason)

@@ -53,6 +53,8 @@ struct tunnel {
 	size_t sa_count;
 	struct known_policy *policies;
 	size_t policy_count;
+	struct known_policy *wanted; /* meanwhile: what is to be in their place */
+	size_t wanted_count;
 };
 
 /* A network namespace. */

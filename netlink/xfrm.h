@@ -108,6 +108,8 @@ struct xfrm_event {
 
 /* Joins FD, a NETLINK_XFRM socket, to what is told. 0 or a negative errno. */
 int xfrm_listen(int fd);
+/* What PORT caused is not told any more: it fills no buffer. 0 or a negative errno. */
+int xfrm_ignore(int fd, uint32_t port);
 /* Reads what there is, without waiting. 0, or a negative errno: the socket is of no use any more.
  */
 int xfrm_events(int fd, void (*each)(const struct xfrm_event *event, void *user), void *user);
