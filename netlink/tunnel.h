@@ -41,6 +41,9 @@ struct tunnel {
 	struct record *settings; /* the frame */
 	int family;              /* of its ends; 0: they are not known */
 	xfrm_address_t local, remote;
+	uint8_t mode;
+	struct xfrm_mark mark; /* of what goes out */
+	uint32_t if_id;
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
