@@ -31,19 +31,5 @@ int engine_describe(struct store *store, const struct object *object, struct rec
 
 /* trust.c: why a tunnel with SETTINGS may not be used, or "". */
 int tunnel_trust(struct store *store, const struct record *settings, char *why, size_t size);
-/* Those of SETTINGS that this depends on, as text; the caller frees it. NULL: no memory. */
-char *tunnel_stands_on(const struct record *settings);
-
-/* What was found of those that stand on the same, for one look at all tunnels. */
-struct verdict {
-	struct verdict *next;
-	char *stands_on;
-	char why[256];
-	struct record *ended; /* the frame for those that are cut now */
-};
-/* That about STANDS_ON, found among VERDICTS or added to them. 0 or a negative errno. */
-int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **verdicts,
-                   struct verdict **found);
-void verdicts_free(struct verdict *verdicts);
 
 #endif

@@ -11,7 +11,7 @@ struct told {
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	char cut[256];
-	char *stands_on;         /* the settings that its trust depends on (trust.c) */
+	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };

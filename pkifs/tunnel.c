@@ -8,6 +8,7 @@
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
 #include "pkifs/told.h"
+#include "pkifs/verdict.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
