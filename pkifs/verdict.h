@@ -1,13 +1,14 @@
 /*
- * Whether tunnels are trusted, of many at once: those that stand on the same certificate and CAs are
- * judged once.
+ * Whether tunnels are trusted, of many at once: those that stand on the same certificate and CAs
+ * are judged once.
  */
 #ifndef PKIFS_VERDICT_H
 #define PKIFS_VERDICT_H
 
 #include "pkifs/store.h"
 
-/* Those of a tunnel's SETTINGS that its trust depends on, as text; the caller frees it. NULL: no memory. */
+/* Those of a tunnel's SETTINGS that its trust depends on, as text; the caller frees it. NULL: no
+ * memory. */
 char *tunnel_stands_on(const struct record *settings);
 
 /* What was found of those that stand on the same, for one look at all tunnels. */

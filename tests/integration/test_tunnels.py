@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -67,11 +68,12 @@ class Stream:
             number += 1
             where = count - 1 if number % 2 else number // 2 % count
             right.sendto(MARK, ("10.1.0.1", 7777))
-            for done, act in ((sent, lambda: left.sendto(MARK, (network(where, 1), 7777))),
-                              (came, lambda: left.recv(100))):
-                with contextlib.suppress(OSError):
-                    act()
-                    done[:] = done[0] + 1, time.monotonic()
+            with contextlib.suppress(OSError):
+                left.sendto(MARK, (network(where, 1), 7777))
+                sent[:] = sent[0] + 1, time.monotonic()
+            with contextlib.suppress(BlockingIOError):
+                while left.recv(100):
+                    came[:] = came[0] + 1, time.monotonic()
         control.recv(1)
         left.close()
         right.close()
@@ -135,7 +137,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
 
     def peer(self, number):
         """The right host has the other end of that tunnel."""
-        subprocess.run(["ip", "-n", "right", "addr", "add", network(number, 1), "dev", "lan0"],
+        subprocess.run(["ip", "-n", "right", "addr", "replace", network(number, 1), "dev", "lan0"],
                        check=True)
         spi = 0x1000 + 2 * number
         ends = "192.0.2.2", "192.0.2.1"
@@ -177,6 +179,47 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertGreater(min(taken, came), 100)
         self.assertLess(max(last, arrived), known)
         self.assertEqual(self.kernel(), (0, 3 * COUNT))
+
+    def delete_forwarding(self):
+        """Somebody takes a policy of the first tunnel's away, which the stream does not need."""
+        self.left("delete-policy", "fwd", network(0) + "/24", "10.1.0.0/24")
+
+    def test_a_restart_finds_all_and_drops_nothing(self):
+        self.certificate()
+        self.load(COUNT)
+        self.peer(COUNT - 1)
+        stream = Stream(COUNT)
+        self.m.kill_all()
+        self.delete_forwarding()
+        begun = time.monotonic()
+        with on("left"):
+            self.m.start()
+        mounted = time.monotonic()
+        self.assertTrue(until(lambda: self.kernel() == (2 * COUNT, 3 * COUNT)))
+        print(f"{COUNT} tunnels found again {time.monotonic() - begun:.2f} s after the start, "
+              f"{time.monotonic() - mounted:.2f} s after the mount answered")
+        time.sleep(0.5)
+        (taken, _), (came, _), tried = stream.end()
+        print(f"{taken} out and {came} in of {tried} packets")
+        self.assertEqual(taken, tried)
+        self.assertGreaterEqual(came, tried - 1)  # the last may be on its way
+        self.assertEqual(self.states(), {"up": COUNT})
+
+    def test_attack_71_lost_events_are_made_up_for(self):
+        """While the process is stopped its socket runs over, and what it would have been told of
+        next is one of ours."""
+        self.certificate()
+        self.load(1)
+        pid, = self.m.children("ipsec")
+        os.kill(pid, signal.SIGSTOP)
+        other = "out", "10.9.0.0/24", "10.9.1.0/24"
+        for _ in range(6000):
+            self.left("policy", *other, "block")
+            self.left("delete-policy", *other)
+        self.delete_forwarding()
+        os.kill(pid, signal.SIGCONT)
+        self.assertTrue(until(lambda: self.kernel() == (2, 3)))
+        self.assertIn('"event":"drift"', (self.m.point / "events").read_text())
 
 
 if __name__ == "__main__":
