@@ -8,6 +8,7 @@
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
 #include "pkifs/told.h"
+#include "pkifs/verdict.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -20,8 +21,9 @@
 #define RANGE_META   "ipsec-range"
 #define RANGE_BITS   22 /* netlink/tunnel.h */
 #define FRAME_LIMIT  (4u << 20)
-#define START_AGAIN  60 /* seconds after a start that failed */
-#define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
+#define START_AGAIN  60   /* seconds after a start that failed */
+#define CUT_AT_ONCE  4000 /* tunnels of a frame */
+#define TRUST_PERIOD 10   /* seconds between two looks at what time may end */
 
 static struct {
 	struct child *child;
@@ -88,6 +90,11 @@ static int make_frame(struct store *store, const struct object *object, struct t
 		r = engine_sas(store, object, &sas);
 	if (r == 0)
 		r = tunnel_trust(store, settings, told->cut, sizeof told->cut);
+	if (r == 0) {
+		free(told->stands_on);
+		told->stands_on = tunnel_stands_on(settings);
+		r = told->stands_on ? 0 : -ENOMEM;
+	}
 	if (r == 0) {
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
@@ -334,6 +341,9 @@ static int take_state(struct store *store, const struct record *record)
 		if (r == 0 && failed) /* how the tunnel is without what was asked */
 			return tell(store, &object);
 	}
+	if (r == 0 && strcmp(state, "cut") == 0 && strcmp(object.state, "cut") != 0 &&
+	    record_number(record, "generation", 0) == told->generation)
+		r = engine_cut(store, &object);
 	if (r == 0)
 		r = told_seen(told, record);
 	if (r == 0)
@@ -510,31 +520,75 @@ void tunnels_look(struct store *store)
 	t.look = store->due = true;
 }
 
-/* A tunnel whose trust is another one now is told so. */
-static int look_at(struct store *store, const struct object *object)
+/* Behind the commit: they are cut, all by one frame, which is taken over. */
+static void send_cut(struct store *store, struct record *frame)
 {
-	struct told *told = told_of(object->id);
-	struct record *settings = NULL;
-	char cut[sizeof told->cut];
-	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+	const char *reason = record_get(frame, "reason");
+	const struct field *field;
 
-	if (r == 0)
-		r = tunnel_trust(store, settings, cut, sizeof cut);
-	record_free(settings);
-	if (r < 0 || strcmp(cut, told->cut) == 0)
+	record_add_number(frame, "generation", ++t.generation);
+	for (size_t i = 0; (field = record_next(frame, "tunnel", &i)) != NULL;) {
+		struct told *told = told_find(strtoll(field->value, NULL, 10));
+
+		if (!told)
+			continue;
+		told->generation = t.generation;
+		snprintf(told->cut, sizeof told->cut, "%s", reason);
+	}
+	send_frame(store, frame);
+}
+
+static int add_ended(struct store *store, struct verdict *verdict, const struct told *told)
+{
+	struct record *frame = verdict->ended;
+	int r = 0;
+
+	if (!frame) {
+		frame = verdict->ended = record_new();
+		if (!frame)
+			return -ENOMEM;
+		record_add(frame, "frame", "cut");
+		record_add(frame, "reason", verdict->why);
+	}
+	record_add_number(frame, "tunnel", told->object);
+	if (record_count(frame) >= CUT_AT_ONCE) {
+		verdict->ended = NULL;
+		r = store_send_after(store, send_cut, frame);
+	}
+	return r;
+}
+
+/* A tunnel whose trust is another one now is told so. */
+static int look_at(struct store *store, const struct told *told, struct verdict **verdicts)
+{
+	struct verdict *verdict;
+	struct object object;
+	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
+
+	if (r < 0 || strcmp(verdict->why, told->cut) == 0)
 		return r;
-	r = *cut ? engine_cut(store, object) : 0;
-	return r < 0 ? r : tell(store, object);
+	if (*verdict->why)
+		return add_ended(store, verdict, told);
+	r = db_object_get(store->db, told->object, &object);
+	return r < 0 ? r : tell(store, &object);
 }
 
 static int look_at_all(struct store *store)
 {
-	struct object object = { 0 };
+	struct verdict *verdicts = NULL;
+	struct told *told = NULL;
 	int r = 0;
 
-	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
-		r = look_at(store, &object);
-	return r == -ENOENT ? 0 : r;
+	while (r == 0 && (told = told_next(told)))
+		if (told->stands_on)
+			r = look_at(store, told, &verdicts);
+	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
+		if (verdict->ended)
+			r = store_send_after(store, send_cut, verdict->ended);
+		verdict->ended = NULL;
+	}
+	verdicts_free(verdicts);
+	return r;
 }
 
 /* Old SAs whose time has come are taken away. */
