@@ -82,19 +82,21 @@ static int make_frame(struct store *store, const struct object *object, struct t
 {
 	struct record *settings = NULL, *sas = NULL;
 	struct record *new = record_new();
+	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
 		r = engine_sas(store, object, &sas);
 	if (r == 0)
-		r = tunnel_trust(store, settings, told->cut, sizeof told->cut);
+		r = tunnel_trust(store, settings, &trust);
 	if (r == 0) {
+		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
-		if (*told->cut)
-			record_add(new, "cut", told->cut);
+		if (*told->trust.cut)
+			record_add(new, "cut", told->trust.cut);
 		add_settings(settings, new);
 		record_append(new, sas);
 		r = add_keys(store, object, new);
@@ -510,20 +512,44 @@ void tunnels_look(struct store *store)
 	t.look = store->due = true;
 }
 
+/* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
+static int tell_warning(struct store *store, const struct object *object, struct told *told,
+                        const struct trust *trust)
+{
+	struct record *more;
+	int r = -ENOMEM;
+
+	if (strcmp(trust->warning, told->trust.warning) == 0)
+		return 0;
+	strcpy(told->trust.warning, trust->warning);
+	if (!*trust->warning)
+		return 0;
+	log_warning("tunnel %s: %s", object->name, trust->warning);
+	more = record_new();
+	if (more) {
+		record_add(more, "reason", trust->warning);
+		r = store_event(store, object, "accepted-unchecked", more);
+	}
+	record_free(more);
+	return r;
+}
+
 /* A tunnel whose trust is another one now is told so. */
 static int look_at(struct store *store, const struct object *object)
 {
 	struct told *told = told_of(object->id);
 	struct record *settings = NULL;
-	char cut[sizeof told->cut];
+	struct trust trust;
 	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
-		r = tunnel_trust(store, settings, cut, sizeof cut);
+		r = tunnel_trust(store, settings, &trust);
 	record_free(settings);
-	if (r < 0 || strcmp(cut, told->cut) == 0)
+	if (r == 0)
+		r = tell_warning(store, object, told, &trust);
+	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
 		return r;
-	r = *cut ? engine_cut(store, object) : 0;
+	r = *trust.cut ? engine_cut(store, object) : 0;
 	return r < 0 ? r : tell(store, object);
 }
 
@@ -532,8 +558,10 @@ static int look_at_all(struct store *store)
 	struct object object = { 0 };
 	int r = 0;
 
+	trust_round_begin();
 	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
 		r = look_at(store, &object);
+	trust_round_end();
 	return r == -ENOENT ? 0 : r;
 }
 
@@ -587,6 +615,8 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 	if (r == 0)
 		record_add(status, "engine", record_get(settings, "engine"));
 	record_free(settings);
+	if (r == 0 && *told->trust.warning)
+		record_add(status, "warning", told->trust.warning);
 	if (r == 0)
 		r = engine_describe(store, object, status, in, out);
 	if (r == 0)
