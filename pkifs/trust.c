@@ -281,6 +281,28 @@ static int of_certificate(struct store *store, const char *name, struct trust *t
 	return r;
 }
 
+int tunnel_check_local_id(struct store *store, const struct record *config, struct error *err)
+{
+	const char *id = record_get(config, "local-id");
+	const char *name = record_get(config, "certificate-id");
+	struct own own = { .store = store };
+	struct edition edition = { 0 };
+	int r;
+
+	if (!id || !*id || !name || !*name)
+		return 0;
+	r = db_object_find(store->db, KIND_LOCAL, name, &own.object);
+	if (r == 0)
+		r = db_edition_get(store->db, own.object.edition, &edition);
+	if (r == 0 && edition.version)
+		r = read_own(&own, edition.version);
+	if (r == 0 && edition.version)
+		r = identity_check_local(id, sk_X509_value(own.chain, 0), err);
+	edition_clear(&edition);
+	own_clear(&own);
+	return r;
+}
+
 /* --- a round --- */
 
 static struct verdict {
@@ -334,6 +356,7 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 {
 	const char *name = record_get(settings, "certificate-id");
 	struct trust cas = { 0 };
+	struct error err = { 0 };
 	int r = 0;
 
 	*trust = (struct trust){ 0 };
@@ -343,6 +366,8 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 		r = of_cas(store, settings, &cas);
 	if (*cas.cut)
 		*trust = cas;
+	if (r == 0 && !*trust->cut && tunnel_check_local_id(store, settings, &err) == -EINVAL)
+		cut(trust, "local-id: %s", err.text);
 	return r;
 }
 

@@ -30,6 +30,10 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_OF(X509) * chain,
                       struct trust *trust);
 
+/* Whether the certificate that a tunnel with CONFIG has, if any, has its `local-id`. 0, or -EINVAL
+ * with ERR, which names those that it has. */
+int tunnel_check_local_id(struct store *store, const struct record *config, struct error *err);
+
 /* Adds the CA certificates that vouch for a tunnel's peers to CAS, and none that is above them. */
 int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509) * cas);
 

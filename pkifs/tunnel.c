@@ -7,6 +7,7 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
 #include "pkifs/told.h"
 
 #include <errno.h>
@@ -491,18 +492,18 @@ int tunnel_forget(struct store *store, const struct object *object)
 	return r < 0 ? r : store_send_after(store, send_forget, frame);
 }
 
-int tunnel_check_config(const struct record *settings, struct error *err)
+int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
-	bool legacy = record_is(settings, "allow-legacy", "yes");
+	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
-		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
-	return 0;
+	return tunnel_check_local_id(store, config, err);
 }
 
 /* --- what is due --- */
@@ -510,6 +511,7 @@ int tunnel_check_config(const struct record *settings, struct error *err)
 void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
+	keyrings_look(store);
 }
 
 /* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
