@@ -296,6 +296,20 @@ EVP_PKEY *public_key_from_der(const void *der, size_t length)
 	return NULL;
 }
 
+int public_key_id(const void *der, size_t length, unsigned char *id)
+{
+	const unsigned char *at = der, *bits;
+	X509_PUBKEY *public = length > LONG_MAX ? NULL : d2i_X509_PUBKEY(NULL, &at, (long)length);
+	int size, r = -EINVAL;
+
+	if (public && X509_PUBKEY_get0_param(NULL, &bits, &size, NULL, public) &&
+	    EVP_Digest(bits, (size_t)size, id, NULL, EVP_sha1(), NULL) == 1)
+		r = 0;
+	X509_PUBKEY_free(public);
+	ERR_clear_error();
+	return r;
+}
+
 int key_describe(const EVP_PKEY *key, char *text, size_t size)
 {
 	static const struct {

@@ -8,6 +8,7 @@
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
 #include "pkifs/keyring.h"
+#include "pkifs/offer.h"
 #include "pkifs/told.h"
 #include "pkifs/verdict.h"
 
@@ -493,6 +494,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
+	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -522,6 +524,7 @@ void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
 	keyrings_look(store);
+	offer_look(store);
 }
 
 /* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
@@ -647,6 +650,7 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
+	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
