@@ -190,8 +190,6 @@ class TwoHosts(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        subprocess.run(["modprobe", "-d", "/run/kernel", "-a", "xfrm_user", "veth", "dummy", "esp4",
-                        "esp6", "af_packet"], check=False)
         subprocess.run([LAB / "two-hosts", *(["--nat"] if cls.nat else [])], check=True)
         cls.left, cls.right = Tables("left"), Tables("right")
         cls.wire = Wire("wan0", *(["wan1"] if cls.nat else []))
