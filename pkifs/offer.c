@@ -2,7 +2,7 @@
 
 #include "common/log.h"
 #include "common/x509.h"
-#include "pkifs/engine.h"
+#include "pkifs/trust.h"
 #include "pkifs/secrets.h"
 
 #include <errno.h>
@@ -110,14 +110,14 @@ static int add_certificate_id(struct offers *offers, const char *name)
 static int add_tunnel(struct offers *offers, const struct object *tunnel)
 {
 	struct record *settings = NULL;
-	char why[256] = "";
+	struct trust trust;
 	const char *name;
 	int r = store_settings(offers->store, tunnel, &settings);
 
 	name = r == 0 ? record_get(settings, "certificate-id") : NULL;
 	if (name && *name && record_is(settings, "engine", "charon")) {
-		r = tunnel_trust(offers->store, settings, why, sizeof why);
-		if (r == 0 && !*why)
+		r = tunnel_trust(offers->store, settings, &trust);
+		if (r == 0 && !*trust.cut)
 			r = add_certificate_id(offers, name);
 	}
 	record_free(settings);

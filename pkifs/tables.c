@@ -65,7 +65,7 @@ static const struct key ca_keys[] = {
 	{ "allow-legacy", 0, "no", YES_NO, "take SHA-1, 3DES and their like" },
 	{ "issuer", KEY_CA, NULL, PLAIN(check_object),
 	  "profile of the issuing CA, kept by the daemon for chains" },
-	{ "kernel-keyring", KEY_LATER, NULL, TEXT(255),
+	{ "kernel-keyring", KEY_ROOT, NULL, check_keyring, 1, 200, NULL, NULL, 0,
 	  "kernel keyring that gets the CA and what it validated" },
 };
 
@@ -171,10 +171,10 @@ static const struct key ipsec_keys[] = {
 	  "whose peers are believed (the certificate id's profile)" },
 	{ "local-address", 0, "any", PLAIN(check_endpoint), "our end of the tunnel" },
 	{ "remote-address", 0, "any", PLAIN(check_endpoint), "the peer's end; any: it calls us" },
-	{ "local-id", KEY_LATER, NULL, TEXT(255),
+	{ "local-id", 0, NULL, PLAIN(check_local_id),
 	  "who we say that we are, of what the certificate has" },
-	{ "remote-id", KEY_LATER, "any", TEXT(255),
-	  "who the peer must prove to be; * stands for one label" },
+	{ "remote-id", 0, "any", PLAIN(check_remote_id),
+	  "who the peer must prove to be; * stands for one label or RDN" },
 	{ "local-subnet", KEY_REPEATS, NULL, check_traffic, 0, 0, NULL, NULL, 16,
 	  "what is protected on our side (the address itself)" },
 	{ "remote-subnet", KEY_REPEATS, NULL, check_traffic, 0, 0, NULL, NULL, 16,

@@ -7,8 +7,10 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
 #include "pkifs/offer.h"
 #include "pkifs/told.h"
+#include "pkifs/verdict.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -21,8 +23,9 @@
 #define RANGE_META   "ipsec-range"
 #define RANGE_BITS   22 /* netlink/tunnel.h */
 #define FRAME_LIMIT  (4u << 20)
-#define START_AGAIN  60 /* seconds after a start that failed */
-#define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
+#define START_AGAIN  60   /* seconds after a start that failed */
+#define CUT_AT_ONCE  4000 /* tunnels of a frame */
+#define TRUST_PERIOD 10   /* seconds between two looks at what time may end */
 
 static struct {
 	struct child *child;
@@ -83,19 +86,26 @@ static int make_frame(struct store *store, const struct object *object, struct t
 {
 	struct record *settings = NULL, *sas = NULL;
 	struct record *new = record_new();
+	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
 		r = engine_sas(store, object, &sas);
 	if (r == 0)
-		r = tunnel_trust(store, settings, told->cut, sizeof told->cut);
+		r = tunnel_trust(store, settings, &trust);
 	if (r == 0) {
+		free(told->stands_on);
+		told->stands_on = tunnel_stands_on(settings);
+		r = told->stands_on ? 0 : -ENOMEM;
+	}
+	if (r == 0) {
+		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
-		if (*told->cut)
-			record_add(new, "cut", told->cut);
+		if (*told->trust.cut)
+			record_add(new, "cut", told->trust.cut);
 		add_settings(settings, new);
 		record_append(new, sas);
 		r = add_keys(store, object, new);
@@ -335,6 +345,9 @@ static int take_state(struct store *store, const struct record *record)
 		if (r == 0 && failed) /* how the tunnel is without what was asked */
 			return tell(store, &object);
 	}
+	if (r == 0 && strcmp(state, "cut") == 0 && strcmp(object.state, "cut") != 0 &&
+	    record_number(record, "generation", 0) == told->generation)
+		r = engine_cut(store, &object);
 	if (r == 0)
 		r = told_seen(told, record);
 	if (r == 0)
@@ -491,18 +504,18 @@ int tunnel_forget(struct store *store, const struct object *object)
 	return r < 0 ? r : store_send_after(store, send_forget, frame);
 }
 
-int tunnel_check_config(const struct record *settings, struct error *err)
+int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
-	bool legacy = record_is(settings, "allow-legacy", "yes");
+	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
-		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
-	return 0;
+	return tunnel_check_local_id(store, config, err);
 }
 
 /* --- what is due --- */
@@ -510,34 +523,104 @@ int tunnel_check_config(const struct record *settings, struct error *err)
 void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
+	keyrings_look(store);
 	offer_look(store);
 }
 
-/* A tunnel whose trust is another one now is told so. */
-static int look_at(struct store *store, const struct object *object)
+/* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
+static int tell_warning(struct store *store, struct told *told, const char *warning)
 {
-	struct told *told = told_of(object->id);
-	struct record *settings = NULL;
-	char cut[sizeof told->cut];
-	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+	struct object object;
+	struct record *more;
+	int r;
+
+	if (strcmp(warning, told->trust.warning) == 0)
+		return 0;
+	strcpy(told->trust.warning, warning);
+	r = *warning ? db_object_get(store->db, told->object, &object) : 0;
+	if (r < 0 || !*warning)
+		return r;
+	log_warning("tunnel %s: %s", object.name, warning);
+	more = record_new();
+	if (!more)
+		return -ENOMEM;
+	record_add(more, "reason", warning);
+	r = store_event(store, &object, "accepted-unchecked", more);
+	record_free(more);
+	return r;
+}
+
+/* Behind the commit: they are cut, all by one frame, which is taken over. */
+static void send_cut(struct store *store, struct record *frame)
+{
+	const char *reason = record_get(frame, "reason");
+	const struct field *field;
+
+	record_add_number(frame, "generation", ++t.generation);
+	for (size_t i = 0; (field = record_next(frame, "tunnel", &i)) != NULL;) {
+		struct told *told = told_find(strtoll(field->value, NULL, 10));
+
+		if (!told)
+			continue;
+		told->generation = t.generation;
+		snprintf(told->trust.cut, sizeof told->trust.cut, "%s", reason);
+	}
+	send_frame(store, frame);
+}
+
+static int add_ended(struct store *store, struct verdict *verdict, const struct told *told)
+{
+	struct record *frame = verdict->ended;
+	int r = 0;
+
+	if (!frame) {
+		frame = verdict->ended = record_new();
+		if (!frame)
+			return -ENOMEM;
+		record_add(frame, "frame", "cut");
+		record_add(frame, "reason", verdict->trust.cut);
+	}
+	record_add_number(frame, "tunnel", told->object);
+	if (record_count(frame) >= CUT_AT_ONCE) {
+		verdict->ended = NULL;
+		r = store_send_after(store, send_cut, frame);
+	}
+	return r;
+}
+
+/* A tunnel whose trust is another one now is told so. */
+static int look_at(struct store *store, struct told *told, struct verdict **verdicts)
+{
+	struct verdict *verdict;
+	struct object object;
+	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
 	if (r == 0)
-		r = tunnel_trust(store, settings, cut, sizeof cut);
-	record_free(settings);
-	if (r < 0 || strcmp(cut, told->cut) == 0)
+		r = tell_warning(store, told, verdict->trust.warning);
+	if (r < 0 || strcmp(verdict->trust.cut, told->trust.cut) == 0)
 		return r;
-	r = *cut ? engine_cut(store, object) : 0;
-	return r < 0 ? r : tell(store, object);
+	if (*verdict->trust.cut)
+		return add_ended(store, verdict, told);
+	r = db_object_get(store->db, told->object, &object);
+	return r < 0 ? r : tell(store, &object);
 }
 
 static int look_at_all(struct store *store)
 {
-	struct object object = { 0 };
+	struct verdict *verdicts = NULL;
+	struct told *told = NULL;
 	int r = 0;
 
-	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
-		r = look_at(store, &object);
-	return r == -ENOENT ? 0 : r;
+	while (r == 0 && (told = told_next(told)))
+		if (told->stands_on)
+			r = look_at(store, told, &verdicts);
+	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
+		if (verdict->ended)
+			r = store_send_after(store, send_cut, verdict->ended);
+		verdict->ended = NULL;
+	}
+	verdicts_free(verdicts);
+	return r;
 }
 
 /* Old SAs whose time has come are taken away. */
@@ -591,6 +674,8 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 	if (r == 0)
 		record_add(status, "engine", record_get(settings, "engine"));
 	record_free(settings);
+	if (r == 0 && *told->trust.warning)
+		record_add(status, "warning", told->trust.warning);
 	if (r == 0)
 		r = engine_describe(store, object, status, in, out);
 	if (r == 0)

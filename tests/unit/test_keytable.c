@@ -68,7 +68,7 @@ static const struct sample samples[] = {
 	{ &ca_config_keys, "acme-dns-hook", { "/usr/lib/hook" }, { "hook", "/", "/bin/a b", "" } },
 	{ &ca_config_keys, "allow-legacy", { "yes", "no" }, { "true" } },
 	{ &ca_config_keys, "issuer", { "root" }, { "a b" } },
-	{ &ca_config_keys, "kernel-keyring", { ".ima", "pkifs" }, { "" } },
+	{ &ca_config_keys, "kernel-keyring", { "pkifs", "_tls-7" }, { "", ".ima", "a b" } },
 
 	{ &local_request_keys, "action",
 	  { "generate-key-pair", "generate-self-signed", "re-enroll", "clear-certificate" },
