@@ -293,6 +293,99 @@ static void apply_external(struct tunnel *tunnel)
 	flush(tunnel, tunnel->space);
 }
 
+void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone)
+{
+	struct known_sa *known = find_sa(tunnel, sa);
+
+	if (gone && known)
+		*known = tunnel->sas[--tunnel->sa_count];
+	else if (!gone && !known)
+		known = add_known(&tunnel->sas, &tunnel->sa_count, sa);
+	if (!gone && known)
+		known->tunnel = tunnel;
+}
+
+/* The SA with this SPI, or NULL: SPIs are of the one who gets the packets, so two may be equal. */
+static const struct sa *sa_of_spi(const struct tunnel *tunnel, uint32_t spi)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		if (tunnel->sas[i].sa.info.id.spi == htonl(spi))
+			return &tunnel->sas[i].sa;
+	return NULL;
+}
+
+bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child)
+{
+	return sa_of_spi(tunnel, child->spis.in) && sa_of_spi(tunnel, child->spis.out);
+}
+
+/* The last of charon's children that the kernel has, or NULL. */
+static const struct child *live_child(const struct tunnel *tunnel)
+{
+	const struct child *live = NULL;
+
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (tunnel_has_child(tunnel, &tunnel->children[i]) &&
+		    (!live || live->gone || !tunnel->children[i].gone))
+			live = &tunnel->children[i];
+	return live;
+}
+
+/* The policies lead where the SAs do, also where the settings do not say it. */
+static void take_ends(struct tunnel *tunnel, const struct child *child)
+{
+	const struct sa *in = sa_of_spi(tunnel, child->spis.in);
+
+	tunnel->family = in->info.family;
+	tunnel->local = in->info.id.daddr;
+	tunnel->remote = in->info.saddr;
+}
+
+static bool is_gone(const struct tunnel *tunnel, const struct sa *sa)
+{
+	for (size_t i = 0; i < tunnel->child_count; i++) {
+		const struct child *child = &tunnel->children[i];
+
+		if (child->gone && (sa->info.id.spi == htonl(child->spis.in) ||
+		                    sa->info.id.spi == htonl(child->spis.out)))
+			return true;
+	}
+	return false;
+}
+
+/* What charon has forgotten, as it does when it dies, serves until there is another one. */
+static void remove_gone(struct tunnel *tunnel, bool all)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		if (all || is_gone(tunnel, &tunnel->sas[i].sa))
+			xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL);
+		else
+			tunnel->sas[kept++] = tunnel->sas[i];
+	tunnel->sa_count = kept;
+}
+
+/*
+ * charon makes SAs, and policies lead to them once the store believes the peer; then also to those
+ * by which charon replaces them, before it tells of them.
+ */
+static void apply_charon(struct tunnel *tunnel)
+{
+	bool usable = !*tunnel->cut && tunnel->wanted != WANTED_NO;
+	const struct child *child = live_child(tunnel);
+
+	if (child)
+		take_ends(tunnel, child);
+	if (!tunnel->sa_count)
+		tunnel->approved = false;
+	tunnel->up = usable && tunnel->approved && tunnel->sa_count >= 2;
+	set_policies(tunnel, tunnel->up);
+	if (!usable || (child && !child->gone))
+		remove_gone(tunnel, !usable);
+	flush(tunnel, tunnel->space);
+}
+
 /*
  * New SAs first, then the policies that use them; the policies that block, then the SAs that go.
  * There is no moment without a policy, and none that leads to an SA that is not there.
@@ -303,6 +396,10 @@ void tunnel_apply(struct tunnel *tunnel)
 	tunnel->changes = 0;
 	if (tunnel->external) {
 		apply_external(tunnel);
+		return;
+	}
+	if (tunnel->charon) {
+		apply_charon(tunnel);
 		return;
 	}
 	install_pair(tunnel, &tunnel->current);

@@ -7,7 +7,7 @@
 #include "common/channel.h"
 #include "common/confine.h"
 #include "common/log.h"
-#include "netlink/tunnel.h"
+#include "netlink/charon.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -38,14 +38,19 @@ static struct {
 	uv_timer_t again, counters;
 } i;
 
-static void send_frame(struct record *record)
+uv_loop_t *ipsec_loop(void)
+{
+	return i.loop;
+}
+
+void ipsec_send(struct record *record)
 {
 	if (!record || channel_send(i.store, record, NULL, 0) < 0)
 		log_error("the store cannot be told: out of memory");
 	record_free(record);
 }
 
-static struct record *new_frame(const char *name)
+struct record *ipsec_frame(const char *name)
 {
 	struct record *record = record_new();
 
@@ -71,18 +76,25 @@ static size_t place_of(int64_t id)
 	return low;
 }
 
-static struct tunnel *find(int64_t id)
+struct tunnel *ipsec_find(int64_t id)
 {
 	size_t at = place_of(id);
 
 	return at < i.count && i.tunnels[at]->id == id ? i.tunnels[at] : NULL;
 }
 
+struct tunnel *ipsec_next(int64_t id)
+{
+	size_t at = place_of(id + 1);
+
+	return at < i.count ? i.tunnels[at] : NULL;
+}
+
 /* Whose SA is: by its reqid, or, of an IKE daemon's, by its ends. */
 static struct tunnel *find_owner(const struct space *space, const struct sa *sa)
 {
 	if (space_is_ours(space, sa->info.reqid)) {
-		struct tunnel *tunnel = find(sa->info.reqid - space->range);
+		struct tunnel *tunnel = ipsec_find(sa->info.reqid - space->range);
 
 		return tunnel && tunnel->space == space && !tunnel->external ? tunnel : NULL;
 	}
@@ -117,12 +129,13 @@ static struct tunnel *add(int64_t id)
 
 static void forget(int64_t id)
 {
-	struct tunnel *tunnel = find(id);
+	struct tunnel *tunnel = ipsec_find(id);
 	size_t at = place_of(id);
 
 	if (!tunnel)
 		return;
 	tunnel_remove(tunnel);
+	charon_forget(tunnel);
 	tunnel_clear(tunnel);
 	free(tunnel);
 	i.count--;
@@ -158,7 +171,7 @@ static void tell_sas(const struct tunnel *tunnel, struct record *record)
 /* DRIFT: others had changed what is ours. */
 static void tell(const struct tunnel *tunnel, bool drift)
 {
-	struct record *record = new_frame("tunnel-is");
+	struct record *record = ipsec_frame("tunnel-is");
 
 	if (record) {
 		record_add_number(record, "tunnel", tunnel->id);
@@ -167,13 +180,16 @@ static void tell(const struct tunnel *tunnel, bool drift)
 		           tunnel->failure.code ? "failed"
 		           : *tunnel->cut       ? "cut"
 		           : tunnel->up         ? "up"
+		           : tunnel->charon     ? charon_state(tunnel)
 		                                : "down");
 		tell_reason(tunnel, record);
 		tell_sas(tunnel, record);
+		if (tunnel->charon)
+			charon_describe(tunnel, record);
 		if (drift)
 			record_add_number(record, "drift", tunnel->changes);
 	}
-	send_frame(record);
+	ipsec_send(record);
 }
 
 /* --- the kernel --- */
@@ -210,9 +226,21 @@ static void apply(struct tunnel *tunnel, bool again)
 	forget_keys(tunnel);
 	if (!again || tunnel->changes || tunnel->external || was_up != tunnel->up ||
 	    had_failed != (tunnel->failure.code != 0))
-		tell(tunnel, again && tunnel->changes && !had_failed && !tunnel->external);
+		tell(tunnel, again && tunnel->changes && !had_failed && !tunnel->external &&
+		                     !(tunnel->charon && was_up != tunnel->up));
 	if (space->stale)
 		read_later(RETRY_MS);
+}
+
+void ipsec_apply(struct tunnel *tunnel)
+{
+	if (i.all_told && tunnel->space->xfrm)
+		apply(tunnel, true);
+}
+
+void ipsec_tell(struct tunnel *tunnel)
+{
+	tell(tunnel, false);
 }
 
 /* All that is ours in SPACE, read and put right. */
@@ -250,10 +278,13 @@ static void settle_stale(uv_timer_t *timer)
 static void see_event(const struct xfrm_event *event, void *user)
 {
 	struct space *space = user;
+	bool watched;
 
-	bool watched = (event->kind == XFRM_EVENT_SA || event->kind == XFRM_EVENT_SA_GONE ||
-	                event->kind == XFRM_EVENT_EXPIRE) &&
-	               !space_is_ours(space, event->sa.info.reqid) && find_owner(space, &event->sa);
+	if (charon_event(space, event))
+		return;
+	watched = (event->kind == XFRM_EVENT_SA || event->kind == XFRM_EVENT_SA_GONE ||
+	           event->kind == XFRM_EVENT_EXPIRE) &&
+	          !space_is_ours(space, event->sa.info.reqid) && find_owner(space, &event->sa);
 
 	if (watched || space_is_touched(space, event)) {
 		space->stale = true;
@@ -291,10 +322,10 @@ static struct space *space_named(const char *name)
 	space->monitor = -1;
 	space->following = i.spaces;
 	i.spaces = space;
-	record = new_frame("want-namespace");
+	record = ipsec_frame("want-namespace");
 	if (record)
 		record_add(record, "netns", name);
-	send_frame(record);
+	ipsec_send(record);
 	return space;
 }
 
@@ -341,7 +372,7 @@ static void take_tunnel(struct record *record)
 	const char *name = record_get(record, "netns");
 	int64_t id = record_number(record, "tunnel", 0);
 	struct space *space = space_named(name ? name : "");
-	struct tunnel *tunnel = find(id);
+	struct tunnel *tunnel = ipsec_find(id);
 
 	if (tunnel && tunnel->space != space) { /* it moves */
 		forget(id);
@@ -354,10 +385,30 @@ static void take_tunnel(struct record *record)
 		exit(1);
 	}
 	tunnel->space = space;
-	if (tunnel_read(tunnel, record) < 0)
+	if (tunnel_read(tunnel, record) < 0) {
 		tell(tunnel, false);
-	else if (i.all_told)
+		return;
+	}
+	charon_told(tunnel);
+	if (i.all_told)
 		apply(tunnel, false);
+}
+
+static void take_charon(const struct record *record, int *fds)
+{
+	const char *name = record_get(record, "netns");
+	struct space *space = name ? space_named(name) : NULL;
+
+	if (space)
+		charon_socket(space, &fds[0], record_get(record, "reason"));
+}
+
+static void take_key(const struct record *record)
+{
+	struct tunnel *tunnel = ipsec_find(record_number(record, "tunnel", 0));
+
+	if (tunnel)
+		charon_key(tunnel, record);
 }
 
 static void take_all_told(void)
@@ -384,6 +435,10 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 		space_named("");
 	} else if (record_is(record, "frame", "namespace")) {
 		take_namespace(record, fds);
+	} else if (record_is(record, "frame", "charon")) {
+		take_charon(record, fds);
+	} else if (record_is(record, "frame", "key")) {
+		take_key(record);
 	} else if (record_is(record, "frame", "forget")) {
 		forget(record_number(record, "tunnel", 0));
 	} else if (record_is(record, "frame", "all-told")) {
@@ -420,12 +475,12 @@ static void tell_counters(uv_timer_t *timer)
 {
 	(void)timer;
 	for (struct space *space = i.spaces; space; space = space->following) {
-		struct sums sums = { .space = space, .record = new_frame("counters") };
+		struct sums sums = { .space = space, .record = ipsec_frame("counters") };
 
 		if (sums.record && space->xfrm && i.all_told &&
 		    xfrm_sa_dump(space->xfrm, add_counters, forget_counters, &sums) == 0 &&
 		    record_find(sums.record, "sa"))
-			send_frame(sums.record);
+			ipsec_send(sums.record);
 		else
 			record_free(sums.record);
 	}

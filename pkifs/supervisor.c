@@ -133,6 +133,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		listen_for(s.given, record);
 	} else if (record_is(record, "frame", "want-namespace")) {
 		netlink_open(s.given, record);
+	} else if (record_is(record, "frame", "want-charon")) {
+		charon_connect(s.given, record);
 	} else if (record_is(record, "frame", "listened")) {
 		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
 	} else if (record_is(record, "frame", "dns-hook")) {

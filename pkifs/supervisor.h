@@ -115,6 +115,8 @@ void family_kill(void);
 
 /* netns.c: the store is sent the sockets that the IPsec process needs, or why it gets none. */
 void netlink_open(const struct supervision *given, const struct record *record);
+/* charonsocket.c: the same of a connection to charon. */
+void charon_connect(const struct supervision *given, const struct record *record);
 
 /* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
 void listen_for(const struct supervision *given, const struct record *record);

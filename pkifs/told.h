@@ -11,6 +11,8 @@ struct told {
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	char cut[256];
+	int64_t since;    /* the cut that is the peer's fault; 0: it is not */
+	int64_t approved; /* of the times that the process asked about a peer; -1: none */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };

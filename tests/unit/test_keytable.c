@@ -157,6 +157,8 @@ static const struct sample samples[] = {
 	{ &daemon_keys, "user", { "pkifs" }, { "", "a:b", "-x" } },
 	{ &daemon_keys, "worker-user", { "pkifs-net" }, { "a b" } },
 	{ &daemon_keys, "ipsec-user", { "pkifs-ipsec" }, { "" } },
+	{ &daemon_keys, "charon-socket", { "/run/charon.vici" }, { "" } },
+	{ &daemon_keys, "charon-user", { "root" }, { "" } },
 	{ &daemon_keys, "privilege-separation", { "yes" }, { "auto" } },
 	{ &daemon_keys, "workers", { "1", "256" }, { "0", "257" } },
 	{ &daemon_keys, "device-serial", { "auto", "SN-1" }, { "", LONG_64 "a" } },
