@@ -158,9 +158,11 @@ static int grow(struct channel *channel, size_t length)
 	return 0;
 }
 
+#define FRAMES_AT_ONCE 16 /* then others of the loop have their turn */
+
 /*
  * Reads one frame and not a byte of the next: what is read at once may span frames, and then
- * nobody can tell whose descriptors came with it.
+ * nobody can tell whose descriptors came with it. 1: it was delivered, 0: it is not there yet.
  */
 static int receive(struct channel *channel)
 {
@@ -169,8 +171,10 @@ static int receive(struct channel *channel)
 	int r;
 
 	while ((r = frame_length(channel, &length)) == 0) {
-		if (channel->in_length >= sizeof(uint32_t) && channel->in_length == length)
-			return deliver(channel);
+		if (channel->in_length >= sizeof(uint32_t) && channel->in_length == length) {
+			r = deliver(channel);
+			return r < 0 ? r : 1;
+		}
 		r = grow(channel, length);
 		if (r < 0)
 			return r;
@@ -199,12 +203,13 @@ static void channel_done(uv_handle_t *handle)
 static void ready(uv_poll_t *poll, int status, int events)
 {
 	struct channel *channel = poll->data;
-	int r = status < 0 ? status : 0;
+	int r = status < 0 ? status : 1;
 
 	channel->reading = true;
-	if (r == 0 && (events & UV_READABLE))
+	for (int i = 0; r > 0 && (events & UV_READABLE) && i < FRAMES_AT_ONCE && !channel->closed;
+	     i++)
 		r = receive(channel);
-	if (r == 0 && !channel->closed)
+	if (r >= 0 && !channel->closed)
 		r = flush(channel);
 	channel->reading = false;
 	if (channel->closed) {

@@ -21,12 +21,16 @@ struct sa_pair {
 };
 
 /* What the kernel has of a tunnel, or is to have. */
-struct known_sa {
+struct known {
 	struct tunnel *tunnel; /* NULL: none that we were told of */
+	bool refused;          /* the kernel did not take it */
+};
+struct known_sa {
+	struct known is; /* the first: what xfrm_failed is told ABOUT */
 	struct sa sa;
 };
 struct known_policy {
-	struct tunnel *tunnel;
+	struct known is;
 	struct policy policy;
 };
 
@@ -37,16 +41,23 @@ struct tunnel {
 	struct record *settings; /* the frame */
 	int family;              /* of its ends; 0: they are not known */
 	xfrm_address_t local, remote;
+	uint8_t mode;
+	struct xfrm_mark mark; /* of what goes out */
+	uint32_t if_id;
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
 	char cut[400]; /* why it may not be used; empty: it may */
 	struct error failure;
-	unsigned changes; /* made by the last tunnel_apply */
+	unsigned changes; /* made by the last space_apply */
+	bool due, asked;  /* to be applied; a frame was about it since */
+	const char *told; /* the state that the store was told last */
 	struct known_sa *sas;
 	size_t sa_count;
 	struct known_policy *policies;
 	size_t policy_count;
+	struct known_policy *wanted; /* meanwhile: what is to be in their place */
+	size_t wanted_count;
 };
 
 /* A network namespace. */
@@ -70,6 +81,8 @@ struct space {
  * its failure set. */
 int tunnel_read(struct tunnel *tunnel, struct record *record);
 void tunnel_clear(struct tunnel *tunnel);
+/* It may not be used any more, for REASON, and has no SAs. */
+void tunnel_cut(struct tunnel *tunnel, const char *reason);
 
 /*
  * The policies that TUNNEL is to have, UP or not; the caller frees *POLICIES. 0 or -ENOMEM. An
@@ -88,14 +101,17 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 /* The same selector, direction, mark and if_id: the kernel has one of them at most. */
 int policy_compare(const void *one, const void *other);
 
-/* kernel.c. Makes the kernel what TUNNEL says; tunnel->up and ->failure say what came of it. */
-void tunnel_apply(struct tunnel *tunnel);
+/*
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
+ * be; their `up`, `changes` and `failure` say what came of it.
+ */
+void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */
 void tunnel_remove(struct tunnel *tunnel);
 
 /*
  * Asks the kernel what it has of ours, and lets FIND say whose it is: SAs go to their tunnels,
- * policies wait to be claimed by tunnel_apply. space_sweep deletes what nobody claimed.
+ * policies wait to be claimed by space_apply. space_sweep deletes what nobody claimed.
  */
 int space_read(struct space *space,
                struct tunnel *(*find)(const struct space *space, const struct sa *sa));

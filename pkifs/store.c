@@ -11,6 +11,7 @@
 #include "pkifs/jobs.h"
 #include "pkifs/keyring.h"
 #include "pkifs/object.h"
+#include "pkifs/offer.h"
 #include "pkifs/publish.h"
 #include "pkifs/tree.h"
 #include "pkifs/tunnel.h"
@@ -253,7 +254,7 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 	}
 	if (children_received(store, record, fds) || challenges_received(store, record, fds) ||
 	    dns_records_received(store, record) || tunnels_received(store, record, fds) ||
-	    keyrings_received(store, record)) {
+	    keyrings_received(store, record) || offer_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {

@@ -132,6 +132,8 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_stop(record_number(record, "id", 0));
 	} else if (record_is(record, "frame", "listen")) {
 		listen_for(s.given, record);
+	} else if (record_is(record, "frame", "want-pkcs11")) {
+		pkcs11_listen(s.given);
 	} else if (record_is(record, "frame", "want-namespace")) {
 		netlink_open(s.given, record);
 	} else if (record_is(record, "frame", "keyring")) {
@@ -362,6 +364,7 @@ static void reload(uv_signal_t *signal, int number)
 	s.given->conf = conf;
 	log_warnings(conf);
 	channel_send(s.given->store, conf, NULL, 0);
+	pkcs11_reload(s.given);
 	log_info("the configuration is read again");
 	notify("READY=1\nSTATUS=%s is served", setting(s.given, "mount-point"));
 }
@@ -435,6 +438,7 @@ int supervise(struct supervision *given)
 		kill(s.store, SIGKILL);
 	family_kill();
 	firewall_close_all();
+	pkcs11_close();
 	mount_remove(given->mount);
 	tell_starter("the daemon ended");
 	return s.code;

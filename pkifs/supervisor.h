@@ -123,6 +123,14 @@ void netlink_open(const struct supervision *given, const struct record *record);
 void ring_keep(const struct supervision *given, const struct record *record);
 void rings_keep(const struct record *record);
 
+/*
+ * pkcs11.c: the store is sent the socket at which pkifs-pkcs11.so calls, or why it has none; again
+ * where the settings are others and it had one. Close: nobody will answer there any more.
+ */
+void pkcs11_listen(const struct supervision *given);
+void pkcs11_reload(const struct supervision *given);
+void pkcs11_close(void);
+
 /* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
 void listen_for(const struct supervision *given, const struct record *record);
 

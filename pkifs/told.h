@@ -11,6 +11,7 @@ struct told {
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	struct trust trust;
+	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };
@@ -19,6 +20,8 @@ struct told {
 struct told *told_find(int64_t object);
 struct told *told_of(int64_t object);
 void told_drop(int64_t object);
+/* That behind TOLD, in no order (NULL: the first); NULL at the end. */
+struct told *told_next(const struct told *told);
 
 /* The SAs that an engine which is watched has made (frame `tunnel-is`). 0 or -ENOMEM. */
 int told_seen(struct told *told, const struct record *record);

@@ -306,53 +306,6 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 	return r;
 }
 
-/* --- a round --- */
-
-static struct verdict {
-	struct verdict *next;
-	struct trust trust;
-	char name[];
-} * verdicts;
-static bool in_round;
-
-void trust_round_begin(void)
-{
-	in_round = true;
-}
-
-void trust_round_end(void)
-{
-	struct verdict *next;
-
-	for (; verdicts; verdicts = next) {
-		next = verdicts->next;
-		free(verdicts);
-	}
-	in_round = false;
-}
-
-static int of_own(struct store *store, const char *name, struct trust *trust)
-{
-	struct verdict *known = verdicts;
-	int r;
-
-	while (known && strcmp(known->name, name) != 0)
-		known = known->next;
-	if (known) {
-		*trust = known->trust;
-		return 0;
-	}
-	r = of_certificate(store, name, trust);
-	known = r == 0 && in_round ? malloc(sizeof *known + strlen(name) + 1) : NULL;
-	if (known) {
-		known->trust = *trust;
-		strcpy(known->name, name);
-		known->next = verdicts;
-		verdicts = known;
-	}
-	return r;
-}
-
 /* --- all of it --- */
 
 int tunnel_trust(struct store *store, const struct record *settings, struct trust *trust)
@@ -364,7 +317,7 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 
 	*trust = (struct trust){ 0 };
 	if (name && *name)
-		r = of_own(store, name, trust);
+		r = of_certificate(store, name, trust);
 	if (r == 0 && !*trust->cut)
 		r = of_cas(store, settings, &cas);
 	if (*cas.cut)

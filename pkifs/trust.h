@@ -37,8 +37,4 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 /* Adds the CA certificates that vouch for a tunnel's peers to CAS, and none that is above them. */
 int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509) * cas);
 
-/* Own certificates are judged once in a round, however many tunnels have the same one. */
-void trust_round_begin(void);
-void trust_round_end(void);
-
 #endif

@@ -8,7 +8,9 @@
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
 #include "pkifs/keyring.h"
+#include "pkifs/offer.h"
 #include "pkifs/told.h"
+#include "pkifs/verdict.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -21,8 +23,9 @@
 #define RANGE_META   "ipsec-range"
 #define RANGE_BITS   22 /* netlink/tunnel.h */
 #define FRAME_LIMIT  (4u << 20)
-#define START_AGAIN  60 /* seconds after a start that failed */
-#define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
+#define START_AGAIN  60   /* seconds after a start that failed */
+#define CUT_AT_ONCE  4000 /* tunnels of a frame */
+#define TRUST_PERIOD 10   /* seconds between two looks at what time may end */
 
 static struct {
 	struct child *child;
@@ -90,6 +93,11 @@ static int make_frame(struct store *store, const struct object *object, struct t
 		r = engine_sas(store, object, &sas);
 	if (r == 0)
 		r = tunnel_trust(store, settings, &trust);
+	if (r == 0) {
+		free(told->stands_on);
+		told->stands_on = tunnel_stands_on(settings);
+		r = told->stands_on ? 0 : -ENOMEM;
+	}
 	if (r == 0) {
 		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
@@ -337,6 +345,9 @@ static int take_state(struct store *store, const struct record *record)
 		if (r == 0 && failed) /* how the tunnel is without what was asked */
 			return tell(store, &object);
 	}
+	if (r == 0 && strcmp(state, "cut") == 0 && strcmp(object.state, "cut") != 0 &&
+	    record_number(record, "generation", 0) == told->generation)
+		r = engine_cut(store, &object);
 	if (r == 0)
 		r = told_seen(told, record);
 	if (r == 0)
@@ -483,6 +494,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
+	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -512,59 +524,103 @@ void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
 	keyrings_look(store);
+	offer_look(store);
 }
 
 /* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
-static int tell_warning(struct store *store, const struct object *object, struct told *told,
-                        const struct trust *trust)
+static int tell_warning(struct store *store, struct told *told, const char *warning)
 {
+	struct object object;
 	struct record *more;
-	int r = -ENOMEM;
+	int r;
 
-	if (strcmp(trust->warning, told->trust.warning) == 0)
+	if (strcmp(warning, told->trust.warning) == 0)
 		return 0;
-	strcpy(told->trust.warning, trust->warning);
-	if (!*trust->warning)
-		return 0;
-	log_warning("tunnel %s: %s", object->name, trust->warning);
+	strcpy(told->trust.warning, warning);
+	r = *warning ? db_object_get(store->db, told->object, &object) : 0;
+	if (r < 0 || !*warning)
+		return r;
+	log_warning("tunnel %s: %s", object.name, warning);
 	more = record_new();
-	if (more) {
-		record_add(more, "reason", trust->warning);
-		r = store_event(store, object, "accepted-unchecked", more);
-	}
+	if (!more)
+		return -ENOMEM;
+	record_add(more, "reason", warning);
+	r = store_event(store, &object, "accepted-unchecked", more);
 	record_free(more);
 	return r;
 }
 
-/* A tunnel whose trust is another one now is told so. */
-static int look_at(struct store *store, const struct object *object)
+/* Behind the commit: they are cut, all by one frame, which is taken over. */
+static void send_cut(struct store *store, struct record *frame)
 {
-	struct told *told = told_of(object->id);
-	struct record *settings = NULL;
-	struct trust trust;
-	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+	const char *reason = record_get(frame, "reason");
+	const struct field *field;
+
+	record_add_number(frame, "generation", ++t.generation);
+	for (size_t i = 0; (field = record_next(frame, "tunnel", &i)) != NULL;) {
+		struct told *told = told_find(strtoll(field->value, NULL, 10));
+
+		if (!told)
+			continue;
+		told->generation = t.generation;
+		snprintf(told->trust.cut, sizeof told->trust.cut, "%s", reason);
+	}
+	send_frame(store, frame);
+}
+
+static int add_ended(struct store *store, struct verdict *verdict, const struct told *told)
+{
+	struct record *frame = verdict->ended;
+	int r = 0;
+
+	if (!frame) {
+		frame = verdict->ended = record_new();
+		if (!frame)
+			return -ENOMEM;
+		record_add(frame, "frame", "cut");
+		record_add(frame, "reason", verdict->trust.cut);
+	}
+	record_add_number(frame, "tunnel", told->object);
+	if (record_count(frame) >= CUT_AT_ONCE) {
+		verdict->ended = NULL;
+		r = store_send_after(store, send_cut, frame);
+	}
+	return r;
+}
+
+/* A tunnel whose trust is another one now is told so. */
+static int look_at(struct store *store, struct told *told, struct verdict **verdicts)
+{
+	struct verdict *verdict;
+	struct object object;
+	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
 	if (r == 0)
-		r = tunnel_trust(store, settings, &trust);
-	record_free(settings);
-	if (r == 0)
-		r = tell_warning(store, object, told, &trust);
-	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
+		r = tell_warning(store, told, verdict->trust.warning);
+	if (r < 0 || strcmp(verdict->trust.cut, told->trust.cut) == 0)
 		return r;
-	r = *trust.cut ? engine_cut(store, object) : 0;
-	return r < 0 ? r : tell(store, object);
+	if (*verdict->trust.cut)
+		return add_ended(store, verdict, told);
+	r = db_object_get(store->db, told->object, &object);
+	return r < 0 ? r : tell(store, &object);
 }
 
 static int look_at_all(struct store *store)
 {
-	struct object object = { 0 };
+	struct verdict *verdicts = NULL;
+	struct told *told = NULL;
 	int r = 0;
 
-	trust_round_begin();
-	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
-		r = look_at(store, &object);
-	trust_round_end();
-	return r == -ENOENT ? 0 : r;
+	while (r == 0 && (told = told_next(told)))
+		if (told->stands_on)
+			r = look_at(store, told, &verdicts);
+	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
+		if (verdict->ended)
+			r = store_send_after(store, send_cut, verdict->ended);
+		verdict->ended = NULL;
+	}
+	verdicts_free(verdicts);
+	return r;
 }
 
 /* Old SAs whose time has come are taken away. */
@@ -594,6 +650,7 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
+	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
