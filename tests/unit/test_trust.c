@@ -1,7 +1,7 @@
 /* Who a tunnel trusts: its own certificate, and its peer's, by what the store has. */
 #include "common/x509.h"
 #include "forge.h"
-#include "pkifs/trust.h"
+#include "pkifs/verdict.h"
 #include "store_fixture.h"
 
 #include <errno.h>
@@ -345,21 +345,30 @@ static void cas_that_are_no_more(void **state)
 	free_stack(cas);
 }
 
-/* Where they are many, each certificate is judged once. */
-static void a_round_asks_once(void **state)
+/* Where they are many, what stands on the same is judged once. */
+static void a_verdict_is_for_all_that_stand_on_the_same(void **state)
 {
 	struct fixture *f = *state;
+	struct verdict *verdicts = NULL, *first, *second, *other;
 	X509 *mine = PEER(FROM_CA);
+	char *stands_on;
 
 	set("certificate-id", "gate");
 	set("engine", "charon");
 	gate(f, mine, ca, "profile");
-	trust_round_begin();
-	says(own(), "");
+	stands_on = tunnel_stands_on(settings);
+	assert_int_equal(tunnel_verdict(&store, stands_on, &verdicts, &first), 0);
+	says(first->trust.cut, "");
 	configure(KIND_CA, "corp", "");
-	says(own(), "");
-	trust_round_end();
-	says(own(), "whether CN=peer is revoked is not known");
+	assert_int_equal(tunnel_verdict(&store, stands_on, &verdicts, &second), 0);
+	assert_ptr_equal(second, first);
+	free(stands_on);
+	set("ca-profile", "corp");
+	stands_on = tunnel_stands_on(settings);
+	assert_int_equal(tunnel_verdict(&store, stands_on, &verdicts, &other), 0);
+	says(other->trust.cut, "whether CN=peer is revoked is not known");
+	verdicts_free(verdicts);
+	free(stands_on);
 	X509_free(mine);
 }
 
@@ -377,7 +386,7 @@ int main(void)
 		TEST(our_certificate_is_judged_by_its_profile),
 		TEST(our_name_is_one_that_it_has),
 		TEST(cas_that_are_no_more),
-		TEST(a_round_asks_once),
+		TEST(a_verdict_is_for_all_that_stand_on_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, make_cas, free_cas);
