@@ -143,6 +143,9 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertEqual(self.spis(), {0x2002})
         self.assertEqual(len(self.left("sas")), 4)  # the peer may still use the old ones
         self.assertIn("packets-out", self.until_counted(folder))
+        self.assertTrue(until(lambda: 'pkifs_tunnel_packets_total{name="berlin",direction="out"} '
+                              in (m.point / "metrics").read_text()))
+        self.assertIn('name="berlin",state="up"} 1', (m.point / "metrics").read_text())
 
         before = time.monotonic()
         self.assertEqual(self.ask(folder, "down"), "ok")
