@@ -157,6 +157,8 @@ static const struct sample samples[] = {
 	{ &daemon_keys, "user", { "pkifs" }, { "", "a:b", "-x" } },
 	{ &daemon_keys, "worker-user", { "pkifs-net" }, { "a b" } },
 	{ &daemon_keys, "ipsec-user", { "pkifs-ipsec" }, { "" } },
+	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
+	{ &daemon_keys, "pkcs11-user", { "root" }, { "" } },
 	{ &daemon_keys, "privilege-separation", { "yes" }, { "auto" } },
 	{ &daemon_keys, "workers", { "1", "256" }, { "0", "257" } },
 	{ &daemon_keys, "device-serial", { "auto", "SN-1" }, { "", LONG_64 "a" } },
