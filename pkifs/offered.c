@@ -437,7 +437,7 @@ static void came(uv_poll_t *poll, int status, int events)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 ||
 	    (who.uid != 0 && who.uid != listener->uid)) {
 		if (may_log(offered))
-			log_warning("pkifs-pkcs11.so: user %u may not call (pkcs11-user)", who.uid);
+			log_warning("pkifs-pkcs11.so: user %u may not call (charon-user)", who.uid);
 		close(fd);
 	} else if (caller_new(offered, fd) < 0) {
 		close(fd);

@@ -163,14 +163,14 @@ class Pkcs11(Test):
 
     def test_another_user_may_call_where_he_is_named(self):
         conf = self.folder / "pkifs.conf"
-        conf.write_text("pkcs11-user = nobody\n")
+        conf.write_text("charon-user = nobody\n")
         m = self.start(conf)
         self.own(m, "lent", EC)
         self.tunnel(m, "t", "lent")
         self.becomes("lent")
         self.assertEqual(as_user(NOBODY, lambda: attempt(self.asks, m)), SIGNED)
         self.assertEqual(as_user(DAEMON, lambda: attempt(self.asks, m)), -errno.EACCES)
-        conf.write_text("pkcs11-user = daemon\n")
+        conf.write_text("charon-user = daemon\n")
         os.kill(m.daemon.pid, signal.SIGHUP)
         self.assertTrue(until(
             lambda: as_user(DAEMON, lambda: attempt(self.asks, m)) == SIGNED, 10))
