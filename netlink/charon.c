@@ -209,6 +209,8 @@ void charon_describe(const struct tunnel *tunnel, struct record *frame)
 	else if (!tunnel->failure.code && !*tunnel->cut && !tunnel->up && *own->why)
 		record_add(frame, "reason", own->why);
 	describe_request(own, frame);
+	if (own->key == own->version && own->key_at)
+		record_add(frame, "key-at", own->key_at);
 	record_add_number(frame, "asking", tunnel->asking);
 	for (size_t i = 0; i < tunnel->child_count; i++)
 		if (tunnel_has_child(tunnel, &tunnel->children[i]))

@@ -196,7 +196,8 @@ static void forget_told(struct charon_tunnel *own)
 	record_free(own->loaded);
 	own->loaded = NULL;
 	own->clean = own->busy = false;
-	own->key = own->asked = 0;
+	own->key = own->asked = own->handed = 0;
+	own->key_at = NULL;
 	own->begun = own->retry = 0;
 	own->failures = 0;
 	own->old_ike = own->peer_ike = 0;

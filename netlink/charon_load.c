@@ -10,6 +10,7 @@
 
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
+#define REFUSALS    2 /* of our module's key, before charon gets it */
 
 uint64_t charon_now(void)
 {
@@ -129,12 +130,81 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 
 /* --- credentials and connection --- */
 
+/* A step towards the tunnel failed for good: until something changes, or a while. */
+void charon_fail(struct tunnel *tunnel, const char *why)
+{
+	*tunnel->charon->why = 0;
+	charon_fail_attempt(tunnel, why);
+}
+
+/* Charon has the key of the version in use, at WHERE, by the name in ANSWER. */
+static void took_key(struct tunnel *tunnel, const struct record *answer, const char *where)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	const char *name = record_get(answer, "id");
+
+	own->key = own->version;
+	own->key_at = where;
+	if (name && strcmp(name, own->key_id) != 0) {
+		memcpy(own->old_key, own->key_id, sizeof own->old_key);
+		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	}
+	ipsec_tell(tunnel);
+	charon_step(tunnel);
+}
+
+/* Without the module, or where it found nothing: charon gets the key itself, unless it must not. A
+ * refusal may be one of a moment, a second one is not. */
+static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
+                         const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = charon_answered(id);
+	struct charon_tunnel *own;
+
+	(void)vici;
+	(void)item;
+	(void)user;
+	if (!tunnel)
+		return;
+	own = tunnel->charon;
+	own->asked = 0;
+	if (!err) {
+		own->refusals = 0;
+		took_key(tunnel, answer, "pkifs");
+	} else if (record_is(tunnel->settings, "key-at", "pkifs")) {
+		charon_fail(tunnel, "key-at = pkifs: charon does not find the key by its module "
+		                    "pkifs-pkcs11.so");
+	} else if (++own->refusals >= REFUSALS) {
+		own->refusals = 0;
+		own->handed = own->version;
+	}
+}
+
+/* True: charon is to sign by our module, or nothing is to be done yet. */
+static bool lend_key(struct tunnel *tunnel)
+{
+	const char *handle = record_get(tunnel->settings, "key-handle");
+	bool must = record_is(tunnel->settings, "key-at", "pkifs");
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (must && !handle) {
+		charon_fail(tunnel, "key-at = pkifs: pkifs-pkcs11.so signs by RSA and EC keys");
+		return true;
+	}
+	if (!must && (!handle || own->handed == own->version ||
+	              record_is(tunnel->settings, "key-at", "charon")))
+		return false;
+	own->asked = own->version;
+	charon_command(tunnel, "load-token", charon_message("handle", handle), NULL, token_loaded);
+	return true;
+}
+
 void charon_want_key(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *frame;
 
-	if (own->asked == own->version || charon_now() < own->retry)
+	if (own->asked == own->version || charon_now() < own->retry || lend_key(tunnel))
 		return;
 	own->asked = own->version;
 	frame = ipsec_frame("want-key");
@@ -145,37 +215,21 @@ void charon_want_key(struct tunnel *tunnel)
 	ipsec_send(frame);
 }
 
-/* A step towards the tunnel failed for good: until something changes, or a while. */
-void charon_fail(struct tunnel *tunnel, const char *why)
-{
-	*tunnel->charon->why = 0;
-	charon_fail_attempt(tunnel, why);
-}
-
 static void key_loaded(struct vici *vici, int64_t id, const struct record *item,
                        const struct record *answer, const struct error *err, void *user)
 {
 	struct tunnel *tunnel = charon_answered(id);
-	const char *name = answer ? record_get(answer, "id") : NULL;
-	struct charon_tunnel *own;
 
 	(void)vici;
 	(void)item;
 	(void)user;
 	if (!tunnel)
 		return;
-	own = tunnel->charon;
-	own->asked = 0;
-	if (err) {
+	tunnel->charon->asked = 0;
+	if (err)
 		charon_fail(tunnel, err->text);
-		return;
-	}
-	own->key = own->version;
-	if (name && strcmp(name, own->key_id) != 0) {
-		memcpy(own->old_key, own->key_id, sizeof own->old_key);
-		snprintf(own->key_id, sizeof own->key_id, "%s", name);
-	}
-	charon_step(tunnel);
+	else
+		took_key(tunnel, answer, "charon");
 }
 
 void charon_key(struct tunnel *tunnel, const struct record *frame)
@@ -287,6 +341,19 @@ bool charon_unload_key(struct tunnel *tunnel, char id[64])
 	return !needed && charon_command(tunnel, "unload-key", message, NULL, charon_looks_again);
 }
 
+bool charon_recalls_key(struct tunnel *tunnel)
+{
+	const char *wanted = record_get(tunnel->settings, "key-at");
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (!own->key_at || !wanted || strcmp(wanted, "auto") == 0 ||
+	    strcmp(wanted, own->key_at) == 0)
+		return false;
+	own->key_at = NULL;
+	own->key = own->asked = 0;
+	return charon_unload_key(tunnel, own->key_id);
+}
+
 /* Nothing of it is to be in charon. */
 void charon_dismantle(struct tunnel *tunnel)
 {
@@ -305,6 +372,7 @@ void charon_dismantle(struct tunnel *tunnel)
 		charon_terminate(tunnel, "ike", own->name);
 	} else if (*own->key_id) {
 		own->key = own->asked = 0;
+		own->key_at = NULL;
 		charon_unload_key(tunnel, own->key_id);
 	}
 }

@@ -29,6 +29,9 @@ struct charon_tunnel {
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
+	const char *key_at;           /* "pkifs" or "charon", which then has the key; NULL: neither */
+	int64_t handed;               /* of the key that charon gets, for its module has it not */
+	unsigned refusals;            /* of the module's */
 	uint32_t old_ike;             /* IKE SAs up to this one are of an earlier certificate */
 	uint64_t begun, retry;        /* an attempt; not before */
 	unsigned failures;
@@ -76,6 +79,8 @@ void charon_terminate(struct tunnel *tunnel, const char *key, const char *value)
 bool charon_is_usable(const struct tunnel *tunnel);
 /* Towards it. Loaded: true: it is, as it is to be; else it is being loaded. */
 void charon_want_key(struct tunnel *tunnel);
+/* True: it is where it must not be any more (key-at), and is being taken away. */
+bool charon_recalls_key(struct tunnel *tunnel);
 bool charon_is_loaded(struct tunnel *tunnel);
 /* Away from it, or from a key that nobody needs: true: it is being unloaded. */
 void charon_dismantle(struct tunnel *tunnel);

@@ -95,6 +95,27 @@ static void add_own_id(const X509 *certificate, const struct record *settings, s
 	GENERAL_NAMES_free(names);
 }
 
+/* What charon knows the key by in our module, where that lends it: not of all types. */
+static int add_handle(const X509 *certificate, struct record *frame)
+{
+	int type = EVP_PKEY_get_base_id(X509_get0_pubkey(certificate)), r;
+	unsigned char *public, id[KEY_ID_SIZE];
+	char text[2 * KEY_ID_SIZE + 1];
+	size_t length;
+
+	if (type != EVP_PKEY_RSA && type != EVP_PKEY_EC)
+		return 0;
+	r = public_key_to_der(X509_get0_pubkey(certificate), &public, &length);
+	if (r < 0)
+		return r;
+	r = public_key_id(public, length, id);
+	OPENSSL_free(public);
+	for (size_t i = 0; i < sizeof id; i++)
+		snprintf(text + 2 * i, 3, "%02x", id[i]);
+	record_add(frame, "key-handle", text);
+	return r;
+}
+
 static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
 {
 	STACK_OF(X509) *certificates = sk_X509_new_null();
@@ -117,6 +138,7 @@ static int add_certificate(struct store *store, const struct record *settings, s
 		record_add_number(frame, "version", version.number);
 		certificate_add(frame, "certificate", certificate);
 		add_own_id(certificate, settings, frame);
+		r = add_handle(certificate, frame);
 	}
 	sk_X509_pop_free(certificates, X509_free);
 	edition_clear(&edition);
@@ -155,7 +177,8 @@ int charon_frame(struct store *store, const struct object *object, const struct 
                  const struct record *sas, struct record *frame)
 {
 	static const char *const keys[] = { "remote-id",    "ike-proposal", "esp-proposal",
-		                            "ike-lifetime", "esp-lifetime", "dpd-interval" };
+		                            "ike-lifetime", "esp-lifetime", "dpd-interval",
+		                            "key-at" };
 	const char *name = record_get(settings, "certificate-id");
 	const struct field *field;
 	int r = 0;
@@ -198,20 +221,25 @@ static bool is_same(const struct record *one, const struct record *other, const 
 	return true;
 }
 
+/* True: what REPORT has of KEY is new. */
+static bool take(const struct record *report, const char *key, struct record *sas)
+{
+	if (is_same(report, sas, key))
+		return false;
+	record_remove(sas, key);
+	copy(report, key, sas);
+	return true;
+}
+
 int charon_report(const struct record *report, struct record *sas)
 {
-	static const char *const keys[] = { "sa", "ike", "esp", "peer-id", "peer" };
-	bool changed = false, peer = record_find(report, "peer-id");
+	static const char *const of_peer[] = { "ike", "esp", "peer-id", "peer" };
+	bool changed = take(report, "sa", sas), peer = record_find(report, "peer-id");
 
-	for (size_t k = 0; k < COUNT(keys); k++) {
-		if (k > 0 && !peer) /* a process that has not asked who it is, yet */
-			continue;
-		if (is_same(report, sas, keys[k]))
-			continue;
-		record_remove(sas, keys[k]);
-		copy(report, keys[k], sas);
-		changed = true;
-	}
+	if (record_find(report, "key-at")) /* else it is not loaded yet */
+		changed |= take(report, "key-at", sas);
+	for (size_t k = 0; peer && k < COUNT(of_peer); k++) /* who it is was asked */
+		changed |= take(report, of_peer[k], sas);
 	return changed;
 }
 
@@ -222,8 +250,8 @@ void charon_status(const struct record *settings, const struct record *sas, stru
 	unsigned spi_in, spi_out;
 	long long version;
 
-	if (name && *name)
-		record_add(status, "key-at", "charon");
+	if (name && *name && record_get(sas, "key-at"))
+		record_add(status, "key-at", record_get(sas, "key-at"));
 	if (pair && sscanf(pair, "%u %u %lld", &spi_in, &spi_out, &version) == 3) {
 		snprintf(in, 16, "%u", spi_in);
 		snprintf(out, 16, "%u", spi_out);
