@@ -28,6 +28,7 @@ struct channel {
 	unsigned char *in; /* the bytes of a frame that is not complete yet */
 	size_t in_length, in_room;
 	int in_fds[FRAME_FDS];
+	int at_once;
 	bool ended, closed, reading;
 };
 
@@ -158,8 +159,6 @@ static int grow(struct channel *channel, size_t length)
 	return 0;
 }
 
-#define FRAMES_AT_ONCE 16 /* then others of the loop have their turn */
-
 /*
  * Reads one frame and not a byte of the next: what is read at once may span frames, and then
  * nobody can tell whose descriptors came with it. 1: it was delivered, 0: it is not there yet.
@@ -206,9 +205,8 @@ static void ready(uv_poll_t *poll, int status, int events)
 	int r = status < 0 ? status : 1;
 
 	channel->reading = true;
-	for (int i = 0; r > 0 && (events & UV_READABLE) && i < FRAMES_AT_ONCE && !channel->closed;
-	     i++)
-		r = receive(channel);
+	for (int i = 0; r > 0 && (events & UV_READABLE) && i < channel->at_once; i++)
+		r = channel->closed || channel->ended ? 0 : receive(channel);
 	if (r >= 0 && !channel->closed)
 		r = flush(channel);
 	channel->reading = false;
@@ -238,6 +236,7 @@ struct channel *channel_open(uv_loop_t *loop, int fd, size_t limit, channel_rece
 	channel->limit = limit;
 	channel->received = received;
 	channel->user = user;
+	channel->at_once = 1;
 	channel->last = &channel->first;
 	for (size_t i = 0; i < FRAME_FDS; i++)
 		channel->in_fds[i] = -1;
@@ -305,6 +304,11 @@ int channel_send(struct channel *channel, const struct record *record, const int
 	flush(channel); /* that the peer is gone is told by the loop, in one place */
 	watch(channel);
 	return 0;
+}
+
+void channel_take(struct channel *channel, int frames)
+{
+	channel->at_once = frames;
 }
 
 size_t channel_pending(const struct channel *channel)

@@ -511,6 +511,7 @@ int main(int argc, char **argv)
 		fputs("pkifs-ipsec is started by pkifsd\n", stderr);
 		return 1;
 	}
+	channel_take(i.store, 16); /* and goes to the kernel in one batch */
 	if (confine(CONFINED_IPSEC, NULL, &err) < 0) {
 		log_error("%s", err.text);
 		return 1;

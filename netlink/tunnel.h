@@ -47,7 +47,7 @@ struct tunnel {
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
-	char cut[256]; /* why it may not be used; empty: it may */
+	char cut[400]; /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last space_apply */
 	bool due, asked;  /* to be applied; a frame was about it since */

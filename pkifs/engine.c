@@ -3,6 +3,7 @@
 #include "common/proposal.h"
 #include "common/traffic.h"
 #include "common/x509.h"
+#include "pkifs/trust.h"
 #include "pkifs/tunnel.h"
 
 #include <errno.h>
@@ -187,11 +188,11 @@ static int check_load(const struct asked *asked, struct error *err)
 
 static int check_manual(const struct asked *asked, struct error *err)
 {
-	char why[256];
-	int r = tunnel_trust(asked->store, asked->settings, why, sizeof why);
+	struct trust trust;
+	int r = tunnel_trust(asked->store, asked->settings, &trust);
 
-	if (r == 0 && *why && strcmp(asked->action, "down") != 0)
-		return error_set(err, -EINVAL, "the tunnel is cut: %s", why);
+	if (r == 0 && *trust.cut && strcmp(asked->action, "down") != 0)
+		return error_set(err, -EINVAL, "the tunnel is cut: %s", trust.cut);
 	if (r < 0 || strcmp(asked->action, "down") == 0)
 		return r;
 	if (strcmp(asked->action, "load-sa") == 0)

@@ -29,7 +29,4 @@ int engine_retire(struct store *store, const struct object *object);
 int engine_describe(struct store *store, const struct object *object, struct record *status,
                     char in[16], char out[16]);
 
-/* trust.c: why a tunnel with SETTINGS may not be used, or "". */
-int tunnel_trust(struct store *store, const struct record *settings, char *why, size_t size);
-
 #endif

@@ -4,13 +4,13 @@
 #ifndef PKIFS_TOLD_H
 #define PKIFS_TOLD_H
 
-#include "common/record.h"
+#include "pkifs/trust.h"
 
 struct told {
 	struct told *next;
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
-	char cut[256];
+	struct trust trust;
 	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */

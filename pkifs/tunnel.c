@@ -7,6 +7,8 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
+#include "pkifs/offer.h"
 #include "pkifs/told.h"
 #include "pkifs/verdict.h"
 
@@ -84,24 +86,26 @@ static int make_frame(struct store *store, const struct object *object, struct t
 {
 	struct record *settings = NULL, *sas = NULL;
 	struct record *new = record_new();
+	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
 		r = engine_sas(store, object, &sas);
 	if (r == 0)
-		r = tunnel_trust(store, settings, told->cut, sizeof told->cut);
+		r = tunnel_trust(store, settings, &trust);
 	if (r == 0) {
 		free(told->stands_on);
 		told->stands_on = tunnel_stands_on(settings);
 		r = told->stands_on ? 0 : -ENOMEM;
 	}
 	if (r == 0) {
+		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
-		if (*told->cut)
-			record_add(new, "cut", told->cut);
+		if (*told->trust.cut)
+			record_add(new, "cut", told->trust.cut);
 		add_settings(settings, new);
 		record_append(new, sas);
 		r = add_keys(store, object, new);
@@ -490,6 +494,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
+	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -499,18 +504,18 @@ int tunnel_forget(struct store *store, const struct object *object)
 	return r < 0 ? r : store_send_after(store, send_forget, frame);
 }
 
-int tunnel_check_config(const struct record *settings, struct error *err)
+int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
-	bool legacy = record_is(settings, "allow-legacy", "yes");
+	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
-		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
-	return 0;
+	return tunnel_check_local_id(store, config, err);
 }
 
 /* --- what is due --- */
@@ -518,6 +523,31 @@ int tunnel_check_config(const struct record *settings, struct error *err)
 void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
+	keyrings_look(store);
+	offer_look(store);
+}
+
+/* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
+static int tell_warning(struct store *store, struct told *told, const char *warning)
+{
+	struct object object;
+	struct record *more;
+	int r;
+
+	if (strcmp(warning, told->trust.warning) == 0)
+		return 0;
+	strcpy(told->trust.warning, warning);
+	r = *warning ? db_object_get(store->db, told->object, &object) : 0;
+	if (r < 0 || !*warning)
+		return r;
+	log_warning("tunnel %s: %s", object.name, warning);
+	more = record_new();
+	if (!more)
+		return -ENOMEM;
+	record_add(more, "reason", warning);
+	r = store_event(store, &object, "accepted-unchecked", more);
+	record_free(more);
+	return r;
 }
 
 /* Behind the commit: they are cut, all by one frame, which is taken over. */
@@ -533,7 +563,7 @@ static void send_cut(struct store *store, struct record *frame)
 		if (!told)
 			continue;
 		told->generation = t.generation;
-		snprintf(told->cut, sizeof told->cut, "%s", reason);
+		snprintf(told->trust.cut, sizeof told->trust.cut, "%s", reason);
 	}
 	send_frame(store, frame);
 }
@@ -548,7 +578,7 @@ static int add_ended(struct store *store, struct verdict *verdict, const struct 
 		if (!frame)
 			return -ENOMEM;
 		record_add(frame, "frame", "cut");
-		record_add(frame, "reason", verdict->why);
+		record_add(frame, "reason", verdict->trust.cut);
 	}
 	record_add_number(frame, "tunnel", told->object);
 	if (record_count(frame) >= CUT_AT_ONCE) {
@@ -559,15 +589,17 @@ static int add_ended(struct store *store, struct verdict *verdict, const struct 
 }
 
 /* A tunnel whose trust is another one now is told so. */
-static int look_at(struct store *store, const struct told *told, struct verdict **verdicts)
+static int look_at(struct store *store, struct told *told, struct verdict **verdicts)
 {
 	struct verdict *verdict;
 	struct object object;
 	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
-	if (r < 0 || strcmp(verdict->why, told->cut) == 0)
+	if (r == 0)
+		r = tell_warning(store, told, verdict->trust.warning);
+	if (r < 0 || strcmp(verdict->trust.cut, told->trust.cut) == 0)
 		return r;
-	if (*verdict->why)
+	if (*verdict->trust.cut)
 		return add_ended(store, verdict, told);
 	r = db_object_get(store->db, told->object, &object);
 	return r < 0 ? r : tell(store, &object);
@@ -618,6 +650,7 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
+	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
@@ -641,6 +674,8 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 	if (r == 0)
 		record_add(status, "engine", record_get(settings, "engine"));
 	record_free(settings);
+	if (r == 0 && *told->trust.warning)
+		record_add(status, "warning", told->trust.warning);
 	if (r == 0)
 		r = engine_describe(store, object, status, in, out);
 	if (r == 0)

@@ -1,7 +1,5 @@
 #include "pkifs/verdict.h"
 
-#include "pkifs/engine.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +7,7 @@
 
 char *tunnel_stands_on(const struct record *settings)
 {
-	static const char *const keys[] = { "certificate-id", "ca-profile" };
+	static const char *const keys[] = { "certificate-id", "ca-profile", "local-id", "engine" };
 	const struct field *field;
 	size_t size = 0;
 	char *text = NULL;
@@ -54,7 +52,7 @@ int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **
 	r = new &&new->stands_on ? record_parse(stands_on, strlen(stands_on), NULL, &settings, NULL)
 	                         : -ENOMEM;
 	if (r == 0)
-		r = tunnel_trust(store, settings, new->why, sizeof new->why);
+		r = tunnel_trust(store, settings, &new->trust);
 	record_free(settings);
 	if (r < 0) {
 		verdicts_free(new);

@@ -5,7 +5,7 @@
 #ifndef PKIFS_VERDICT_H
 #define PKIFS_VERDICT_H
 
-#include "pkifs/store.h"
+#include "pkifs/trust.h"
 
 /* Those of a tunnel's SETTINGS that its trust depends on, as text; the caller frees it. NULL: no
  * memory. */
@@ -15,7 +15,7 @@ char *tunnel_stands_on(const struct record *settings);
 struct verdict {
 	struct verdict *next;
 	char *stands_on;
-	char why[256];
+	struct trust trust;
 	struct record *ended; /* the frame for those that are cut now */
 };
 /* That about STANDS_ON, found among VERDICTS or added to them. 0 or a negative errno. */

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ PATIENCE = float(os.environ.get("PATIENCE", 120 if SANITIZED else 30))
 SHARE = float(os.environ.get("SHARE", 10))
 # Seconds that readers in a loop leave between two rounds: a slow machine is for others too.
 PAUSE = float(os.environ.get("PAUSE", 0))
+PORTS = range(10000, 30000)
 NOBODY, DAEMON, GAMES = 65534, 1, 5  # users that every system has
 LOOKUP, OPEN, READ, WRITE = 1, 14, 15, 16  # FUSE's requests, as linux/fuse.h numbers them
 # The daemon's processes beside the supervisor.
@@ -49,18 +51,25 @@ needs_root = unittest.skipUnless(os.geteuid() == 0, "needs other users")
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that nobody listens at. It is below those that the kernel gives to connections, and all
+    tests that run now count in one file: none of them gets it too before its server is there."""
+    with open(f"/tmp/pkifs-test-ports-{os.geteuid()}", "a+", encoding="ascii") as counter:
+        fcntl.flock(counter, fcntl.LOCK_EX)
+        counter.seek(0)
+        port = int(counter.read() or random.choice(PORTS))
+        while True:
+            port = port + 1 if port + 1 in PORTS else PORTS.start
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                break
+        counter.truncate(0)
+        counter.write(str(port))
+        return port
 
 
 def free_ports(number):
     """As many different ones."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    return [free_port() for _ in range(number)]
 
 
 def until(condition, seconds=PATIENCE):

@@ -75,14 +75,15 @@ class Wire:
 
     OUTGOING = 4
 
-    def __init__(self):
+    def __init__(self, *interfaces):
         self.sockets = []
         for host in ADDRESSES:
-            with on(host):
-                tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-                tap.bind(("wan0", 0))
-            tap.setblocking(False)
-            self.sockets.append(tap)
+            for interface in interfaces:
+                with on(host):
+                    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+                    tap.bind((interface, 0))
+                tap.setblocking(False)
+                self.sockets.append(tap)
 
     def packets(self):
         """The IP packets since the last call: (protocol, destination's port, bytes)."""
@@ -185,13 +186,13 @@ class Guest(unittest.TestCase):
 class TwoHosts(unittest.TestCase):
     """The hosts, their tables, and the wire between them, for a class of tests."""
 
+    nat = False  # whether there is also a way by a router
+
     @classmethod
     def setUpClass(cls):
-        subprocess.run(["modprobe", "-d", "/run/kernel", "-a", "xfrm_user", "veth", "dummy", "esp4",
-                        "esp6", "af_packet"], check=False)
-        subprocess.run([LAB / "two-hosts"], check=True)
+        subprocess.run([LAB / "two-hosts", *(["--nat"] if cls.nat else [])], check=True)
         cls.left, cls.right = Tables("left"), Tables("right")
-        cls.wire = Wire()
+        cls.wire = Wire("wan0", *(["wan1"] if cls.nat else []))
 
     @classmethod
     def tearDownClass(cls):

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -139,15 +140,16 @@ struct record *bench_job(struct bench *bench, struct record *job, const int *fds
 
 /* --- servers --- */
 
+/* Below those that the kernel gives to connections, and beside those of the other tests. */
 static int free_port(void)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET,
 		                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof address;
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+	do
+		address.sin_port = htons((uint16_t)(30000 + arc4random_uniform(2000)));
+	while (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 && errno == EADDRINUSE);
 	close(fd);
 	return ntohs(address.sin_port);
 }
