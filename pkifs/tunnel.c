@@ -82,24 +82,23 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 
 /* All of OBJECT for the IPsec process; the caller owns *FRAME. */
 static int make_frame(struct store *store, const struct object *object, struct told *told,
-                      struct record **frame)
+                      struct verdict **verdicts, struct record **frame)
 {
 	struct record *settings = NULL, *sas = NULL;
 	struct record *new = record_new();
-	struct trust trust;
+	struct verdict *verdict;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
 		r = engine_sas(store, object, &sas);
-	if (r == 0)
-		r = tunnel_trust(store, settings, &trust);
 	if (r == 0) {
 		free(told->stands_on);
 		told->stands_on = tunnel_stands_on(settings);
-		r = told->stands_on ? 0 : -ENOMEM;
+		r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict)
+		                    : -ENOMEM;
 	}
 	if (r == 0) {
-		strcpy(told->trust.cut, trust.cut);
+		strcpy(told->trust.cut, verdict->trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
@@ -140,9 +139,11 @@ static void send_forget(struct store *store, struct record *frame)
 static int tell(struct store *store, const struct object *object)
 {
 	struct told *told = told_of(object->id);
+	struct verdict *verdicts = NULL;
 	struct record *frame = NULL;
-	int r = told ? make_frame(store, object, told, &frame) : -ENOMEM;
+	int r = told ? make_frame(store, object, told, &verdicts, &frame) : -ENOMEM;
 
+	verdicts_free(verdicts);
 	return r < 0 ? r : store_send_after(store, send_frame, frame);
 }
 
@@ -192,13 +193,14 @@ static int choose_range(struct store *store)
 /* Requests under way are asked again, with the frames of all tunnels. */
 static void tell_all(struct store *store)
 {
+	struct verdict *verdicts = NULL;
 	struct object object = { 0 };
 
 	while (db_object_next(store->db, KIND_IPSEC, object.id, &object) == 0) {
 		struct told *told = told_of(object.id);
 		struct record *frame = NULL;
 
-		if (!told || make_frame(store, &object, told, &frame) < 0) {
+		if (!told || make_frame(store, &object, told, &verdicts, &frame) < 0) {
 			log_error("tunnel %s cannot be read", object.name);
 			continue;
 		}
@@ -206,6 +208,7 @@ static void tell_all(struct store *store)
 		child_send(t.child, frame, NULL, 0);
 		record_free(frame);
 	}
+	verdicts_free(verdicts);
 	send_simple("all-told", NULL, 0);
 }
 
