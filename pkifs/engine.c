@@ -423,14 +423,6 @@ int engine_report(struct store *store, const struct object *object, const struct
 	return r < 0 ? r : changed;
 }
 
-int engine_trust(struct store *store, const struct object *object, const struct record *settings,
-                 struct trust *trust)
-{
-	int r = tunnel_trust(store, settings, trust);
-
-	return r < 0 || *trust->cut ? r : engine_peer_trust(store, object, trust);
-}
-
 int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust)
 {
 	struct record *settings = NULL, *sas = NULL;

@@ -82,19 +82,23 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 
 /* All of OBJECT for the IPsec process; the caller owns *FRAME. */
 static int make_frame(struct store *store, const struct object *object, struct told *told,
-                      struct record **frame)
+                      struct verdict **verdicts, struct record **frame)
 {
 	struct record *settings = NULL;
 	struct record *new = record_new();
+	struct verdict *verdict;
 	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
-	if (r == 0)
-		r = engine_trust(store, object, settings, &trust);
 	if (r == 0) {
 		free(told->stands_on);
 		told->stands_on = tunnel_stands_on(settings);
-		r = told->stands_on ? 0 : -ENOMEM;
+		r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict)
+		                    : -ENOMEM;
+	}
+	if (r == 0) {
+		trust = verdict->trust;
+		r = *trust.cut ? 0 : engine_peer_trust(store, object, &trust);
 	}
 	if (r == 0) {
 		strcpy(told->trust.cut, trust.cut);
@@ -140,9 +144,11 @@ static void send_forget(struct store *store, struct record *frame)
 static int tell(struct store *store, const struct object *object)
 {
 	struct told *told = told_of(object->id);
+	struct verdict *verdicts = NULL;
 	struct record *frame = NULL;
-	int r = told ? make_frame(store, object, told, &frame) : -ENOMEM;
+	int r = told ? make_frame(store, object, told, &verdicts, &frame) : -ENOMEM;
 
+	verdicts_free(verdicts);
 	return r < 0 ? r : store_send_after(store, send_frame, frame);
 }
 
@@ -189,9 +195,20 @@ static int choose_range(struct store *store)
 	return db_meta_set(store->db, RANGE_META, text, strlen(text));
 }
 
-/* Requests under way are asked again, with the frames of all tunnels. */
-static void tell_all(struct store *store)
+static void change(struct store *store, int (*act)(struct store *store), const char *what)
 {
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, act(store));
+	if (r < 0)
+		log_error("%s: %s", what, strerror(-r));
+}
+
+/* Requests under way are asked again, with the frames of all tunnels. */
+static int tell_all(struct store *store)
+{
+	struct verdict *verdicts = NULL;
 	struct object object = { 0 };
 
 	while (db_object_next(store->db, KIND_IPSEC, object.id, &object) == 0) {
@@ -200,7 +217,7 @@ static void tell_all(struct store *store)
 
 		if (told)
 			told->approved = 0; /* whoever it was when the SAs were noted */
-		if (!told || make_frame(store, &object, told, &frame) < 0) {
+		if (!told || make_frame(store, &object, told, &verdicts, &frame) < 0) {
 			log_error("tunnel %s cannot be read", object.name);
 			continue;
 		}
@@ -209,7 +226,9 @@ static void tell_all(struct store *store)
 		child_send(t.child, frame, NULL, 0);
 		record_free(frame);
 	}
+	verdicts_free(verdicts);
 	send_simple("all-told", NULL, 0);
+	return 0;
 }
 
 static void ready(struct child *child, int signing, void *user)
@@ -225,7 +244,7 @@ static void ready(struct child *child, int signing, void *user)
 	store_commit(store); /* what waits for it would be told before `begin` */
 	t.ready = true;
 	send_simple("begin", "range", range);
-	tell_all(store);
+	change(store, tell_all, "tunnels are told");
 }
 
 /* --- what came of it --- */
@@ -739,16 +758,6 @@ static int retire(struct store *store)
 		if ((r = engine_retire(store, &object)) == 1)
 			r = tell(store, &object);
 	return r == -ENOENT ? 0 : r;
-}
-
-static void change(struct store *store, int (*act)(struct store *store), const char *what)
-{
-	int r = store_begin(store);
-
-	if (r == 0)
-		r = store_end(store, act(store));
-	if (r < 0)
-		log_error("%s: %s", what, strerror(-r));
 }
 
 void tunnels_run(struct store *store)
