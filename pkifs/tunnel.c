@@ -128,7 +128,7 @@ static int make_frame(struct store *store, const struct object *object, struct t
 /* FRAME is taken over. */
 static void send_frame(struct store *store, struct record *frame)
 {
-	(void)store;
+	offer_look(store);
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
 	record_free(frame);
@@ -612,7 +612,6 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
-	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -765,7 +764,6 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
-	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
@@ -777,6 +775,7 @@ void tunnels_run(struct store *store)
 	}
 	if (engine_retire_due(now))
 		change(store, retire, "old SAs cannot be taken away");
+	offer_run(store);
 }
 
 int tunnel_status(struct store *store, const struct object *object, struct record *status)
