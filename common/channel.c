@@ -28,6 +28,7 @@ struct channel {
 	unsigned char *in; /* the bytes of a frame that is not complete yet */
 	size_t in_length, in_room;
 	int in_fds[FRAME_FDS];
+	int at_once;
 	bool ended, closed, reading;
 };
 
@@ -160,7 +161,7 @@ static int grow(struct channel *channel, size_t length)
 
 /*
  * Reads one frame and not a byte of the next: what is read at once may span frames, and then
- * nobody can tell whose descriptors came with it.
+ * nobody can tell whose descriptors came with it. 1: it was delivered, 0: it is not there yet.
  */
 static int receive(struct channel *channel)
 {
@@ -169,8 +170,10 @@ static int receive(struct channel *channel)
 	int r;
 
 	while ((r = frame_length(channel, &length)) == 0) {
-		if (channel->in_length >= sizeof(uint32_t) && channel->in_length == length)
-			return deliver(channel);
+		if (channel->in_length >= sizeof(uint32_t) && channel->in_length == length) {
+			r = deliver(channel);
+			return r < 0 ? r : 1;
+		}
 		r = grow(channel, length);
 		if (r < 0)
 			return r;
@@ -199,12 +202,12 @@ static void channel_done(uv_handle_t *handle)
 static void ready(uv_poll_t *poll, int status, int events)
 {
 	struct channel *channel = poll->data;
-	int r = status < 0 ? status : 0;
+	int r = status < 0 ? status : 1;
 
 	channel->reading = true;
-	if (r == 0 && (events & UV_READABLE))
-		r = receive(channel);
-	if (r == 0 && !channel->closed)
+	for (int i = 0; r > 0 && (events & UV_READABLE) && i < channel->at_once; i++)
+		r = channel->closed || channel->ended ? 0 : receive(channel);
+	if (r >= 0 && !channel->closed)
 		r = flush(channel);
 	channel->reading = false;
 	if (channel->closed) {
@@ -233,6 +236,7 @@ struct channel *channel_open(uv_loop_t *loop, int fd, size_t limit, channel_rece
 	channel->limit = limit;
 	channel->received = received;
 	channel->user = user;
+	channel->at_once = 1;
 	channel->last = &channel->first;
 	for (size_t i = 0; i < FRAME_FDS; i++)
 		channel->in_fds[i] = -1;
@@ -300,6 +304,11 @@ int channel_send(struct channel *channel, const struct record *record, const int
 	flush(channel); /* that the peer is gone is told by the loop, in one place */
 	watch(channel);
 	return 0;
+}
+
+void channel_take(struct channel *channel, int frames)
+{
+	channel->at_once = frames;
 }
 
 size_t channel_pending(const struct channel *channel)

@@ -30,6 +30,9 @@ struct channel *channel_open(uv_loop_t *loop, int fd, size_t limit, channel_rece
 int channel_send(struct channel *channel, const struct record *record, const int *fds,
                  size_t count);
 
+/* Up to so many FRAMES are delivered in a turn of the loop, before others have theirs (1). */
+void channel_take(struct channel *channel, int frames);
+
 /* Bytes that wait to be sent. */
 size_t channel_pending(const struct channel *channel);
 

@@ -185,6 +185,9 @@ static const struct rule worker[] = {
 };
 
 static const struct rule keys[] = {
+	/* callers at the socket that it is handed, and who they are */
+	CALL(accept4),
+	CALL_IF_BOTH(getsockopt, EQUALS(1, SOL_SOCKET), EQUALS(2, SO_PEERCRED)),
 	FAILS(openat, EACCES),
 };
 

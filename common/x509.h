@@ -70,6 +70,11 @@ void certificate_add(struct record *record, const char *key, const X509 *certifi
 int public_key_to_der(const EVP_PKEY *key, unsigned char **der, size_t *length); /* SPKI */
 EVP_PKEY *public_key_from_der(const void *der, size_t length); /* SPKI; NULL if it is none */
 
+/* The subject key identifier of a key (SPKI), as RFC 5280 §4.2.1.2 (1) has it: SHA-1. ID has room
+ * for KEY_ID_SIZE. 0, -EINVAL. */
+#define KEY_ID_SIZE 20
+int public_key_id(const void *der, size_t length, unsigned char *id);
+
 /* "rsa 2048", "ecdsa 256", "ed25519", "dsa 2048": type as config spells it, and bits. */
 int key_describe(const EVP_PKEY *key, char *text, size_t size);
 

@@ -12,6 +12,7 @@
 #define V4_HASH_BITS   24 /* policies of shorter prefixes are searched one by one */
 #define V6_HASH_BITS   48
 #define POLICIES_MAX   (RANGE_SIZE >> DIRECTION_BITS)
+#define NEW_SAS        4 /* of a tunnel at once: two pairs */
 
 bool space_is_ours(const struct space *space, uint32_t number)
 {
@@ -20,41 +21,39 @@ bool space_is_ours(const struct space *space, uint32_t number)
 
 /* --- what became of a batch --- */
 
-/* What `about` points to begins with its tunnel, in both cases. */
-struct known {
-	struct tunnel *tunnel;
-};
-
 void space_failed(void *about, const struct error *err, void *user)
 {
 	struct space *space = user;
-	const struct known *known = about;
+	struct known *known = about;
 	bool gone = err->code == -ESRCH || err->code == -ENOENT;
 
 	if (gone && !about) /* what is to be deleted is not there: another one was faster */
 		return;
 	space->stale = true;
+	if (known)
+		known->refused = true;
 	if (known && known->tunnel && !known->tunnel->failure.code)
 		known->tunnel->failure = *err;
 	else
 		log_warning("%s", err->text);
 }
 
-/* Sends what is queued. What befell the whole batch leaves nothing certain. */
-static void flush(struct tunnel *tunnel, struct space *space)
+/* Sends what is queued. What befell the whole batch leaves nothing certain. 0 or that. */
+static int flush(struct space *space)
 {
 	int r = xfrm_flush(space->xfrm);
 
-	if (r == 0)
-		return;
-	space->stale = true;
-	if (tunnel && !tunnel->failure.code)
-		error_set(&tunnel->failure, r, "the kernel was not heard: %s", strerror(-r));
+	if (r < 0) {
+		log_warning("the kernel was not heard: %s", strerror(-r));
+		space->stale = true;
+	}
+	return r;
 }
 
 static void queued(struct tunnel *tunnel, int r)
 {
 	tunnel->changes++;
+	tunnel->space->stale |= r < 0;
 	if (r < 0 && !tunnel->failure.code)
 		error_set(&tunnel->failure, r, "the kernel cannot be told: %s", strerror(-r));
 }
@@ -75,82 +74,115 @@ static struct known_sa *find_sa(const struct tunnel *tunnel, const struct sa *sa
 	return NULL;
 }
 
-static struct known_sa *add_known(struct known_sa **sas, size_t *count, const struct sa *sa)
+/* Behind the COUNT of SAS, where there is room. */
+static struct known_sa *add_known(struct known_sa *sas, size_t *count, const struct sa *sa)
 {
-	struct known_sa *more = realloc(*sas, (*count + 1) * sizeof *more);
+	struct known_sa *known = &sas[(*count)++];
 
-	if (!more)
-		return NULL;
-	*sas = more;
-	more += (*count)++;
-	*more = (struct known_sa){ .sa = *sa };
-	return more;
+	*known = (struct known_sa){ .sa = *sa };
+	explicit_bzero(known->sa.key, sizeof known->sa.key);
+	return known;
 }
 
-static bool has_sa(const struct tunnel *tunnel, uint32_t spi, bool in)
+static bool is_half(const struct tunnel *tunnel, uint32_t spi, bool in, const struct sa *sa)
 {
-	struct sa sa;
+	const xfrm_address_t *to = in ? &tunnel->local : &tunnel->remote;
 
-	tunnel_sa(tunnel, spi, in, &sa);
-	return find_sa(tunnel, &sa) != NULL;
+	return sa->info.id.spi == htonl(spi) && sa->info.family == tunnel->family &&
+	       memcmp(&sa->info.id.daddr, to, sizeof *to) == 0;
+}
+
+static struct known_sa *find_half(const struct tunnel *tunnel, uint32_t spi, bool in)
+{
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		if (is_half(tunnel, spi, in, &tunnel->sas[i].sa))
+			return &tunnel->sas[i];
+	return NULL;
 }
 
 static bool has_pair(const struct tunnel *tunnel, const struct sa_pair *pair)
 {
-	return pair->in && tunnel->family && has_sa(tunnel, pair->in, true) &&
-	       has_sa(tunnel, pair->out, false);
+	return pair->in && tunnel->family && find_half(tunnel, pair->in, true) &&
+	       find_half(tunnel, pair->out, false);
 }
 
+/* There is room for it: what was queued of others is known by its place. */
 static void install_sa(struct tunnel *tunnel, uint32_t spi, bool in)
 {
 	struct known_sa *known;
 	struct sa sa;
 
-	tunnel_sa(tunnel, spi, in, &sa);
-	if (find_sa(tunnel, &sa))
+	if (find_half(tunnel, spi, in))
 		return;
-	known = add_known(&tunnel->sas, &tunnel->sa_count, &sa);
-	if (!known) {
+	tunnel_sa(tunnel, spi, in, &sa);
+	known = add_known(tunnel->sas, &tunnel->sa_count, &sa);
+	known->is.tunnel = tunnel;
+	queued(tunnel, xfrm_sa_add(tunnel->space->xfrm, &sa, false, known));
+	explicit_bzero(&sa, sizeof sa);
+}
+
+static void install_pair(struct tunnel *tunnel, const struct sa_pair *pair)
+{
+	if (!pair->in || !tunnel_has_keys(tunnel, pair))
+		return;
+	install_sa(tunnel, pair->in, true);
+	install_sa(tunnel, pair->out, false);
+}
+
+static void install_sas(struct tunnel *tunnel)
+{
+	struct known_sa *room;
+
+	if (tunnel->external || tunnel->charon || *tunnel->cut || !tunnel->family ||
+	    tunnel->failure.code)
+		return;
+	room = realloc(tunnel->sas, (tunnel->sa_count + NEW_SAS) * sizeof *room);
+	if (!room) {
 		queued(tunnel, -ENOMEM);
 		return;
 	}
-	memset(known->sa.key, 0, sizeof known->sa.key);
-	known->tunnel = tunnel;
-	queued(tunnel, xfrm_sa_add(tunnel->space->xfrm, &sa, false, known));
-	flush(tunnel, tunnel->space); /* KNOWN may move */
-	explicit_bzero(&sa, sizeof sa);
-	if (tunnel->failure.code)
-		tunnel->sa_count--;
+	tunnel->sas = room;
+	install_pair(tunnel, &tunnel->current);
+	install_pair(tunnel, &tunnel->next);
 }
 
-/* Both or none. */
-static void install_pair(struct tunnel *tunnel, const struct sa_pair *pair)
+static void remove_half(struct tunnel *tunnel, uint32_t spi, bool in)
 {
-	struct sa in;
+	struct known_sa *known = find_half(tunnel, spi, in);
 
-	if (!pair->in || *tunnel->cut || !tunnel->family || tunnel->failure.code ||
-	    !tunnel_has_keys(tunnel, pair))
+	if (!known)
 		return;
-	install_sa(tunnel, pair->in, true);
-	if (!tunnel->failure.code)
-		install_sa(tunnel, pair->out, false);
-	if (!tunnel->failure.code || has_pair(tunnel, pair))
+	queued(tunnel, xfrm_sa_delete(tunnel->space->xfrm, &known->sa, NULL));
+	*known = tunnel->sas[--tunnel->sa_count];
+}
+
+static void remove_halves(struct tunnel *tunnel, const struct sa_pair *pair)
+{
+	if (!pair->in || has_pair(tunnel, pair))
 		return;
-	tunnel_sa(tunnel, pair->in, true, &in);
-	if (find_sa(tunnel, &in)) {
-		xfrm_sa_delete(tunnel->space->xfrm, &in, NULL);
-		flush(NULL, tunnel->space);
-		tunnel->sa_count--;
-	}
+	remove_half(tunnel, pair->in, true);
+	remove_half(tunnel, pair->out, false);
+}
+
+/* What the kernel did not take is another one's, or nobody's; of a pair there are both or none. */
+static void forget_refused_sas(struct tunnel *tunnel)
+{
+	size_t kept = 0;
+
+	if (!tunnel->failure.code || !tunnel->family)
+		return;
+	for (size_t i = 0; i < tunnel->sa_count; i++)
+		if (!tunnel->sas[i].is.refused)
+			tunnel->sas[kept++] = tunnel->sas[i];
+	tunnel->sa_count = kept;
+	remove_halves(tunnel, &tunnel->current);
+	remove_halves(tunnel, &tunnel->next);
 }
 
 static bool is_of_pair(const struct tunnel *tunnel, const struct sa_pair *pair, const struct sa *sa)
 {
-	struct sa in, out;
-
-	tunnel_sa(tunnel, pair->in, true, &in);
-	tunnel_sa(tunnel, pair->out, false, &out);
-	return pair->in && (is_sa(sa, &in) || is_sa(sa, &out));
+	return pair->in &&
+	       (is_half(tunnel, pair->in, true, sa) || is_half(tunnel, pair->out, false, sa));
 }
 
 static bool is_wanted(const struct tunnel *tunnel, const struct sa *sa)
@@ -158,6 +190,8 @@ static bool is_wanted(const struct tunnel *tunnel, const struct sa *sa)
 	bool wanted =
 		is_of_pair(tunnel, &tunnel->current, sa) || is_of_pair(tunnel, &tunnel->next, sa);
 
+	if (tunnel->charon)
+		return !*tunnel->cut && children_want(tunnel, sa);
 	for (size_t i = 0; !wanted && i < OLD_PAIRS; i++)
 		wanted = is_of_pair(tunnel, &tunnel->old[i], sa);
 	return wanted && !*tunnel->cut;
@@ -170,6 +204,9 @@ static void remove_sas(struct tunnel *tunnel, bool all)
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		if (!all && is_wanted(tunnel, &tunnel->sas[i].sa))
 			tunnel->sas[kept++] = tunnel->sas[i];
+		else if (tunnel->charon) /* which may have taken it away itself: no change of others
+		                          */
+			xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL);
 		else
 			queued(tunnel,
 			       xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL));
@@ -191,7 +228,7 @@ static struct known_policy *find_policy(struct tunnel *tunnel, const struct know
 	if (space->policy_count)
 		found = bsearch(wanted, space->policies, space->policy_count, sizeof *found,
 		                policy_compare);
-	return found && !found->tunnel ? found : NULL;
+	return found && !found->is.tunnel ? found : NULL;
 }
 
 static bool is_same(const struct policy *one, const struct policy *other)
@@ -220,11 +257,11 @@ static void put_policy(struct tunnel *tunnel, struct known_policy *wanted)
 		tunnel->space->hashed = true;
 		xfrm_policy_hash(tunnel->space->xfrm, V4_HASH_BITS, V6_HASH_BITS, NULL);
 	}
-	wanted->tunnel = tunnel;
+	wanted->is.tunnel = tunnel;
 	wanted->policy.info.index = found ? found->policy.info.index
 	                                  : new_index(tunnel->space, wanted->policy.info.dir);
 	if (found) {
-		found->tunnel = tunnel;
+		found->is.tunnel = tunnel;
 		if (is_same(&found->policy, &wanted->policy))
 			return;
 	}
@@ -246,25 +283,52 @@ static void remove_policies(struct tunnel *tunnel, const struct known_policy *wa
 	}
 }
 
-static void set_policies(struct tunnel *tunnel, bool up)
+/* What the policies are to be; where that cannot be made out, they stay. */
+static void plan_policies(struct tunnel *tunnel)
 {
-	struct known_policy *wanted = NULL;
-	size_t count = 0;
-
-	if (tunnel_policies(tunnel, up, &wanted, &count) < 0) {
+	free(tunnel->wanted);
+	tunnel->wanted = NULL;
+	tunnel->wanted_count = 0;
+	if (tunnel_policies(tunnel, tunnel->up, &tunnel->wanted, &tunnel->wanted_count) < 0)
 		queued(tunnel, -ENOMEM);
+}
+
+/* OUT: those of what goes out; else all others, and then none is left that is not wanted. */
+static void put_policies(struct tunnel *tunnel, bool out)
+{
+	if (tunnel->failure.code == -ENOMEM)
 		return;
-	}
-	for (size_t i = 0; i < count; i++)
-		put_policy(tunnel, &wanted[i]);
-	remove_policies(tunnel, wanted, count);
-	flush(tunnel, tunnel->space);
+	for (size_t i = 0; i < tunnel->wanted_count; i++)
+		if ((tunnel->wanted[i].policy.info.dir == XFRM_POLICY_OUT) == out)
+			put_policy(tunnel, &tunnel->wanted[i]);
+	if (out)
+		return;
+	remove_policies(tunnel, tunnel->wanted, tunnel->wanted_count);
 	free(tunnel->policies);
-	tunnel->policies = wanted;
-	tunnel->policy_count = count;
+	tunnel->policies = tunnel->wanted;
+	tunnel->policy_count = tunnel->wanted_count;
+	tunnel->wanted = NULL;
+	tunnel->wanted_count = 0;
 }
 
 /* --- tunnels --- */
+
+void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone)
+{
+	struct known_sa *known = find_sa(tunnel, sa), *room;
+
+	if (gone && known)
+		*known = tunnel->sas[--tunnel->sa_count];
+	if (gone || known)
+		return;
+	room = realloc(tunnel->sas, (tunnel->sa_count + 1) * sizeof *room);
+	if (!room) {
+		queued(tunnel, -ENOMEM);
+		return;
+	}
+	tunnel->sas = room;
+	add_known(room, &tunnel->sa_count, sa)->is.tunnel = tunnel;
+}
 
 bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa)
 {
@@ -278,136 +342,74 @@ bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa)
 	       (memcmp(from, &tunnel->remote, size) == 0 && memcmp(to, &tunnel->local, size) == 0);
 }
 
-/* Others' SAs are theirs as long as the tunnel is trusted; then policies block first, too. */
-static void apply_external(struct tunnel *tunnel)
+/* Others' SAs are theirs as long as the tunnel is trusted. */
+static bool external_is_up(const struct tunnel *tunnel)
 {
 	size_t out = 0;
 
 	for (size_t i = 0; i < tunnel->sa_count; i++)
 		out += memcmp(&tunnel->sas[i].sa.info.id.daddr, &tunnel->remote,
 		              sizeof tunnel->remote) == 0;
-	tunnel->up = !*tunnel->cut && out && out < tunnel->sa_count;
-	set_policies(tunnel, tunnel->up);
-	if (*tunnel->cut)
-		remove_sas(tunnel, true);
-	flush(tunnel, tunnel->space);
+	return out && out < tunnel->sa_count;
 }
 
-void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone)
+static void use_sas(struct tunnel *tunnel)
 {
-	struct known_sa *known = find_sa(tunnel, sa);
-
-	if (gone && known)
-		*known = tunnel->sas[--tunnel->sa_count];
-	else if (!gone && !known)
-		known = add_known(&tunnel->sas, &tunnel->sa_count, sa);
-	if (!gone && known)
-		known->tunnel = tunnel;
+	if (!tunnel->external && !tunnel->charon)
+		forget_refused_sas(tunnel);
+	tunnel->up = !*tunnel->cut && (tunnel->external ? external_is_up(tunnel)
+	                               : tunnel->charon ? children_are_up(tunnel)
+	                                                : has_pair(tunnel, &tunnel->current));
+	plan_policies(tunnel);
+	put_policies(tunnel, true);
 }
 
-/* The SA with this SPI, or NULL: SPIs are of the one who gets the packets, so two may be equal. */
-static const struct sa *sa_of_spi(const struct tunnel *tunnel, uint32_t spi)
+static void end_policies(struct tunnel *tunnel)
 {
-	for (size_t i = 0; i < tunnel->sa_count; i++)
-		if (tunnel->sas[i].sa.info.id.spi == htonl(spi))
-			return &tunnel->sas[i].sa;
-	return NULL;
+	put_policies(tunnel, false);
 }
 
-bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child)
-{
-	return sa_of_spi(tunnel, child->spis.in) && sa_of_spi(tunnel, child->spis.out);
-}
-
-/* The last of charon's children that the kernel has, or NULL. */
-static const struct child *live_child(const struct tunnel *tunnel)
-{
-	const struct child *live = NULL;
-
-	for (size_t i = 0; i < tunnel->child_count; i++)
-		if (tunnel_has_child(tunnel, &tunnel->children[i]) &&
-		    (!live || live->gone || !tunnel->children[i].gone))
-			live = &tunnel->children[i];
-	return live;
-}
-
-/* The policies lead where the SAs do, also where the settings do not say it. */
-static void take_ends(struct tunnel *tunnel, const struct child *child)
-{
-	const struct sa *in = sa_of_spi(tunnel, child->spis.in);
-
-	tunnel->family = in->info.family;
-	tunnel->local = in->info.id.daddr;
-	tunnel->remote = in->info.saddr;
-}
-
-static bool is_gone(const struct tunnel *tunnel, const struct sa *sa)
-{
-	for (size_t i = 0; i < tunnel->child_count; i++) {
-		const struct child *child = &tunnel->children[i];
-
-		if (child->gone && (sa->info.id.spi == htonl(child->spis.in) ||
-		                    sa->info.id.spi == htonl(child->spis.out)))
-			return true;
-	}
-	return false;
-}
-
-/* What charon has forgotten, as it does when it dies, serves until there is another one. */
-static void remove_gone(struct tunnel *tunnel, bool all)
+/* A policy that the kernel did not take is another one's: it stays when the tunnel goes. */
+static void forget_refused_policies(struct tunnel *tunnel)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < tunnel->sa_count; i++)
-		if (all || is_gone(tunnel, &tunnel->sas[i].sa))
-			xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL);
-		else
-			tunnel->sas[kept++] = tunnel->sas[i];
-	tunnel->sa_count = kept;
+	for (size_t i = 0; i < tunnel->policy_count; i++)
+		if (!tunnel->policies[i].is.refused)
+			tunnel->policies[kept++] = tunnel->policies[i];
+	tunnel->policy_count = kept;
+}
+
+static void end_sas(struct tunnel *tunnel)
+{
+	forget_refused_policies(tunnel);
+	if (!tunnel->external || *tunnel->cut)
+		remove_sas(tunnel, tunnel->external);
 }
 
 /*
- * charon makes SAs, and policies lead to them once the store believes the peer; then also to those
- * by which charon replaces them, before it tells of them.
+ * New SAs of all tunnels first, then the policies that use them; the policies that block, those of
+ * what goes out before the others, then the SAs that go. There is no moment without a policy, and
+ * none that leads to an SA that is not there.
  */
-static void apply_charon(struct tunnel *tunnel)
+void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count)
 {
-	bool usable = !*tunnel->cut && tunnel->wanted != WANTED_NO;
-	const struct child *child = live_child(tunnel);
+	static void (*const steps[])(struct tunnel * tunnel) = { install_sas, use_sas, end_policies,
+		                                                 end_sas };
+	int r = 0;
 
-	if (child)
-		take_ends(tunnel, child);
-	if (!tunnel->sa_count)
-		tunnel->approved = false;
-	tunnel->up = usable && tunnel->approved && tunnel->sa_count >= 2;
-	set_policies(tunnel, tunnel->up);
-	if (!usable || (child && !child->gone))
-		remove_gone(tunnel, !usable);
-	flush(tunnel, tunnel->space);
-}
-
-/*
- * New SAs first, then the policies that use them; the policies that block, then the SAs that go.
- * There is no moment without a policy, and none that leads to an SA that is not there.
- */
-void tunnel_apply(struct tunnel *tunnel)
-{
-	tunnel->failure = (struct error){ 0 };
-	tunnel->changes = 0;
-	if (tunnel->external) {
-		apply_external(tunnel);
-		return;
+	for (size_t i = 0; i < count; i++) {
+		tunnels[i]->failure = (struct error){ 0 };
+		tunnels[i]->changes = 0;
 	}
-	if (tunnel->charon) {
-		apply_charon(tunnel);
-		return;
+	for (size_t step = 0; step < COUNT(steps); step++) {
+		for (size_t i = 0; i < count; i++)
+			steps[step](tunnels[i]);
+		r = flush(space) < 0 ? -EIO : r;
 	}
-	install_pair(tunnel, &tunnel->current);
-	install_pair(tunnel, &tunnel->next);
-	tunnel->up = !*tunnel->cut && has_pair(tunnel, &tunnel->current);
-	set_policies(tunnel, tunnel->up);
-	remove_sas(tunnel, false);
-	flush(tunnel, tunnel->space);
+	for (size_t i = 0; r < 0 && i < count; i++)
+		if (!tunnels[i]->failure.code)
+			error_set(&tunnels[i]->failure, r, "the kernel was not heard");
 }
 
 void tunnel_remove(struct tunnel *tunnel)
@@ -417,7 +419,7 @@ void tunnel_remove(struct tunnel *tunnel)
 	if (!tunnel->external)
 		remove_sas(tunnel, true);
 	remove_policies(tunnel, NULL, 0);
-	flush(NULL, tunnel->space);
+	flush(tunnel->space);
 }
 
 /* --- reading the kernel --- */
@@ -432,19 +434,20 @@ static void read_sa(const struct sa *sa, void *user)
 {
 	struct reader *reader = user;
 	struct space *space = reader->space;
-	struct tunnel *tunnel;
-	struct known_sa *known;
+	struct tunnel *tunnel = sa->info.id.spi ? reader->find(space, sa) : NULL;
+	struct known_sa **sas = tunnel ? &tunnel->sas : &space->sas, *more;
+	size_t *count = tunnel ? &tunnel->sa_count : &space->sa_count;
 
-	tunnel = sa->info.id.spi ? reader->find(space, sa) : NULL;
 	if (!sa->info.id.spi || (!tunnel && !space_is_ours(space, sa->info.reqid)))
 		return;
 	if (tunnel && find_sa(tunnel, sa)) /* read twice: a dump that was begun again */
 		return;
-	known = tunnel ? add_known(&tunnel->sas, &tunnel->sa_count, sa)
-	               : add_known(&space->sas, &space->sa_count, sa);
-	if (known)
-		known->tunnel = tunnel;
-	reader->failed |= !known;
+	more = realloc(*sas, (*count + 1) * sizeof *more);
+	reader->failed |= !more;
+	if (!more)
+		return;
+	*sas = more;
+	add_known(more, count, sa)->is.tunnel = tunnel;
 }
 
 static void read_policy(const struct policy *policy, void *user)
@@ -491,11 +494,11 @@ int space_read(struct space *space,
 void space_sweep(struct space *space)
 {
 	for (size_t i = 0; i < space->policy_count; i++)
-		if (!space->policies[i].tunnel)
+		if (!space->policies[i].is.tunnel)
 			xfrm_policy_delete(space->xfrm, &space->policies[i].policy, NULL);
 	for (size_t i = 0; i < space->sa_count; i++)
 		xfrm_sa_delete(space->xfrm, &space->sas[i].sa, NULL);
-	flush(NULL, space);
+	flush(space);
 	space->policy_count = space->sa_count = 0;
 }
 

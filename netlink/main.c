@@ -32,10 +32,11 @@ static struct {
 	struct channel *store;
 	struct space *spaces;
 	struct tunnel **tunnels; /* by number */
+	struct tunnel **due;     /* room for as many */
 	size_t count, room;
 	uint32_t range;
 	bool all_told;
-	uv_timer_t again, counters;
+	uv_timer_t again, soon, counters;
 } i;
 
 uv_loop_t *ipsec_loop(void)
@@ -105,23 +106,29 @@ static struct tunnel *find_owner(const struct space *space, const struct sa *sa)
 	return NULL;
 }
 
+static int make_room(struct tunnel ***tunnels)
+{
+	struct tunnel **more = realloc(*tunnels, (i.room + TUNNELS_STEP) * sizeof(struct tunnel *));
+
+	if (!more)
+		return -ENOMEM;
+	*tunnels = more;
+	return 0;
+}
+
 static struct tunnel *add(int64_t id)
 {
-	struct tunnel *tunnel = calloc(1, sizeof *tunnel), **more = i.tunnels;
-	size_t at = place_of(id);
+	struct tunnel *tunnel = calloc(1, sizeof *tunnel), **at;
 
-	if (i.count == i.room) {
-		more = realloc(i.tunnels, (i.room + TUNNELS_STEP) * sizeof(struct tunnel *));
-		if (more)
-			i.room += TUNNELS_STEP;
-	}
-	if (!tunnel || !more) {
+	if (i.count == i.room && make_room(&i.tunnels) == 0 && make_room(&i.due) == 0)
+		i.room += TUNNELS_STEP;
+	if (!tunnel || i.count == i.room) {
 		free(tunnel);
 		return NULL;
 	}
-	i.tunnels = more;
-	memmove(more + at + 1, more + at, (i.count - at) * sizeof(struct tunnel *));
-	more[at] = tunnel;
+	at = i.tunnels + place_of(id);
+	memmove(at + 1, at, (size_t)(i.tunnels + i.count - at) * sizeof(struct tunnel *));
+	*at = tunnel;
 	i.count++;
 	tunnel->id = id;
 	return tunnel;
@@ -168,20 +175,26 @@ static void tell_sas(const struct tunnel *tunnel, struct record *record)
 	}
 }
 
+static const char *state_of(const struct tunnel *tunnel)
+{
+	return tunnel->failure.code ? "failed"
+	       : *tunnel->cut       ? "cut"
+	       : tunnel->up         ? "up"
+	       : tunnel->charon     ? charon_state(tunnel)
+	                            : "down";
+}
+
 /* DRIFT: others had changed what is ours. */
-static void tell(const struct tunnel *tunnel, bool drift)
+static void tell(struct tunnel *tunnel, bool drift)
 {
 	struct record *record = ipsec_frame("tunnel-is");
 
+	tunnel->told = state_of(tunnel);
+	tunnel->asked = false;
 	if (record) {
 		record_add_number(record, "tunnel", tunnel->id);
 		record_add_number(record, "generation", tunnel->generation);
-		record_add(record, "state",
-		           tunnel->failure.code ? "failed"
-		           : *tunnel->cut       ? "cut"
-		           : tunnel->up         ? "up"
-		           : tunnel->charon     ? charon_state(tunnel)
-		                                : "down");
+		record_add(record, "state", tunnel->told);
 		tell_reason(tunnel, record);
 		tell_sas(tunnel, record);
 		if (tunnel->charon)
@@ -210,32 +223,58 @@ static void forget_keys(const struct tunnel *tunnel)
 	record_remove(tunnel->settings, "load-key-out");
 }
 
-static void apply(struct tunnel *tunnel, bool again)
+/* What came of TUNNEL. What was found when the kernel was read again is told where it is news. */
+static void tell_outcome(struct tunnel *tunnel)
 {
-	const struct space *space = tunnel->space;
-	bool was_up = tunnel->up, had_failed = tunnel->failure.code != 0;
+	bool news = !tunnel->told || strcmp(tunnel->told, state_of(tunnel)) != 0;
+	bool drift = !tunnel->asked && tunnel->changes && !tunnel->external && tunnel->told &&
+	             strcmp(tunnel->told, "failed") != 0 && !(tunnel->charon && news);
 
-	if (!space->xfrm) {
-		if (*space->reason)
-			error_set(&tunnel->failure, -ENOENT, "%s", space->reason);
-		if (*space->reason)
-			tell(tunnel, false);
-		return;
-	}
-	tunnel_apply(tunnel);
 	forget_keys(tunnel);
-	if (!again || tunnel->changes || tunnel->external || was_up != tunnel->up ||
-	    had_failed != (tunnel->failure.code != 0))
-		tell(tunnel, again && tunnel->changes && !had_failed && !tunnel->external &&
-		                     !(tunnel->charon && was_up != tunnel->up));
+	if (tunnel->asked || tunnel->changes || tunnel->external || news)
+		tell(tunnel, drift);
+	charon_applied(tunnel);
+}
+
+/* All that is due in SPACE. */
+static void apply(struct space *space)
+{
+	size_t count = 0;
+
+	for (size_t k = 0; k < i.count; k++) {
+		if (i.tunnels[k]->space != space || !i.tunnels[k]->due)
+			continue;
+		i.tunnels[k]->due = false;
+		i.due[count++] = i.tunnels[k];
+	}
+	if (space->xfrm)
+		space_apply(space, i.due, count);
+	for (size_t k = 0; k < count; k++) {
+		if (!space->xfrm)
+			error_set(&i.due[k]->failure, -ENOENT, "%s", space->reason);
+		tell_outcome(i.due[k]);
+	}
 	if (space->stale)
 		read_later(RETRY_MS);
 }
 
+static void apply_all(void)
+{
+	for (struct space *space = i.spaces; space && i.all_told; space = space->following)
+		if (space->xfrm || *space->reason)
+			apply(space);
+}
+
+static void apply_soon(uv_timer_t *timer)
+{
+	(void)timer;
+	apply_all();
+}
+
 void ipsec_apply(struct tunnel *tunnel)
 {
-	if (i.all_told && tunnel->space->xfrm)
-		apply(tunnel, true);
+	tunnel->due = tunnel->asked = true;
+	uv_timer_start(&i.soon, apply_soon, 0, 0);
 }
 
 void ipsec_tell(struct tunnel *tunnel)
@@ -243,8 +282,8 @@ void ipsec_tell(struct tunnel *tunnel)
 	tell(tunnel, false);
 }
 
-/* All that is ours in SPACE, read and put right. */
-static void settle(struct space *space, bool again)
+/* All that is ours in SPACE, read and put right. ASKED: the store is told of all. */
+static void settle(struct space *space, bool asked)
 {
 	int r;
 
@@ -262,8 +301,11 @@ static void settle(struct space *space, bool again)
 		return;
 	}
 	for (size_t k = 0; k < i.count; k++)
-		if (i.tunnels[k]->space == space)
-			apply(i.tunnels[k], again);
+		if (i.tunnels[k]->space == space) {
+			i.tunnels[k]->due = true;
+			i.tunnels[k]->asked |= asked;
+		}
+	apply(space);
 	space_sweep(space);
 }
 
@@ -272,7 +314,7 @@ static void settle_stale(uv_timer_t *timer)
 	(void)timer;
 	for (struct space *space = i.spaces; space; space = space->following)
 		if (space->stale)
-			settle(space, true);
+			settle(space, false);
 }
 
 static void see_event(const struct xfrm_event *event, void *user)
@@ -342,6 +384,7 @@ static void open_space(struct space *space, int *fds)
 		snprintf(space->reason, sizeof space->reason, "%s: %s", none, strerror(-r));
 		return;
 	}
+	xfrm_ignore(fds[1], xfrm_port(space->xfrm));
 	space->monitor = fds[1];
 	fds[0] = fds[1] = -1;
 	poll->data = space;
@@ -360,10 +403,9 @@ static void take_namespace(const struct record *record, int *fds)
 	else
 		open_space(space, fds);
 	if (space->xfrm)
-		settle(space, false);
-	for (size_t k = 0; !space->xfrm && i.all_told && k < i.count; k++)
-		if (i.tunnels[k]->space == space)
-			apply(i.tunnels[k], false);
+		settle(space, true);
+	else
+		apply_all();
 }
 
 /* RECORD is taken over. */
@@ -390,8 +432,27 @@ static void take_tunnel(struct record *record)
 		return;
 	}
 	charon_told(tunnel);
-	if (i.all_told)
-		apply(tunnel, false);
+	tunnel->due = tunnel->asked = true;
+	uv_timer_start(&i.soon, apply_soon, 0, 0); /* with those whose frames come behind it */
+}
+
+/* Those whose trust has ended: at once, and all in one. */
+static void take_cut(const struct record *record)
+{
+	int64_t generation = record_number(record, "generation", 0);
+	const char *reason = record_get(record, "reason");
+	const struct field *field;
+
+	for (size_t k = 0; reason && (field = record_next(record, "tunnel", &k)) != NULL;) {
+		struct tunnel *tunnel = ipsec_find(strtoll(field->value, NULL, 10));
+
+		if (!tunnel)
+			continue;
+		tunnel_cut(tunnel, reason);
+		tunnel->generation = generation;
+		tunnel->due = tunnel->asked = true;
+	}
+	apply_all();
 }
 
 static void take_charon(const struct record *record, int *fds)
@@ -415,7 +476,8 @@ static void take_all_told(void)
 {
 	i.all_told = true;
 	for (struct space *space = i.spaces; space; space = space->following)
-		settle(space, false);
+		settle(space, true);
+	apply_all();
 }
 
 static void received(struct channel *channel, struct record *record, int *fds, int code, void *user)
@@ -439,6 +501,8 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 		take_charon(record, fds);
 	} else if (record_is(record, "frame", "key")) {
 		take_key(record);
+	} else if (record_is(record, "frame", "cut")) {
+		take_cut(record);
 	} else if (record_is(record, "frame", "forget")) {
 		forget(record_number(record, "tunnel", 0));
 	} else if (record_is(record, "frame", "all-told")) {
@@ -501,11 +565,13 @@ int main(int argc, char **argv)
 		fputs("pkifs-ipsec is started by pkifsd\n", stderr);
 		return 1;
 	}
+	channel_take(i.store, 16); /* and goes to the kernel in one batch */
 	if (confine(CONFINED_IPSEC, NULL, &err) < 0) {
 		log_error("%s", err.text);
 		return 1;
 	}
 	uv_timer_init(i.loop, &i.again);
+	uv_timer_init(i.loop, &i.soon);
 	uv_timer_init(i.loop, &i.counters);
 	uv_timer_start(&i.counters, tell_counters, COUNTERS_MS, COUNTERS_MS);
 	return uv_run(i.loop, UV_RUN_DEFAULT);

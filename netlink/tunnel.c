@@ -64,22 +64,22 @@ static void read_ends(struct tunnel *tunnel)
 		tunnel->local = (xfrm_address_t){ 0 };
 }
 
-static enum wanted wanted_of(const struct record *settings)
+static enum wish wish_of(const struct record *settings)
 {
 	static const char *const words[] = {
-		[WANTED_PASSIVE] = "passive", [WANTED_TRAP] = "trap", [WANTED_YES] = "yes"
+		[WISH_PASSIVE] = "passive", [WISH_TRAP] = "trap", [WISH_UP] = "yes"
 	};
-	enum wanted wanted = WANTED_NO;
+	enum wish wish = WISH_DOWN;
 
-	for (size_t i = WANTED_PASSIVE; i < COUNT(words); i++)
+	for (size_t i = WISH_PASSIVE; i < COUNT(words); i++)
 		if (record_is(settings, "wanted", words[i]))
-			wanted = (enum wanted)i;
-	return wanted;
+			wish = (enum wish)i;
+	return wish;
 }
 
 int tunnel_read(struct tunnel *tunnel, struct record *record)
 {
-	const char *cut = record_get(record, "cut");
+	const char *cut = record_get(record, "cut"), *mark = record_get(record, "mark");
 
 	record_free(tunnel->settings);
 	tunnel->settings = record;
@@ -89,8 +89,13 @@ int tunnel_read(struct tunnel *tunnel, struct record *record)
 	tunnel->failure = (struct error){ 0 };
 	snprintf(tunnel->cut, sizeof tunnel->cut, "%s", cut ? cut : "");
 	tunnel->external = record_is(record, "engine", "external");
-	tunnel->wanted = wanted_of(record);
+	tunnel->wish = wish_of(record);
 	read_ends(tunnel);
+	tunnel->mode =
+		record_is(record, "mode", "transport") ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL;
+	tunnel->if_id = (uint32_t)record_number(record, "if-id", 0);
+	if (!mark || mark_read(mark, &tunnel->mark.v, &tunnel->mark.m) < 0)
+		tunnel->mark = (struct xfrm_mark){ 0 };
 	read_pairs(tunnel);
 	if (tunnel->id <= 0 || tunnel->id >= RANGE_TRAP)
 		return error_set(&tunnel->failure, -EOVERFLOW,
@@ -103,27 +108,19 @@ void tunnel_clear(struct tunnel *tunnel)
 	record_free(tunnel->settings);
 	free(tunnel->sas);
 	free(tunnel->policies);
+	free(tunnel->wanted);
+}
+
+void tunnel_cut(struct tunnel *tunnel, const char *reason)
+{
+	snprintf(tunnel->cut, sizeof tunnel->cut, "%s", reason);
+	tunnel->current = tunnel->next = (struct sa_pair){ 0 };
+	memset(tunnel->old, 0, sizeof tunnel->old);
 }
 
 uint32_t tunnel_reqid(const struct tunnel *tunnel)
 {
 	return tunnel->space->range + (uint32_t)tunnel->id;
-}
-
-static struct xfrm_mark mark_of(const struct tunnel *tunnel)
-{
-	const char *text = record_get(tunnel->settings, "mark");
-	struct xfrm_mark mark = { 0 };
-
-	if (text && mark_read(text, &mark.v, &mark.m) < 0)
-		mark = (struct xfrm_mark){ 0 };
-	return mark;
-}
-
-static uint8_t mode_of(const struct tunnel *tunnel)
-{
-	return record_is(tunnel->settings, "mode", "transport") ? XFRM_MODE_TRANSPORT
-	                                                        : XFRM_MODE_TUNNEL;
 }
 
 /* The SA's mark is that of what goes out: what comes in is found by its address and SPI. */
@@ -134,9 +131,9 @@ void tunnel_sa(const struct tunnel *tunnel, uint32_t spi, bool in, struct sa *sa
 
 	*sa = (struct sa){ .info = { .family = (uint16_t)tunnel->family,
 		                     .reqid = tunnel_reqid(tunnel),
-		                     .mode = mode_of(tunnel) },
+		                     .mode = tunnel->mode },
 		           .replay_window = in ? REPLAY_WINDOW : 0,
-		           .if_id = (uint32_t)record_number(tunnel->settings, "if-id", 0) };
+		           .if_id = tunnel->if_id };
 	sa->info.saddr = in ? tunnel->remote : tunnel->local;
 	sa->info.id.daddr = in ? tunnel->local : tunnel->remote;
 	sa->info.id.spi = htonl(spi);
@@ -146,7 +143,7 @@ void tunnel_sa(const struct tunnel *tunnel, uint32_t spi, bool in, struct sa *sa
 	else
 		sa->info.sel.family = (uint16_t)tunnel->family;
 	if (!in)
-		sa->mark = mark_of(tunnel);
+		sa->mark = tunnel->mark;
 	lifetime_endless(&sa->info.lft);
 	if (esp && key && proposal_read(esp, false, true, &sa->proposal, NULL) == 0)
 		hex_read(key, sa->key, sizeof sa->key);
@@ -201,7 +198,7 @@ static void set_selector(const struct traffic *one, const struct traffic *other,
 /* Whether a packet without an SA is to have one made. */
 static bool traps(const struct tunnel *tunnel)
 {
-	return tunnel->charon && tunnel->wanted == WANTED_TRAP && !*tunnel->cut && tunnel->family;
+	return tunnel->charon && tunnel->wish == WISH_TRAP && !*tunnel->cut && tunnel->family;
 }
 
 /* UP: to the SAs that are there; else to none, and whoever makes them is told of a packet. */
@@ -217,7 +214,7 @@ static void set_template(const struct tunnel *tunnel, bool up, uint8_t direction
 	/* without it the kernel takes any SA of the reqid; what comes in may have an older one */
 	template->id.spi = out ? htonl(tunnel->current.out) : 0;
 	template->reqid = tunnel_reqid(tunnel) + (up ? 0 : RANGE_TRAP);
-	template->mode = mode_of(tunnel);
+	template->mode = tunnel->mode;
 	template->aalgos = template->ealgos = template->calgos = UINT32_MAX;
 }
 
@@ -234,8 +231,8 @@ static struct policy *add_policy(const struct tunnel *tunnel, struct policies *p
 	more += policies->count++;
 	memset(more, 0, sizeof *more);
 	policy = &more->policy;
-	policy->mark = direction == XFRM_POLICY_OUT ? mark_of(tunnel) : (struct xfrm_mark){ 0 };
-	policy->if_id = (uint32_t)record_number(tunnel->settings, "if-id", 0);
+	policy->mark = direction == XFRM_POLICY_OUT ? tunnel->mark : (struct xfrm_mark){ 0 };
+	policy->if_id = tunnel->if_id;
 	policy->info.dir = direction;
 	policy->info.share = XFRM_SHARE_ANY;
 	lifetime_endless(&policy->info.lft);
@@ -340,7 +337,7 @@ static int add_traffic(const struct tunnel *tunnel, bool up, struct policies *po
 	r = add_direction(tunnel, up, policies, &out, XFRM_POLICY_OUT);
 	if (r == 0)
 		r = add_direction(tunnel, up, policies, &in, XFRM_POLICY_IN);
-	if (r == 0 && mode_of(tunnel) == XFRM_MODE_TUNNEL)
+	if (r == 0 && tunnel->mode == XFRM_MODE_TUNNEL)
 		r = add_direction(tunnel, up, policies, &in, XFRM_POLICY_FWD);
 	return r;
 }

@@ -25,12 +25,16 @@ struct sa_pair {
 };
 
 /* What the kernel has of a tunnel, or is to have. */
-struct known_sa {
+struct known {
 	struct tunnel *tunnel; /* NULL: none that we were told of */
+	bool refused;          /* the kernel did not take it */
+};
+struct known_sa {
+	struct known is; /* the first: what xfrm_failed is told ABOUT */
 	struct sa sa;
 };
 struct known_policy {
-	struct tunnel *tunnel;
+	struct known is;
 	struct policy policy;
 };
 
@@ -45,11 +49,11 @@ struct child {
 };
 
 /* What is to be with a tunnel whose SAs are negotiated. */
-enum wanted {
-	WANTED_NO,
-	WANTED_PASSIVE, /* the peer may begin */
-	WANTED_TRAP,    /* the first packet may, too */
-	WANTED_YES,
+enum wish {
+	WISH_DOWN,
+	WISH_PASSIVE, /* the peer may begin */
+	WISH_TRAP,    /* the first packet may, too */
+	WISH_UP,
 };
 
 struct charon;
@@ -62,22 +66,29 @@ struct tunnel {
 	struct record *settings; /* the frame */
 	int family;              /* of its ends; 0: they are not known */
 	xfrm_address_t local, remote;
+	uint8_t mode;
+	struct xfrm_mark mark; /* of what goes out */
+	uint32_t if_id;
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
 	struct charon_tunnel *charon; /* charon makes its SAs; NULL: it does not */
-	enum wanted wanted;
+	enum wish wish;
 	struct child children[CHILDREN]; /* charon's SAs */
 	size_t child_count;
 	bool approved;  /* the store believes the peer that they lead to */
 	int64_t asking; /* how often it was asked */
-	char cut[256]; /* why it may not be used; empty: it may */
+	char cut[400]; /* why it may not be used; empty: it may */
 	struct error failure;
-	unsigned changes; /* made by the last tunnel_apply */
+	unsigned changes; /* made by the last space_apply */
+	bool due, asked;  /* to be applied; a frame was about it since */
+	const char *told; /* the state that the store was told last */
 	struct known_sa *sas;
 	size_t sa_count;
 	struct known_policy *policies;
 	size_t policy_count;
+	struct known_policy *wanted; /* meanwhile: what is to be in their place */
+	size_t wanted_count;
 };
 
 /* A network namespace. */
@@ -102,6 +113,8 @@ struct space {
  * its failure set. */
 int tunnel_read(struct tunnel *tunnel, struct record *record);
 void tunnel_clear(struct tunnel *tunnel);
+/* It may not be used any more, for REASON, and has no SAs. */
+void tunnel_cut(struct tunnel *tunnel, const char *reason);
 
 /*
  * The policies that TUNNEL is to have, UP or not; the caller frees *POLICIES. 0 or -ENOMEM. An
@@ -122,18 +135,28 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 /* The same selector, direction, mark and if_id: the kernel has one of them at most. */
 int policy_compare(const void *one, const void *other);
 
-/* kernel.c. Makes the kernel what TUNNEL says; tunnel->up and ->failure say what came of it. */
-void tunnel_apply(struct tunnel *tunnel);
+/*
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
+ * be; their `up`, `changes` and `failure` say what came of it.
+ */
+void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */
 void tunnel_remove(struct tunnel *tunnel);
 /* Others added an SA of TUNNEL's, or took it away. */
 void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone);
+
+/*
+ * children.c: the SAs that an IKE daemon makes for a tunnel. Up: whether the policies may lead to
+ * them; where they lead is taken from them. Want: whether SA is to stay.
+ */
+bool children_are_up(struct tunnel *tunnel);
+bool children_want(const struct tunnel *tunnel, const struct sa *sa);
 /* The kernel has both SAs of CHILD. */
 bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child);
 
 /*
  * Asks the kernel what it has of ours, and lets FIND say whose it is: SAs go to their tunnels,
- * policies wait to be claimed by tunnel_apply. space_sweep deletes what nobody claimed.
+ * policies wait to be claimed by space_apply. space_sweep deletes what nobody claimed.
  */
 int space_read(struct space *space,
                struct tunnel *(*find)(const struct space *space, const struct sa *sa));

@@ -1,7 +1,9 @@
 /* Batches to the kernel, its answers, dumps and events. */
 #include "netlink/xfrm.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <openssl/crypto.h>
@@ -459,6 +461,20 @@ int xfrm_listen(int fd)
 		               sizeof groups[i]) < 0)
 			return -errno;
 	return 0;
+}
+
+int xfrm_ignore(int fd, uint32_t port)
+{
+	struct sock_filter steps[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_pid)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htonl(port), 0, 1), /* it reads big-endian */
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog program = { .len = COUNT(steps), .filter = steps };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno
+	                                                                                  : 0;
 }
 
 int xfrm_events(int fd, void (*each)(const struct xfrm_event *event, void *user), void *user)

@@ -63,6 +63,7 @@ int xfrm_sa_add(struct xfrm *xfrm, const struct sa *sa, bool update, void *about
 int xfrm_sa_delete(struct xfrm *xfrm, const struct sa *sa, void *about);
 /* UPDATE: one with the same selector, mark and if_id is replaced, in one step. */
 int xfrm_policy_add(struct xfrm *xfrm, const struct policy *policy, bool update, void *about);
+/* That with the index of POLICY; where it is 0, that with its selector, mark and if_id. */
 int xfrm_policy_delete(struct xfrm *xfrm, const struct policy *policy, void *about);
 /* Policies whose prefixes are no shorter than this are found by hash, not by search. */
 int xfrm_policy_hash(struct xfrm *xfrm, unsigned char v4_bits, unsigned char v6_bits, void *about);
@@ -107,6 +108,8 @@ struct xfrm_event {
 
 /* Joins FD, a NETLINK_XFRM socket, to what is told. 0 or a negative errno. */
 int xfrm_listen(int fd);
+/* What PORT caused is not told any more: it fills no buffer. 0 or a negative errno. */
+int xfrm_ignore(int fd, uint32_t port);
 /* Reads what there is, without waiting. 0, or a negative errno: the socket is of no use any more.
  */
 int xfrm_events(int fd, void (*each)(const struct xfrm_event *event, void *user), void *user);

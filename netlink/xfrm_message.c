@@ -193,7 +193,9 @@ struct nl_msg *xfrm_encode_policy(const struct policy *policy, bool update)
 
 struct nl_msg *xfrm_encode_policy_delete(const struct policy *policy)
 {
-	struct xfrm_userpolicy_id id = { .sel = policy->info.sel, .dir = policy->info.dir };
+	struct xfrm_userpolicy_id id = { .sel = policy->info.sel,
+		                         .index = policy->info.index,
+		                         .dir = policy->info.dir };
 	struct nl_msg *message = begin(XFRM_MSG_DELPOLICY, 0, &id, sizeof id);
 
 	return message ? end(message, put_mark(message, &policy->mark, policy->if_id)) : NULL;

@@ -138,6 +138,7 @@ bool children_received(struct store *store, const struct record *record, int *fd
 		gone(child, "out of memory");
 		return true;
 	}
+	channel_take(child->channel, 16); /* what comes of them has one commit */
 	signing = fds[1];
 	fds[0] = fds[1] = -1;
 	child->class->ready(child, signing, child->user);

@@ -3,6 +3,7 @@
 #include "common/x509.h"
 #include "pkifs/engine_part.h"
 #include "pkifs/peer.h"
+#include "pkifs/trust.h"
 #include "pkifs/tunnel.h"
 
 #include <errno.h>
@@ -180,11 +181,11 @@ static int check_load(const struct asked *asked, struct error *err)
 
 static int check_manual(const struct asked *asked, struct error *err)
 {
-	char why[256];
-	int r = tunnel_trust(asked->store, asked->settings, why, sizeof why);
+	struct trust trust;
+	int r = tunnel_trust(asked->store, asked->settings, &trust);
 
-	if (r == 0 && *why && strcmp(asked->action, "down") != 0)
-		return error_set(err, -EINVAL, "the tunnel is cut: %s", why);
+	if (r == 0 && *trust.cut && strcmp(asked->action, "down") != 0)
+		return error_set(err, -EINVAL, "the tunnel is cut: %s", trust.cut);
 	if (r < 0 || strcmp(asked->action, "down") == 0)
 		return r;
 	if (strcmp(asked->action, "load-sa") == 0)
@@ -422,19 +423,17 @@ int engine_report(struct store *store, const struct object *object, const struct
 	return r < 0 ? r : changed;
 }
 
-int engine_trust(struct store *store, const struct object *object, const struct record *settings,
-                 bool want, char *why, size_t size)
+int engine_trust_peer(struct store *store, const struct object *object,
+                      const struct record *settings, struct trust *trust)
 {
 	struct record *sas = NULL;
-	int r = tunnel_trust(store, settings, why, size);
+	int r = engine_sas(store, object, &sas);
+	bool peer = r == 0 && record_find(sas, "peer");
 
-	if (r < 0 || *why)
-		return r;
-	r = engine_sas(store, object, &sas);
-	if (r == 0)
-		r = peer_trust(store, settings, sas, want, why, size);
+	if (peer && !*trust->cut)
+		r = peer_trust(store, settings, sas, trust);
 	record_free(sas);
-	return r;
+	return r < 0 ? r : peer;
 }
 
 /* Of what is noted, KEYS alone stay; nothing of them: nothing is noted. */

@@ -6,6 +6,7 @@
 #define PKIFS_ENGINE_H
 
 #include "pkifs/standing.h"
+#include "pkifs/trust.h"
 
 /* Seconds that an old pair of SAs is kept after a rekey: the peer may still use it. */
 #define RETIRE_SECONDS 30
@@ -39,11 +40,9 @@ int engine_report(struct store *store, const struct object *object, const struct
 /* The peer is forgotten: another one may prove who it is. Inside a change. */
 int engine_forget_peer(struct store *store, const struct object *object);
 
-/* Why the tunnel may not be used, or ""; the peer that it has, too. WANT: peer.h. */
-int engine_trust(struct store *store, const struct object *object, const struct record *settings,
-                 bool want, char *why, size_t size);
-
-/* trust.c: why a tunnel with SETTINGS may not be used, or "". */
-int tunnel_trust(struct store *store, const struct record *settings, char *why, size_t size);
+/* What is to be said of OBJECT's peer, added to TRUST of the rest; 1: there is one. Inside a
+ * change. */
+int engine_trust_peer(struct store *store, const struct object *object,
+                      const struct record *settings, struct trust *trust);
 
 #endif

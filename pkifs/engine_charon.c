@@ -1,6 +1,7 @@
 /* engine = charon: what the store knows of it; the IPsec process drives it (netlink/charon.h). */
 #include "common/x509.h"
 #include "pkifs/engine_part.h"
+#include "pkifs/identity.h"
 #include "pkifs/object.h"
 #include "pkifs/peer.h"
 
@@ -15,7 +16,7 @@
 int charon_check(const struct asked *asked, struct error *err)
 {
 	const char *name = record_get(asked->settings, "certificate-id");
-	char why[256];
+	struct trust trust;
 	int r;
 
 	if (strcmp(asked->action, "load-sa") == 0)
@@ -26,9 +27,9 @@ int charon_check(const struct asked *asked, struct error *err)
 		return 0;
 	if (!name || !*name)
 		return error_set(err, -EINVAL, "engine = charon needs a certificate-id");
-	r = engine_trust(asked->store, asked->object, asked->settings, false, why, sizeof why);
-	if (r == 0 && *why)
-		return error_set(err, -EINVAL, "the tunnel is cut: %s", why);
+	r = tunnel_trust(asked->store, asked->settings, &trust);
+	if (r == 0 && *trust.cut)
+		return error_set(err, -EINVAL, "the tunnel is cut: %s", trust.cut);
 	if (r == 0 && strcmp(asked->action, "rekey") == 0 && !record_find(asked->sas, "sa"))
 		return error_set(err, -EINVAL,
 		                 "the tunnel is not up: there are no keys to replace");
@@ -53,54 +54,31 @@ void charon_undo(const char *action, struct record *sas)
 
 /* --- the frame --- */
 
-static int add_ca(struct store *store, const struct object *profile, void *user)
+/* With those above them: charon believes no CA that leads to no root. */
+static int add_cas(struct store *store, const struct record *settings, struct record *frame)
 {
-	STACK_OF(X509) *all = sk_X509_new_null();
-	struct edition edition = { 0 };
-	int r = all ? db_edition_get(store->db, profile->edition, &edition) : -ENOMEM;
+	STACK_OF(X509) *cas = sk_X509_new_null();
+	int r = cas ? tunnel_cas(store, settings, true, cas) : -ENOMEM;
 
-	if (r == 0 && edition.certificate.length)
-		r = blob_certificates(&edition.certificate, all);
-	if (r == 0 && edition.former.length)
-		r = blob_certificates(&edition.former, all);
-	if (r == 0 && edition.chain.length) /* charon believes no CA that leads to no root */
-		r = blob_certificates(&edition.chain, all);
-	for (int i = 0; r == 0 && i < sk_X509_num(all); i++)
-		certificate_add(user, "ca", sk_X509_value(all, i));
-	edition_clear(&edition);
-	sk_X509_pop_free(all, X509_free);
+	for (int i = 0; r == 0 && i < sk_X509_num(cas); i++)
+		certificate_add(frame, "ca", sk_X509_value(cas, i));
+	sk_X509_pop_free(cas, X509_free);
 	return r;
 }
 
-/* Who we are is what the certificate says first: a name, an address, an e-mail, else its subject.
- */
-static void add_own_id(const X509 *certificate, const struct record *settings, struct record *frame)
+/* A name that is not given is the certificate's first, and where it has none, charon's choice, the
+ * subject. */
+static void add_own_id(X509 *certificate, const struct record *settings, struct record *frame)
 {
-	static const struct {
-		const char *text, *charon;
-	} kinds[] = { { "DNS:", "fqdn:" }, { "IP:", "" }, { "email:", "email:" } };
-	GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
 	const char *given = record_get(settings, "local-id");
-	char *subject = dn_text(X509_get_subject_name(certificate));
-	bool found = given && *given;
+	struct record *names = record_new();
+	const char *first = names ? identity_default(certificate, names) : NULL;
 
-	if (found)
+	if (given && *given)
 		record_add(frame, "local-id", given);
-	for (size_t k = 0; !found && k < COUNT(kinds); k++)
-		for (int i = 0; !found && i < sk_GENERAL_NAME_num(names); i++) {
-			char *text = alternative_name_text(sk_GENERAL_NAME_value(names, i));
-			size_t length = strlen(kinds[k].text);
-
-			found = text && strncmp(text, kinds[k].text, length) == 0;
-			if (found)
-				record_addf(frame, "local-id", "%s%s", kinds[k].charon,
-				            text + length);
-			OPENSSL_free(text);
-		}
-	if (!found && subject)
-		record_add(frame, "local-id", subject);
-	OPENSSL_free(subject);
-	GENERAL_NAMES_free(names);
+	else if (first && !record_is(names, "subject", first))
+		record_add(frame, "local-id", first);
+	record_free(names);
 }
 
 static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
@@ -120,7 +98,7 @@ static int add_certificate(struct store *store, const struct record *settings, s
 	if (r == 0 && version.certificate.length)
 		r = blob_certificates(&version.certificate, certificates);
 	if (r == 0 && sk_X509_num(certificates)) {
-		const X509 *certificate = sk_X509_value(certificates, 0);
+		X509 *certificate = sk_X509_value(certificates, 0);
 
 		record_add_number(frame, "version", version.number);
 		certificate_add(frame, "certificate", certificate);
@@ -177,7 +155,7 @@ int charon_frame(struct store *store, const struct object *object, const struct 
 	if (name && *name)
 		r = add_certificate(store, settings, frame);
 	if (r == 0)
-		r = peer_profiles(store, settings, add_ca, frame);
+		r = add_cas(store, settings, frame);
 	return r < 0 ? r : add_request(store, object, frame);
 }
 

@@ -7,6 +7,7 @@
 #include "pkifs/challenge.h"
 #include "pkifs/crl.h"
 #include "pkifs/dnsrecord.h"
+#include "pkifs/keyring.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 #include "pkifs/publish.h"
@@ -584,6 +585,7 @@ void jobs_run(struct store *store)
 	watch_run(store);
 	ocsp_run(store);
 	tunnels_run(store);
+	keyrings_run(store);
 }
 
 static void abort_after_commit(void *user, int code)

@@ -382,6 +382,15 @@ int check_path(const struct key *key, const char *value, struct error *err)
 	return is_path(value) ? 0 : refuse(key, "a path", value, err);
 }
 
+/* The kernel keeps names with a dot before them for itself. */
+int check_keyring(const struct key *key, const char *value, struct error *err)
+{
+	if (*value && *value != '.' && !strpbrk(value, " \t;"))
+		return check_text(key, value, err);
+	return refuse(key, "the name of a keyring, without blanks and with no dot before it", value,
+	              err);
+}
+
 int check_command(const struct key *key, const char *value, struct error *err)
 {
 	if (is_path(value) && *value == '/' && value[1] && value[1] != ' ')
@@ -581,6 +590,9 @@ static const struct {
 	{ check_key_store, "store|URI" },
 	{ check_store_key, "PATH|credential:NAME|none" },
 	{ check_firewall, "none|nft:SET|PROGRAM" },
+	{ check_keyring, "NAME" },
+	{ check_local_id, "NAME" },
+	{ check_remote_id, "NAME|any" },
 	{ check_endpoint, "ADDRESS|NAME|any" },
 	{ check_traffic, "CIDR[:PROTOCOL[:PORT]]" },
 	{ check_ike_proposal, "ALGORITHMS" },

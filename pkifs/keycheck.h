@@ -37,10 +37,13 @@ key_checker check_base64url; /* RFC 4648 §5, without padding */
 key_checker check_tsig;      /* NAME:ALGORITHM:BASE64 (RFC 8945) */
 key_checker check_key_store; /* `store` or a PKCS#11 URI (RFC 7512) */
 key_checker check_store_key; /* a path, `credential:NAME`, `none` */
+key_checker check_keyring;   /* the name of a keyring of the kernel */
 key_checker check_firewall;  /* `none`, `nft:FAMILY TABLE SET`, a program */
 
 /* keycheck_ipsec.c: tunnels. */
 key_checker check_endpoint;     /* an IP address, a DNS name, `any` */
+key_checker check_local_id;     /* a name of one end for IKE */
+key_checker check_remote_id;    /* the same, perhaps with a wildcard, or `any` */
 key_checker check_traffic;      /* a network, perhaps :PROTOCOL:PORT */
 key_checker check_ike_proposal; /* algorithms, in strongSwan's spelling or Junos's */
 key_checker check_esp_proposal;

@@ -2,6 +2,7 @@
 #include "common/proposal.h"
 #include "common/traffic.h"
 #include "common/x509.h"
+#include "pkifs/identity.h"
 #include "pkifs/keycheck.h"
 
 #include <ctype.h>
@@ -21,6 +22,21 @@ int check_endpoint(const struct key *key, const char *value, struct error *err)
 	if (strcmp(value, "any") == 0 || check_ip_address(value, NULL) == 0)
 		return 0;
 	return check_dns_name(value, &reason) < 0 ? explain(key, &reason, err) : 0;
+}
+
+int check_local_id(const struct key *key, const char *value, struct error *err)
+{
+	struct error reason = { 0 };
+
+	return identity_check_local(value, NULL, &reason) < 0 ? explain(key, &reason, err) : 0;
+}
+
+int check_remote_id(const struct key *key, const char *value, struct error *err)
+{
+	struct path_name name;
+	struct error reason = { 0 };
+
+	return identity_read(value, &name, &reason) < 0 ? explain(key, &reason, err) : 0;
 }
 
 int check_traffic(const struct key *key, const char *value, struct error *err)

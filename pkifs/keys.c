@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/keymemory.h"
+#include "pkifs/offered.h"
 #include "pkifs/privatekey.h"
 #include "pkifs/seal.h"
 
@@ -39,6 +40,7 @@ struct keys {
 	struct channel *control;
 	struct signing *signings;
 	size_t signing_count;
+	struct offered *offered;
 	bool wrong; /* the store sent a wrong frame */
 };
 
@@ -388,6 +390,39 @@ static int answer_revoke(struct question *question)
 	return 0;
 }
 
+/* The socket at which an IKE daemon's module calls. */
+static int answer_pkcs11(struct question *question)
+{
+	long long uid = record_number(question->record, "uid", -1);
+
+	if (uid < 0 || question->fds[0] < 0)
+		return WRONG;
+	if (offered_listen(question->keys->offered, question->fds[0], (uid_t)uid) < 0)
+		return error_set(&question->err, -ENOMEM, "out of memory");
+	question->fds[0] = -1;
+	return 0;
+}
+
+static int answer_offer(struct question *question)
+{
+	int r = offered_set(question->keys->offered, question->record);
+
+	return r == -ENOMEM ? error_set(&question->err, r, "out of memory") : r;
+}
+
+/* For one signature of the module's. */
+static int open_offered(void *user, const struct record *offer, EVP_PKEY **key, struct error *err)
+{
+	struct question question = { .keys = user, .record = offer };
+	unsigned char *der = NULL;
+	size_t length = 0;
+	int r = open_sealed(&question, key, &der, &length);
+
+	OPENSSL_secure_clear_free(der, length);
+	*err = question.err;
+	return r;
+}
+
 static int answer_seal_check(struct question *question)
 {
 	const struct seal_label label = { .purpose = PURPOSE_CHECK };
@@ -435,6 +470,8 @@ static const struct {
 	{ "channel", answer_channel },
 	{ "grant", answer_grant },
 	{ "revoke", answer_revoke },
+	{ "pkcs11", answer_pkcs11 },
+	{ "offer", answer_offer },
 	{ "seal-check", answer_seal_check },
 	{ "open-check", answer_open_check },
 };
@@ -464,6 +501,7 @@ static void end(struct keys *keys)
 		signing_end(keys->signings);
 	channel_close(keys->control);
 	keys->control = NULL;
+	offered_end(keys->offered);
 	uv_close((uv_handle_t *)&keys->work, NULL);
 }
 
@@ -494,6 +532,8 @@ struct keys *keys_open(uv_loop_t *loop, int control_fd, int store_key_fd)
 	struct store_key *store_key = store_key_open(store_key_fd);
 
 	if (keys && store_key)
+		keys->offered = offered_open(loop, open_offered, keys);
+	if (keys && keys->offered)
 		keys->control = channel_open(loop, control_fd, FRAME_MAX, control_received, keys);
 	if (!keys || !keys->control) {
 		store_key_free(store_key);
@@ -513,6 +553,7 @@ int keys_close(struct keys *keys)
 	bool wrong = keys->wrong;
 
 	store_key_free(keys->store_key);
+	offered_free(keys->offered);
 	free(keys);
 	return wrong ? 1 : 0;
 }

@@ -5,6 +5,7 @@
 #include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
 #include "pkifs/renewal.h"
 #include "pkifs/suggest.h"
 #include "pkifs/tree.h"
@@ -65,8 +66,10 @@ int object_remove(struct store *store, const struct object *object, struct error
 		r = suggestion_forget(store, object);
 	if (r == 0)
 		r = store_event(store, object, "removed", NULL);
-	if (r == 0 && object->kind == KIND_CA)
+	if (r == 0 && object->kind == KIND_CA) {
+		keyrings_reconfigured(store);
 		r = crl_sweep_after(store);
+	}
 	return r < 0 ? r : db_object_remove(store->db, object->id);
 }
 
@@ -140,6 +143,8 @@ static int follow_config(struct store *store, const struct object *object)
 	int r;
 
 	tunnels_look(store);
+	if (object->kind == KIND_CA)
+		keyrings_reconfigured(store);
 	if (object->kind == KIND_IPSEC)
 		return tunnel_reconfigured(store, object);
 	r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)
@@ -231,7 +236,9 @@ int config_accept(struct store *store, const struct object *object, const char *
 	if (r == 0)
 		r = check_references(store, object, config, false, err);
 	if (r == 0 && object->kind == KIND_IPSEC)
-		r = tunnel_check_config(config, err);
+		r = tunnel_check_config(store, config, err);
+	if (r == 0 && object->kind == KIND_CA)
+		r = keyring_check_config(store, object, config, err);
 	if (r == 0 && !dry)
 		r = keep_config(store, object, whole, whole_length, config, err);
 	OPENSSL_clear_free(whole, whole ? whole_length + 1 : 0);

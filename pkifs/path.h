@@ -23,7 +23,8 @@ enum path_purpose {
 	PATH_OWN,    /* one of ours: server, client or IKE; a CA's only with allow_ca */
 	PATH_SERVER, /* TLS */
 	PATH_CLIENT,
-	PATH_IKE, /* RFC 4945 */
+	PATH_IKE,    /* RFC 4945 */
+	PATH_TUNNEL, /* a tunnel's peer: IKE, or a server or client, which most CAs call it */
 };
 
 enum path_name_kind { PATH_NO_NAME, PATH_DNS, PATH_IP, PATH_EMAIL, PATH_DN };

@@ -43,6 +43,7 @@ static void add_leaf(const struct path_question *question, struct path_step *ste
 		[PATH_SERVER] = "TLS server",
 		[PATH_CLIENT] = "TLS client",
 		[PATH_IKE] = "IKE",
+		[PATH_TUNNEL] = "a tunnel",
 	};
 
 	if (*purposes[question->purpose])

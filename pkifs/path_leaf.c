@@ -69,16 +69,16 @@ static int check_own(const struct path_question *question, struct error *err)
 }
 
 /* RFC 4945 §5.1.3.2, §5.1.3.12. OpenSSL knows the purposes of TLS, but not this one. */
-static int check_ike(X509 *leaf, const char *whose, struct error *err)
+static int check_ike(X509 *leaf, bool strict, const char *whose, struct error *err)
 {
 	if (!(X509_get_key_usage(leaf) & KU_SIGNATURE))
 		return error_set(err, -EINVAL,
 		                 "%s is not for IKE: its key usage allows no signature", whose);
-	if (!has_purpose(leaf, is_ike_purpose))
+	if (!has_purpose(leaf, strict ? is_ike_purpose : is_our_purpose))
 		return error_set(err, -EINVAL,
 		                 "%s is not for IKE: its extended key usage has neither ipsecIKE "
-		                 "nor any",
-		                 whose);
+		                 "nor any%s",
+		                 whose, strict ? "" : ", nor serverAuth or clientAuth");
 	return 0;
 }
 
@@ -94,7 +94,9 @@ int path_check_purpose(const struct path_question *question, struct error *err)
 	if (is_ca(question->leaf) && !question->allow_ca)
 		return error_set(err, -EINVAL, "%s is a CA certificate (CA:TRUE), no peer's",
 		                 whose);
-	return question->purpose == PATH_IKE ? check_ike(question->leaf, whose, err) : 0;
+	if (question->purpose != PATH_IKE && question->purpose != PATH_TUNNEL)
+		return 0;
+	return check_ike(question->leaf, question->purpose == PATH_IKE, whose, err);
 }
 
 /* --- name --- */

@@ -87,6 +87,7 @@ static void ready(struct child *child, int signing, void *user)
 		close(signing);
 	keys->ready = true;
 	keys->incarnation++;
+	keys->store->due = true; /* what is offered to others is to be told to this one */
 	send_questions(keys);
 }
 

@@ -7,6 +7,7 @@
 #include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/dnsrecord.h"
+#include "pkifs/keyring.h"
 #include "pkifs/object.h"
 #include "pkifs/publish.h"
 #include "pkifs/renewal.h"
@@ -123,6 +124,7 @@ static int add_profile(struct store *store, const struct object *object, struct 
 		record_add(status, "capabilities", edition.capabilities);
 	account_status(store, object, status);
 	dns_records_status(object, status);
+	keyring_status(object, status);
 	r = add_crl(store, object, &edition, status);
 	if (r == 0)
 		r = crl_fetch_describe(store, object->id, status);

@@ -9,7 +9,9 @@
 #include "pkifs/declare.h"
 #include "pkifs/dnsrecord.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
 #include "pkifs/object.h"
+#include "pkifs/offer.h"
 #include "pkifs/publish.h"
 #include "pkifs/tree.h"
 #include "pkifs/tunnel.h"
@@ -251,7 +253,8 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 		_exit(1);
 	}
 	if (children_received(store, record, fds) || challenges_received(store, record, fds) ||
-	    dns_records_received(store, record) || tunnels_received(store, record, fds)) {
+	    dns_records_received(store, record) || tunnels_received(store, record, fds) ||
+	    keyrings_received(store, record) || offer_received(store, record, fds)) {
 	} else if (record_is(record, "frame", "on-change-done")) {
 		on_change_done(store, record);
 	} else if (record_is(record, "frame", "conf")) {

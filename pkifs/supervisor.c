@@ -19,6 +19,7 @@
 #define START_SECONDS 10
 #define STOP_SECONDS  5
 #endif
+#define SAID_MAX     (8u << 20) /* bytes of a frame of the store's: one with all of a keyring */
 #define QUICK_STARTS 3 /* of stores that died before they were ready, one after the other */
 
 static struct supervisor {
@@ -131,10 +132,16 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		family_stop(record_number(record, "id", 0));
 	} else if (record_is(record, "frame", "listen")) {
 		listen_for(s.given, record);
+	} else if (record_is(record, "frame", "want-pkcs11")) {
+		pkcs11_listen(s.given);
 	} else if (record_is(record, "frame", "want-namespace")) {
 		netlink_open(s.given, record);
 	} else if (record_is(record, "frame", "want-charon")) {
 		charon_connect(s.given, record);
+	} else if (record_is(record, "frame", "keyring")) {
+		ring_keep(s.given, record);
+	} else if (record_is(record, "frame", "keyrings")) {
+		rings_keep(record);
 	} else if (record_is(record, "frame", "listened")) {
 		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
 	} else if (record_is(record, "frame", "dns-hook")) {
@@ -173,7 +180,7 @@ static int start_store(struct error *err)
 	s.store_started = uv_now(s.given->loop);
 	s.asked = false;
 	channel_close(s.given->store);
-	s.given->store = channel_open(s.given->loop, s.successor_fd, 1u << 20, store_said, NULL);
+	s.given->store = channel_open(s.given->loop, s.successor_fd, SAID_MAX, store_said, NULL);
 	if (!s.given->store)
 		return error_set(err, -ENOMEM, "out of memory");
 	channel_send(s.given->store, s.given->conf, NULL, 0);
@@ -359,6 +366,7 @@ static void reload(uv_signal_t *signal, int number)
 	s.given->conf = conf;
 	log_warnings(conf);
 	channel_send(s.given->store, conf, NULL, 0);
+	pkcs11_reload(s.given);
 	log_info("the configuration is read again");
 	notify("READY=1\nSTATUS=%s is served", setting(s.given, "mount-point"));
 }
@@ -432,6 +440,7 @@ int supervise(struct supervision *given)
 		kill(s.store, SIGKILL);
 	family_kill();
 	firewall_close_all();
+	pkcs11_close();
 	mount_remove(given->mount);
 	tell_starter("the daemon ended");
 	return s.code;

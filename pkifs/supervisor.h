@@ -118,6 +118,21 @@ void netlink_open(const struct supervision *given, const struct record *record);
 /* charonsocket.c: the same of a connection to charon. */
 void charon_connect(const struct supervision *given, const struct record *record);
 
+/*
+ * ringkeeper.c: the kernel's keyring that RECORD names has what it says, and the store is told what
+ * came of it. And: rings of the store that RECORD does not name are no more.
+ */
+void ring_keep(const struct supervision *given, const struct record *record);
+void rings_keep(const struct record *record);
+
+/*
+ * pkcs11.c: the store is sent the socket at which pkifs-pkcs11.so calls, or why it has none; again
+ * where the settings are others and it had one. Close: nobody will answer there any more.
+ */
+void pkcs11_listen(const struct supervision *given);
+void pkcs11_reload(const struct supervision *given);
+void pkcs11_close(void);
+
 /* listen.c: the store is sent a socket for the challenges that RECORD names, or why it has none. */
 void listen_for(const struct supervision *given, const struct record *record);
 

@@ -5,11 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct told *all;
+#define BUCKETS 1024
+
+static struct told *all[BUCKETS]; /* by object */
+
+static struct told **bucket_of(int64_t object)
+{
+	return &all[(uint64_t)object % BUCKETS];
+}
+
+static struct told *first_from(size_t bucket)
+{
+	while (bucket < BUCKETS && !all[bucket])
+		bucket++;
+	return bucket < BUCKETS ? all[bucket] : NULL;
+}
+
+struct told *told_next(const struct told *told)
+{
+	if (told && told->next)
+		return told->next;
+	return first_from(told ? (size_t)(bucket_of(told->object) - all) + 1 : 0);
+}
 
 struct told *told_find(int64_t object)
 {
-	struct told *told = all;
+	struct told *told = *bucket_of(object);
 
 	while (told && told->object != object)
 		told = told->next;
@@ -18,7 +39,7 @@ struct told *told_find(int64_t object)
 
 struct told *told_of(int64_t object)
 {
-	struct told *told = told_find(object);
+	struct told *told = told_find(object), **bucket = bucket_of(object);
 
 	if (told)
 		return told;
@@ -26,15 +47,15 @@ struct told *told_of(int64_t object)
 	if (told) {
 		told->object = object;
 		told->approved = -1;
-		told->next = all;
-		all = told;
+		told->next = *bucket;
+		*bucket = told;
 	}
 	return told;
 }
 
 void told_drop(int64_t object)
 {
-	struct told **at = &all, *told;
+	struct told **at = bucket_of(object), *told;
 
 	while (*at && (*at)->object != object)
 		at = &(*at)->next;
@@ -42,6 +63,7 @@ void told_drop(int64_t object)
 	if (!told)
 		return;
 	*at = told->next;
+	free(told->stands_on);
 	record_free(told->counters);
 	record_free(told->seen);
 	free(told);
@@ -65,7 +87,7 @@ void told_counters(const struct record *record)
 {
 	const struct field *field;
 
-	for (struct told *told = all; told; told = told->next) {
+	for (struct told *told = NULL; (told = told_next(told));) {
 		record_free(told->counters);
 		told->counters = NULL;
 	}

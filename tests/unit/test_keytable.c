@@ -68,7 +68,7 @@ static const struct sample samples[] = {
 	{ &ca_config_keys, "acme-dns-hook", { "/usr/lib/hook" }, { "hook", "/", "/bin/a b", "" } },
 	{ &ca_config_keys, "allow-legacy", { "yes", "no" }, { "true" } },
 	{ &ca_config_keys, "issuer", { "root" }, { "a b" } },
-	{ &ca_config_keys, "kernel-keyring", { ".ima", "pkifs" }, { "" } },
+	{ &ca_config_keys, "kernel-keyring", { "pkifs", "_tls-7" }, { "", ".ima", "a b" } },
 
 	{ &local_request_keys, "action",
 	  { "generate-key-pair", "generate-self-signed", "re-enroll", "clear-certificate" },
@@ -159,6 +159,8 @@ static const struct sample samples[] = {
 	{ &daemon_keys, "ipsec-user", { "pkifs-ipsec" }, { "" } },
 	{ &daemon_keys, "charon-socket", { "/run/charon.vici" }, { "" } },
 	{ &daemon_keys, "charon-user", { "root" }, { "" } },
+	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
+	{ &daemon_keys, "pkcs11-user", { "root" }, { "" } },
 	{ &daemon_keys, "privilege-separation", { "yes" }, { "auto" } },
 	{ &daemon_keys, "workers", { "1", "256" }, { "0", "257" } },
 	{ &daemon_keys, "device-serial", { "auto", "SN-1" }, { "", LONG_64 "a" } },
