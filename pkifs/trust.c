@@ -287,6 +287,7 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 	const char *name = record_get(config, "certificate-id");
 	struct own own = { .store = store };
 	struct edition edition = { 0 };
+	struct error reason = { 0 };
 	int r;
 
 	if (!id || !*id || !name || !*name)
@@ -297,7 +298,9 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 	if (r == 0 && edition.version)
 		r = read_own(&own, edition.version);
 	if (r == 0 && edition.version)
-		r = identity_check_local(id, sk_X509_value(own.chain, 0), err);
+		r = identity_check_local(id, sk_X509_value(own.chain, 0), &reason);
+	if (reason.code)
+		error_set(err, r, "local-id: %s", reason.text);
 	edition_clear(&edition);
 	own_clear(&own);
 	return r;
@@ -320,7 +323,7 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 	if (*cas.cut)
 		*trust = cas;
 	if (r == 0 && !*trust->cut && tunnel_check_local_id(store, settings, &err) == -EINVAL)
-		cut(trust, "local-id: %s", err.text);
+		cut(trust, "%s", err.text);
 	return r;
 }
 
