@@ -339,9 +339,11 @@ static void kernel_told(uv_poll_t *poll, int status, int events)
 	struct space *space = poll->data;
 
 	(void)events;
-	if (status < 0 || xfrm_events(space->monitor, see_event, space) < 0) {
+	if (xfrm_events(space->monitor, see_event, space) < 0) {
 		log_error("the kernel tells no more of namespace \"%s\"", space->name);
 		uv_poll_stop(poll);
+	} else if (status < 0) { /* the socket ran over: libuv takes it for broken, and stopped */
+		uv_poll_start(poll, UV_READABLE, kernel_told);
 	}
 }
 

@@ -86,22 +86,23 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 
 /* What it stands on, and whether that is believed. */
 static int judge(struct store *store, const struct object *object, const struct record *settings,
-                 struct told *told)
+                 struct told *told, struct verdict **verdicts)
 {
+	struct verdict *verdict;
 	struct trust trust;
-	bool own;
-	int r = tunnel_trust(store, settings, &trust);
+	int r;
 
 	free(told->stands_on);
-	told->stands_on = r == 0 ? tunnel_stands_on(settings) : NULL;
-	if (r < 0 || !told->stands_on)
-		return r < 0 ? r : -ENOMEM;
-	own = *trust.cut;
+	told->stands_on = tunnel_stands_on(settings);
+	r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict) : -ENOMEM;
+	if (r < 0)
+		return r;
+	trust = verdict->trust;
 	r = engine_trust_peer(store, object, settings, &trust);
 	if (r < 0)
 		return r;
 	told->peer = r;
-	if (own || !*trust.cut)
+	if (*verdict->trust.cut || !*trust.cut)
 		told->peer_cut = 0;
 	else if (!told->peer_cut)
 		told->peer_cut = store_now(store);
@@ -111,14 +112,14 @@ static int judge(struct store *store, const struct object *object, const struct 
 
 /* All of OBJECT for the IPsec process; the caller owns *FRAME. Inside a change. */
 static int make_frame(struct store *store, const struct object *object, struct told *told,
-                      struct record **frame)
+                      struct verdict **verdicts, struct record **frame)
 {
 	struct record *settings = NULL;
 	struct record *new = record_new();
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
 	if (r == 0)
-		r = judge(store, object, settings, told);
+		r = judge(store, object, settings, told, verdicts);
 	if (r == 0) {
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
@@ -146,7 +147,7 @@ static int make_frame(struct store *store, const struct object *object, struct t
 /* FRAME is taken over. */
 static void send_frame(struct store *store, struct record *frame)
 {
-	(void)store;
+	offer_look(store);
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
 	record_free(frame);
@@ -162,9 +163,11 @@ static void send_forget(struct store *store, struct record *frame)
 static int tell(struct store *store, const struct object *object)
 {
 	struct told *told = told_of(object->id);
+	struct verdict *verdicts = NULL;
 	struct record *frame = NULL;
-	int r = told ? make_frame(store, object, told, &frame) : -ENOMEM;
+	int r = told ? make_frame(store, object, told, &verdicts, &frame) : -ENOMEM;
 
+	verdicts_free(verdicts);
 	return r < 0 ? r : store_send_after(store, send_frame, frame);
 }
 
@@ -179,16 +182,6 @@ static void send_simple(const char *name, const char *key, long long value)
 		record_add_number(frame, key, value);
 	child_send(t.child, frame, NULL, 0);
 	record_free(frame);
-}
-
-static void change(struct store *store, int (*act)(struct store *store), const char *what)
-{
-	int r = store_begin(store);
-
-	if (r == 0)
-		r = store_end(store, act(store));
-	if (r < 0)
-		log_error("%s: %s", what, strerror(-r));
 }
 
 /* --- the process --- */
@@ -221,9 +214,20 @@ static int choose_range(struct store *store)
 	return db_meta_set(store->db, RANGE_META, text, strlen(text));
 }
 
-/* Requests under way are asked again, with the frames of all tunnels. Inside a change. */
-static int tell_each(struct store *store)
+static void change(struct store *store, int (*act)(struct store *store), const char *what)
 {
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, act(store));
+	if (r < 0)
+		log_error("%s: %s", what, strerror(-r));
+}
+
+/* Requests under way are asked again, with the frames of all tunnels. */
+static int tell_all(struct store *store)
+{
+	struct verdict *verdicts = NULL;
 	struct object object = { 0 };
 
 	while (db_object_next(store->db, KIND_IPSEC, object.id, &object) == 0) {
@@ -232,7 +236,7 @@ static int tell_each(struct store *store)
 
 		if (told)
 			told->approved = 0; /* whoever it was when the SAs were noted */
-		if (!told || make_frame(store, &object, told, &frame) < 0) {
+		if (!told || make_frame(store, &object, told, &verdicts, &frame) < 0) {
 			log_error("tunnel %s cannot be read", object.name);
 			continue;
 		}
@@ -241,6 +245,8 @@ static int tell_each(struct store *store)
 		child_send(t.child, frame, NULL, 0);
 		record_free(frame);
 	}
+	verdicts_free(verdicts);
+	send_simple("all-told", NULL, 0);
 	return 0;
 }
 
@@ -257,8 +263,7 @@ static void ready(struct child *child, int signing, void *user)
 	store_commit(store); /* what waits for it would be told before `begin` */
 	t.ready = true;
 	send_simple("begin", "range", range);
-	change(store, tell_each, "the IPsec process cannot be told of the tunnels");
-	send_simple("all-told", NULL, 0);
+	change(store, tell_all, "tunnels are told");
 }
 
 /* --- what came of it --- */
@@ -632,7 +637,6 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
-	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -847,7 +851,6 @@ void tunnels_run(struct store *store)
 	int64_t now = store_now(store);
 	uint32_t range;
 
-	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
@@ -860,6 +863,7 @@ void tunnels_run(struct store *store)
 	}
 	if (engine_retire_due(now))
 		change(store, retire, "old SAs cannot be taken away");
+	offer_run(store);
 }
 
 int tunnel_status(struct store *store, const struct object *object, struct record *status)
