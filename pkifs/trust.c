@@ -105,16 +105,19 @@ static int next_profile(struct store *store, const struct record *settings, size
                         struct object *profile)
 {
 	const char *name = record_get(settings, "certificate-id");
-	const struct field *field = record_next(settings, "ca-profile", at);
+	const struct field *field;
 	struct record *own = NULL;
 	struct object object;
 	int r;
 
+	if (*at == SIZE_MAX)
+		return -ENOENT;
+	field = record_next(settings, "ca-profile", at);
 	if (field)
 		return db_object_find(store->db, KIND_CA, field->value, profile);
-	if (*at || !name || record_find(settings, "ca-profile"))
+	if (!name || record_find(settings, "ca-profile"))
 		return -ENOENT;
-	*at = 1;
+	*at = SIZE_MAX;
 	r = db_object_find(store->db, KIND_LOCAL, name, &object);
 	if (r == 0)
 		r = store_settings(store, &object, &own);
@@ -131,7 +134,7 @@ int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509
 	int r;
 
 	while ((r = next_profile(store, settings, &at, &profile)) == 0)
-		if ((r = add_cas(store, &profile, false, cas)) < 0)
+		if ((r = add_cas(store, &profile, true, cas)) < 0)
 			return r;
 	return r == -ENOENT ? 0 : r;
 }

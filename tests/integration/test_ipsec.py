@@ -185,7 +185,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
                 ({"esp": "3des-sha256"}, "3des is weak"),
                 ({"esp": "aes256"}, "needs something that proves integrity"),
                 ({"key-out": "xyz"}, "key-out takes up to 128 bytes as hex digits"),
-                ({"engine": "charon"}, "engine = charon is not supported by this version"),
+                ({"engine": "builtin"}, "engine = builtin is not supported by this version"),
                 ({"remote-address": "any"}, "needs an IP address as remote-address"),
                 ({"action": "rekey"}, "no other SAs are loaded"),
                 ({"action": "up"}, "no SAs are loaded")):
