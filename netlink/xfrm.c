@@ -32,11 +32,20 @@ struct xfrm {
 	int fd;
 	xfrm_failed *failed;
 	void *user;
-	uint32_t seq; /* of the message that was queued last */
+	uint32_t port; /* the socket's netlink number; 0: none, and nothing will be answered */
+	uint32_t seq;  /* of the message that was queued last */
 	size_t count, used;
 	struct queued queued[BATCH_MESSAGES];
 	unsigned char bytes[BATCH_BYTES];
 };
+
+static uint32_t port_of(int fd)
+{
+	struct sockaddr_nl own = { 0 };
+	socklen_t length = sizeof own;
+
+	return getsockname(fd, (struct sockaddr *)&own, &length) < 0 ? 0 : own.nl_pid;
+}
 
 struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 {
@@ -50,6 +59,7 @@ struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 	xfrm->failed = failed;
 	xfrm->user = user;
 	bind(fd, (const struct sockaddr *)&own, sizeof own); /* where it has no number yet */
+	xfrm->port = port_of(fd);
 	xfrm->seq = (uint32_t)getpid() << 12; /* another one's late answers are not ours */
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
@@ -61,10 +71,7 @@ struct xfrm *xfrm_open(int fd, xfrm_failed *failed, void *user)
 
 uint32_t xfrm_port(const struct xfrm *xfrm)
 {
-	struct sockaddr_nl own = { 0 };
-	socklen_t length = sizeof own;
-
-	return getsockname(xfrm->fd, (struct sockaddr *)&own, &length) < 0 ? 0 : own.nl_pid;
+	return xfrm->port;
 }
 
 void xfrm_close(struct xfrm *xfrm)
@@ -222,6 +229,8 @@ static int queue(struct xfrm *xfrm, struct nl_msg *message, const struct queued 
 		r = xfrm_flush(xfrm);
 	if (r == 0) {
 		header->nlmsg_seq = ++xfrm->seq;
+		header->nlmsg_pid =
+			xfrm->port; /* by it the kernel tells others whose change it is */
 		memcpy(xfrm->bytes + xfrm->used, header, size);
 		xfrm->used += size;
 		xfrm->queued[xfrm->count++] = *queued;

@@ -89,7 +89,7 @@ class InGuest(test_charon.InGuest):
         pki.issue("left", "p384")
         left.identify()
         self.assertTrue(until(lambda: left.status().get("version") == "2", 20),
-                        left.m.read("ipsec/net/status") + left.charon.said()[-5000:])
+                        left.m.read("ipsec/net/status") + left.charon.said()[-5000:] + right.charon.said()[-4000:])
         self.assertEqual(left.charon.said().count("private key from token"), old + 1)
         self.assertEqual(left.status()["key-at"], "pkifs")
         self.passes()
