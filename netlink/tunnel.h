@@ -12,6 +12,8 @@
 #include "common/record.h"
 #include "netlink/xfrm.h"
 
+#include <uv.h>
+
 /* Of the range: tunnels by their number, policies by a counter. */
 #define RANGE_BITS 22
 #define RANGE_SIZE (1u << RANGE_BITS)
@@ -66,6 +68,8 @@ struct space {
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
+	uv_poll_t *poll;  /* of the monitor */
+	int64_t inode;    /* tells it from others of the name; 0: not known */
 	char reason[256]; /* why it cannot be opened */
 	bool hashed;      /* its policies are found by hash */
 	bool stale;       /* the kernel may have something else than we know */
@@ -102,8 +106,8 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 int policy_compare(const void *one, const void *other);
 
 /*
- * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
- * be; their `up`, `changes` and `failure` say what came of it.
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as
+ * can be; their `up`, `changes` and `failure` say what came of it.
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */
