@@ -7,7 +7,7 @@
 #include "common/channel.h"
 #include "common/confine.h"
 #include "common/log.h"
-#include "netlink/tunnel.h"
+#include "netlink/charon.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,14 +39,19 @@ static struct {
 	uv_timer_t again, soon, counters;
 } i;
 
-static void send_frame(struct record *record)
+uv_loop_t *ipsec_loop(void)
+{
+	return i.loop;
+}
+
+void ipsec_send(struct record *record)
 {
 	if (!record || channel_send(i.store, record, NULL, 0) < 0)
 		log_error("the store cannot be told: out of memory");
 	record_free(record);
 }
 
-static struct record *new_frame(const char *name)
+struct record *ipsec_frame(const char *name)
 {
 	struct record *record = record_new();
 
@@ -72,18 +77,25 @@ static size_t place_of(int64_t id)
 	return low;
 }
 
-static struct tunnel *find(int64_t id)
+struct tunnel *ipsec_find(int64_t id)
 {
 	size_t at = place_of(id);
 
 	return at < i.count && i.tunnels[at]->id == id ? i.tunnels[at] : NULL;
 }
 
+struct tunnel *ipsec_next(int64_t id)
+{
+	size_t at = place_of(id + 1);
+
+	return at < i.count ? i.tunnels[at] : NULL;
+}
+
 /* Whose SA is: by its reqid, or, of an IKE daemon's, by its ends. */
 static struct tunnel *find_owner(const struct space *space, const struct sa *sa)
 {
 	if (space_is_ours(space, sa->info.reqid)) {
-		struct tunnel *tunnel = find(sa->info.reqid - space->range);
+		struct tunnel *tunnel = ipsec_find(sa->info.reqid - space->range);
 
 		return tunnel && tunnel->space == space && !tunnel->external ? tunnel : NULL;
 	}
@@ -124,12 +136,13 @@ static struct tunnel *add(int64_t id)
 
 static void forget(int64_t id)
 {
-	struct tunnel *tunnel = find(id);
+	struct tunnel *tunnel = ipsec_find(id);
 	size_t at = place_of(id);
 
 	if (!tunnel)
 		return;
 	tunnel_remove(tunnel);
+	charon_forget(tunnel);
 	tunnel_clear(tunnel);
 	free(tunnel);
 	i.count--;
@@ -164,13 +177,17 @@ static void tell_sas(const struct tunnel *tunnel, struct record *record)
 
 static const char *state_of(const struct tunnel *tunnel)
 {
-	return tunnel->failure.code ? "failed" : *tunnel->cut ? "cut" : tunnel->up ? "up" : "down";
+	return tunnel->failure.code ? "failed"
+	       : *tunnel->cut       ? "cut"
+	       : tunnel->up         ? "up"
+	       : tunnel->charon     ? charon_state(tunnel)
+	                            : "down";
 }
 
 /* DRIFT: others had changed what is ours. */
 static void tell(struct tunnel *tunnel, bool drift)
 {
-	struct record *record = new_frame("tunnel-is");
+	struct record *record = ipsec_frame("tunnel-is");
 
 	tunnel->told = state_of(tunnel);
 	tunnel->asked = false;
@@ -180,10 +197,12 @@ static void tell(struct tunnel *tunnel, bool drift)
 		record_add(record, "state", tunnel->told);
 		tell_reason(tunnel, record);
 		tell_sas(tunnel, record);
+		if (tunnel->charon)
+			charon_describe(tunnel, record);
 		if (drift)
 			record_add_number(record, "drift", tunnel->changes);
 	}
-	send_frame(record);
+	ipsec_send(record);
 }
 
 /* --- the kernel --- */
@@ -208,7 +227,8 @@ static void forget_keys(const struct tunnel *tunnel)
 static void tell_outcome(struct tunnel *tunnel)
 {
 	bool drift = !tunnel->asked && tunnel->changes && !tunnel->external && tunnel->told &&
-	             strcmp(tunnel->told, "failed") != 0;
+	             strcmp(tunnel->told, "failed") != 0 &&
+	             !(tunnel->charon && tunnel->told != state_of(tunnel));
 
 	forget_keys(tunnel);
 	if (tunnel->asked || tunnel->changes || tunnel->external ||
@@ -251,6 +271,19 @@ static void apply_soon(uv_timer_t *timer)
 	apply_all();
 }
 
+void ipsec_apply(struct tunnel *tunnel)
+{
+	if (!i.all_told || !tunnel->space->xfrm)
+		return;
+	tunnel->due = true;
+	apply(tunnel->space);
+}
+
+void ipsec_tell(struct tunnel *tunnel)
+{
+	tell(tunnel, false);
+}
+
 /* All that is ours in SPACE, read and put right. ASKED: the store is told of all. */
 static void settle(struct space *space, bool asked)
 {
@@ -289,10 +322,13 @@ static void settle_stale(uv_timer_t *timer)
 static void see_event(const struct xfrm_event *event, void *user)
 {
 	struct space *space = user;
+	bool watched;
 
-	bool watched = (event->kind == XFRM_EVENT_SA || event->kind == XFRM_EVENT_SA_GONE ||
-	                event->kind == XFRM_EVENT_EXPIRE) &&
-	               !space_is_ours(space, event->sa.info.reqid) && find_owner(space, &event->sa);
+	if (charon_event(space, event))
+		return;
+	watched = (event->kind == XFRM_EVENT_SA || event->kind == XFRM_EVENT_SA_GONE ||
+	           event->kind == XFRM_EVENT_EXPIRE) &&
+	          !space_is_ours(space, event->sa.info.reqid) && find_owner(space, &event->sa);
 
 	if (watched || space_is_touched(space, event)) {
 		space->stale = true;
@@ -318,13 +354,13 @@ static void kernel_told(uv_poll_t *poll, int status, int events)
 /* SPACE's sockets, or others where its name stands for another namespace by now. */
 static void want_namespace(const struct space *space)
 {
-	struct record *record = new_frame("want-namespace");
+	struct record *record = ipsec_frame("want-namespace");
 
 	if (record) {
 		record_add(record, "netns", space->name);
 		record_add_number(record, "inode", space->inode);
 	}
-	send_frame(record);
+	ipsec_send(record);
 }
 
 static struct space *space_named(const char *name)
@@ -424,7 +460,7 @@ static void take_tunnel(struct record *record)
 	const char *name = record_get(record, "netns");
 	int64_t id = record_number(record, "tunnel", 0);
 	struct space *space = space_named(name ? name : "");
-	struct tunnel *tunnel = find(id);
+	struct tunnel *tunnel = ipsec_find(id);
 
 	if (tunnel && tunnel->space != space) { /* it moves */
 		forget(id);
@@ -443,6 +479,7 @@ static void take_tunnel(struct record *record)
 	}
 	tunnel->due = tunnel->asked = true;
 	uv_timer_start(&i.soon, apply_soon, 0, 0); /* with those whose frames come behind it */
+	charon_told(tunnel);                       /* its turn is behind that */
 }
 
 /* Those whose trust has ended: at once, and all in one. */
@@ -451,10 +488,10 @@ static void take_cut(const struct record *record)
 	int64_t generation = record_number(record, "generation", 0);
 	const char *reason = record_get(record, "reason");
 	const struct field *field;
+	struct tunnel *tunnel;
 
 	for (size_t k = 0; reason && (field = record_next(record, "tunnel", &k)) != NULL;) {
-		struct tunnel *tunnel = find(strtoll(field->value, NULL, 10));
-
+		tunnel = ipsec_find(strtoll(field->value, NULL, 10));
 		if (!tunnel)
 			continue;
 		tunnel_cut(tunnel, reason);
@@ -462,6 +499,26 @@ static void take_cut(const struct record *record)
 		tunnel->due = tunnel->asked = true;
 	}
 	apply_all();
+	for (size_t k = 0; reason && (field = record_next(record, "tunnel", &k)) != NULL;)
+		if ((tunnel = ipsec_find(strtoll(field->value, NULL, 10))) != NULL)
+			charon_told(tunnel);
+}
+
+static void take_charon(const struct record *record, int *fds)
+{
+	const char *name = record_get(record, "netns");
+	struct space *space = name ? space_named(name) : NULL;
+
+	if (space)
+		charon_socket(space, &fds[0], record_get(record, "reason"));
+}
+
+static void take_key(const struct record *record)
+{
+	struct tunnel *tunnel = ipsec_find(record_number(record, "tunnel", 0));
+
+	if (tunnel)
+		charon_key(tunnel, record);
 }
 
 static void take_all_told(void)
@@ -491,6 +548,10 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 		take_namespace(record, fds);
 	} else if (record_is(record, "frame", "cut")) {
 		take_cut(record);
+	} else if (record_is(record, "frame", "charon")) {
+		take_charon(record, fds);
+	} else if (record_is(record, "frame", "key")) {
+		take_key(record);
 	} else if (record_is(record, "frame", "forget")) {
 		forget(record_number(record, "tunnel", 0));
 	} else if (record_is(record, "frame", "all-told")) {
@@ -528,12 +589,12 @@ static void tell_counters(uv_timer_t *timer)
 	(void)timer;
 	look_for_namespaces();
 	for (struct space *space = i.spaces; space; space = space->following) {
-		struct sums sums = { .space = space, .record = new_frame("counters") };
+		struct sums sums = { .space = space, .record = ipsec_frame("counters") };
 
 		if (sums.record && space->xfrm && i.all_told &&
 		    xfrm_sa_dump(space->xfrm, add_counters, forget_counters, &sums) == 0 &&
 		    record_find(sums.record, "sa"))
-			send_frame(sums.record);
+			ipsec_send(sums.record);
 		else
 			record_free(sums.record);
 	}

@@ -48,10 +48,38 @@ static void read_pairs(struct tunnel *tunnel)
 		read_pair(field->value, &tunnel->old[count++]);
 }
 
+/* Where only the peer's end is known, ours is whatever the route to it has. */
+static void read_ends(struct tunnel *tunnel)
+{
+	int family = 0;
+	bool local = read_address(record_get(tunnel->settings, "local-address"), &family,
+	                          &tunnel->local) == 0;
+
+	if (read_address(record_get(tunnel->settings, "remote-address"), &tunnel->family,
+	                 &tunnel->remote) < 0 ||
+	    (local && family != tunnel->family) ||
+	    (!local && !record_is(tunnel->settings, "engine", "charon")))
+		tunnel->family = 0;
+	if (!local)
+		tunnel->local = (xfrm_address_t){ 0 };
+}
+
+static enum wanted wanted_of(const struct record *settings)
+{
+	static const char *const words[] = {
+		[WANTED_PASSIVE] = "passive", [WANTED_TRAP] = "trap", [WANTED_YES] = "yes"
+	};
+	enum wanted wanted = WANTED_NO;
+
+	for (size_t i = WANTED_PASSIVE; i < COUNT(words); i++)
+		if (record_is(settings, "wanted", words[i]))
+			wanted = (enum wanted)i;
+	return wanted;
+}
+
 int tunnel_read(struct tunnel *tunnel, struct record *record)
 {
 	const char *cut = record_get(record, "cut"), *mark = record_get(record, "mark");
-	int family = 0;
 
 	record_free(tunnel->settings);
 	tunnel->settings = record;
@@ -60,19 +88,16 @@ int tunnel_read(struct tunnel *tunnel, struct record *record)
 	tunnel->fail_closed = !record_is(record, "fail-closed", "no");
 	tunnel->failure = (struct error){ 0 };
 	snprintf(tunnel->cut, sizeof tunnel->cut, "%s", cut ? cut : "");
-	if (read_address(record_get(record, "local-address"), &tunnel->family, &tunnel->local) <
-	            0 ||
-	    read_address(record_get(record, "remote-address"), &family, &tunnel->remote) < 0 ||
-	    family != tunnel->family)
-		tunnel->family = 0;
 	tunnel->external = record_is(record, "engine", "external");
 	tunnel->mode =
 		record_is(record, "mode", "transport") ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL;
 	tunnel->if_id = (uint32_t)record_number(record, "if-id", 0);
 	if (!mark || mark_read(mark, &tunnel->mark.v, &tunnel->mark.m) < 0)
 		tunnel->mark = (struct xfrm_mark){ 0 };
+	tunnel->state_wanted = wanted_of(record);
+	read_ends(tunnel);
 	read_pairs(tunnel);
-	if (tunnel->id <= 0 || tunnel->id >= RANGE_SIZE)
+	if (tunnel->id <= 0 || tunnel->id >= RANGE_TRAP)
 		return error_set(&tunnel->failure, -EOVERFLOW,
 		                 "the store has had too many objects for another tunnel");
 	return 0;
@@ -93,7 +118,7 @@ void tunnel_cut(struct tunnel *tunnel, const char *reason)
 	memset(tunnel->old, 0, sizeof tunnel->old);
 }
 
-static uint32_t reqid_of(const struct tunnel *tunnel)
+uint32_t tunnel_reqid(const struct tunnel *tunnel)
 {
 	return tunnel->space->range + (uint32_t)tunnel->id;
 }
@@ -105,7 +130,7 @@ void tunnel_sa(const struct tunnel *tunnel, uint32_t spi, bool in, struct sa *sa
 	const char *key = record_get(tunnel->settings, in ? "load-key-in" : "load-key-out");
 
 	*sa = (struct sa){ .info = { .family = (uint16_t)tunnel->family,
-		                     .reqid = reqid_of(tunnel),
+		                     .reqid = tunnel_reqid(tunnel),
 		                     .mode = tunnel->mode },
 		           .replay_window = in ? REPLAY_WINDOW : 0,
 		           .if_id = tunnel->if_id };
@@ -170,7 +195,15 @@ static void set_selector(const struct traffic *one, const struct traffic *other,
 	sel->proto = one->protocol ? one->protocol : other->protocol;
 }
 
-static void set_template(const struct tunnel *tunnel, uint8_t direction,
+/* Whether a packet without an SA is to have one made. */
+static bool traps(const struct tunnel *tunnel)
+{
+	return tunnel->charon && tunnel->state_wanted == WANTED_TRAP && !*tunnel->cut &&
+	       tunnel->family;
+}
+
+/* UP: to the SAs that are there; else to none, and whoever makes them is told of a packet. */
+static void set_template(const struct tunnel *tunnel, bool up, uint8_t direction,
                          struct xfrm_user_tmpl *template)
 {
 	bool out = direction == XFRM_POLICY_OUT;
@@ -181,7 +214,7 @@ static void set_template(const struct tunnel *tunnel, uint8_t direction,
 	template->id.proto = IPPROTO_ESP;
 	/* without it the kernel takes any SA of the reqid; what comes in may have an older one */
 	template->id.spi = out ? htonl(tunnel->current.out) : 0;
-	template->reqid = reqid_of(tunnel);
+	template->reqid = tunnel_reqid(tunnel) + (up ? 0 : RANGE_TRAP);
 	template->mode = tunnel->mode;
 	template->aalgos = template->ealgos = template->calgos = UINT32_MAX;
 }
@@ -274,9 +307,9 @@ static int add_whole(const struct tunnel *tunnel, bool up, struct policies *poli
 	policy->info.sel = *sel;
 	policy->info.priority =
 		PRIORITY + (bits - sel->prefixlen_s - sel->prefixlen_d) * 2 + !sel->proto;
-	policy->info.action = up ? XFRM_POLICY_ALLOW : XFRM_POLICY_BLOCK;
-	if (up)
-		set_template(tunnel, direction, &policy->template);
+	policy->info.action = up || traps(tunnel) ? XFRM_POLICY_ALLOW : XFRM_POLICY_BLOCK;
+	if (up || traps(tunnel))
+		set_template(tunnel, up, direction, &policy->template);
 	return 0;
 }
 
@@ -331,7 +364,7 @@ int tunnel_policies(const struct tunnel *tunnel, bool up, struct known_policy **
 {
 	struct policies policies = { 0 };
 	struct traffic near, far;
-	bool some = tunnel->fail_closed || (tunnel->external ? *tunnel->cut : up);
+	bool some = tunnel->fail_closed || traps(tunnel) || (tunnel->external ? *tunnel->cut : up);
 	int r = 0;
 
 	for (size_t i = 0;

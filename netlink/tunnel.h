@@ -14,9 +14,13 @@
 
 #include <uv.h>
 
-/* Of the range: tunnels by their number, policies by a counter. */
+/*
+ * Of the range: tunnels by their number, policies by a counter. Where a packet is to have SAs made,
+ * its policy has a reqid from the second half, which no SA ever has.
+ */
 #define RANGE_BITS 22
 #define RANGE_SIZE (1u << RANGE_BITS)
+#define RANGE_TRAP (RANGE_SIZE / 2)
 
 struct sa_pair {
 	uint32_t in, out; /* SPIs; 0: there is none */
@@ -36,6 +40,27 @@ struct known_policy {
 	struct policy policy;
 };
 
+/* Of an IKE daemon's SAs: a pair, the IKE SA that made it, the certificate's version by which. */
+#define CHILDREN    16
+#define CHARON_IKES 8
+struct child {
+	struct sa_pair spis;
+	uint32_t ike;
+	int64_t version;
+	bool gone; /* the daemon does not know it any more */
+};
+
+/* What is to be with a tunnel whose SAs are negotiated. */
+enum wanted {
+	WANTED_NO,
+	WANTED_PASSIVE, /* the peer may begin */
+	WANTED_TRAP,    /* the first packet may, too */
+	WANTED_YES,
+};
+
+struct charon;
+struct charon_tunnel;
+
 #define OLD_PAIRS 8
 struct tunnel {
 	int64_t id, generation;
@@ -49,7 +74,13 @@ struct tunnel {
 	struct sa_pair current, next, old[OLD_PAIRS];
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
-	char cut[400]; /* why it may not be used; empty: it may */
+	struct charon_tunnel *charon; /* charon makes its SAs; NULL: it does not */
+	enum wanted state_wanted;
+	struct child children[CHILDREN]; /* charon's SAs */
+	size_t child_count;
+	bool approved;  /* the store believes the peer that they lead to */
+	int64_t asking; /* how often it was asked */
+	char cut[400];  /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last space_apply */
 	bool due, asked;  /* to be applied; a frame was about it since */
@@ -68,11 +99,12 @@ struct space {
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
-	uv_poll_t *poll;  /* of the monitor */
-	int64_t inode;    /* tells it from others of the name; 0: not known */
-	char reason[256]; /* why it cannot be opened */
-	bool hashed;      /* its policies are found by hash */
-	bool stale;       /* the kernel may have something else than we know */
+	uv_poll_t *poll;       /* of the monitor */
+	int64_t inode;         /* tells it from others of the name; 0: not known */
+	char reason[256];      /* why it cannot be opened */
+	struct charon *charon; /* the connection to it; NULL: none was needed yet */
+	bool hashed;           /* its policies are found by hash */
+	bool stale;            /* the kernel may have something else than we know */
 	/* what is ours in the kernel, and was not claimed by a tunnel (yet) */
 	struct known_sa *sas;
 	size_t sa_count;
@@ -97,6 +129,8 @@ void tunnel_cut(struct tunnel *tunnel, const char *reason);
 int tunnel_policies(const struct tunnel *tunnel, bool up, struct known_policy **policies,
                     size_t *count);
 
+uint32_t tunnel_reqid(const struct tunnel *tunnel);
+
 /* SPI's SA, as the settings have it: IN or out; its keys where they are told. */
 void tunnel_sa(const struct tunnel *tunnel, uint32_t spi, bool in, struct sa *sa);
 /* The keys of the SAs that are to be loaded are told, and are those of PAIR. */
@@ -112,6 +146,10 @@ int policy_compare(const void *one, const void *other);
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */
 void tunnel_remove(struct tunnel *tunnel);
+/* Others added an SA of TUNNEL's, or took it away. */
+void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone);
+/* The kernel has both SAs of CHILD. */
+bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child);
 
 /*
  * Asks the kernel what it has of ours, and lets FIND say whose it is: SAs go to their tunnels,

@@ -19,6 +19,7 @@ static const char readme[] =
 	"  ipsec/<tunnel>/       an IPsec tunnel: config, request, status\n"
 	"  acme-challenge/       what a web server may serve while an ACME CA looks for it\n"
 	"  status, events        how everything is, and what happened; `watch` waits for more\n"
+	"  metrics               the same as OpenMetrics text, for a collector\n"
 	"\n"
 	"Writing a `request` file starts work; reading `wait` waits for its end; `status` tells.\n"
 	"\n"

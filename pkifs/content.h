@@ -11,8 +11,29 @@ make_content make_readme, make_empty, make_config, make_request, make_ca_cert, m
 	make_public, make_csr, make_csr_fingerprint, make_ocsp, make_bundle_ocsp, make_cert,
 	make_chain, make_fullchain, make_bundle;
 
-/* pkifs/status.c */
-make_content make_status, make_status_all, make_status_json;
+/* pkifs/status.c, metrics.c */
+make_content make_status, make_status_all, make_status_json, make_metrics;
+
+/* All that `status` of OBJECT says; the caller owns *STATUS. */
+int status_record(struct store *store, const struct object *object, struct record **status);
+
+/* STATE, as long as the certificate holds. */
+const char *state_now(const struct store *store, const char *state, int64_t not_after);
+
+/*
+ * The tables of all objects cost their number; they are kept until something changes, or time
+ * changes them (UNTIL of what MAKE fills), so that stat, open and read make them once, and all
+ * readers have the same one.
+ */
+#define COUNTERS_SECONDS 5 /* what the kernel counts for tunnels comes as often */
+struct table {
+	struct snapshot *text;
+	const char *notice;
+	uint64_t changes;
+	int64_t made, until;
+};
+int table_make(struct store *store, struct table *table, struct content *content,
+               int (*make)(struct store *store, struct content *content));
 
 /* The line of `wait`, or -EAGAIN while its reader has to wait. */
 int make_wait_line(struct store *store, int64_t object, struct content *content);

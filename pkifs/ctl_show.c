@@ -17,6 +17,7 @@ static const struct {
 	{ "good", GREEN },     { "unconfirmed", YELLOW }, { "queued", YELLOW },
 	{ "running", YELLOW }, { "waiting", YELLOW },     { "expired", RED },
 	{ "revoked", RED },    { "failed", RED },         { "rejected", RED },
+	{ "up", GREEN },       { "connecting", YELLOW },  { "cut", RED },
 };
 
 static const char *state_color(const struct ctl *ctl, const char *state)

@@ -1,8 +1,8 @@
-#include "pkifs/engine.h"
-
 #include "common/proposal.h"
 #include "common/traffic.h"
 #include "common/x509.h"
+#include "pkifs/engine_part.h"
+#include "pkifs/peer.h"
 #include "pkifs/trust.h"
 #include "pkifs/tunnel.h"
 
@@ -102,13 +102,6 @@ static size_t count_of(const struct record *record, const char *key)
 }
 
 /* --- manual: SAs are given in requests --- */
-
-struct asked {
-	struct store *store;
-	const struct object *object;
-	const char *action;
-	const struct record *fields, *settings, *sas;
-};
 
 /* The algorithms of `esp` are among those of the config, where it has some. */
 static int check_esp(const struct asked *asked, struct proposal *proposal, struct error *err)
@@ -251,6 +244,46 @@ static void take_manual(struct store *store, const char *action, const struct re
 	}
 }
 
+static void describe_pair(const struct record *sas, const char *key, const char *prefix,
+                          struct record *status)
+{
+	char name[24], when[RFC3339_MAX];
+	struct pair pair;
+
+	if (!read_pair(record_get(sas, key), &pair))
+		return;
+	snprintf(name, sizeof name, "%sspi-in", prefix);
+	record_addf(status, name, "0x%08x", pair.in);
+	snprintf(name, sizeof name, "%sspi-out", prefix);
+	record_addf(status, name, "0x%08x", pair.out);
+	snprintf(name, sizeof name, "%sesp", prefix);
+	record_add(status, name, pair.esp);
+	rfc3339(pair.time, when);
+	snprintf(name, sizeof name, "%sloaded", prefix);
+	record_add(status, name, when);
+}
+
+static void status_manual(const struct record *settings, const struct record *sas,
+                          struct record *status, char in[16], char out[16])
+{
+	struct pair pair;
+
+	(void)settings;
+	describe_pair(sas, "current", "", status);
+	describe_pair(sas, "next", "next-", status);
+	if (read_pair(record_get(sas, "current"), &pair)) {
+		snprintf(in, 16, "%u", pair.in);
+		snprintf(out, 16, "%u", pair.out);
+	}
+}
+
+/* The kernel did not take a pair: it is not noted any more. */
+static void undo_manual(const char *action, struct record *sas)
+{
+	if (strcmp(action, "load-sa") == 0)
+		record_remove(sas, record_find(sas, "next") ? "next" : "current");
+}
+
 /* --- external: an IKE daemon that nobody here speaks with makes SAs --- */
 
 static int check_external(const struct asked *asked, struct error *err)
@@ -269,11 +302,20 @@ static const struct engine {
 	int (*check)(const struct asked *asked, struct error *err);
 	void (*take)(struct store *store, const char *action, const struct record *fields,
 	             struct record *sas);
+	/* what ACTION noted is taken back; NULL: nothing */
+	void (*undo)(const char *action, struct record *sas);
+	/* NULL: the record of SAs as it is */
+	int (*frame)(struct store *store, const struct object *object,
+	             const struct record *settings, const struct record *sas, struct record *frame);
+	int (*report)(const struct record *report, struct record *sas); /* NULL: of no interest */
+	void (*status)(const struct record *settings, const struct record *sas,
+	               struct record *status, char in[16], char out[16]);
 } engines[] = {
-	{ "manual", check_manual, take_manual },
-	{ "external", check_external, NULL },
-	{ "charon", NULL, NULL },
-	{ "builtin", NULL, NULL },
+	{ "charon", charon_check, charon_take, charon_undo, charon_frame, charon_report,
+	  charon_status },
+	{ "manual", check_manual, take_manual, undo_manual, NULL, NULL, status_manual },
+	{ "external", check_external, NULL, NULL, NULL, NULL, status_manual },
+	{ "builtin", NULL, NULL, NULL, NULL, NULL, status_manual },
 };
 
 static const struct engine *engine_of(const struct record *settings)
@@ -302,7 +344,7 @@ int tunnel_check_request(struct store *store, const struct object *object, const
 	if (!engine || !engine->check)
 		return error_set(err, -EINVAL,
 		                 "engine = %s is not supported by this version of pkifs: there are "
-		                 "manual and external",
+		                 "charon, manual and external",
 		                 engine ? engine->name : "?");
 	r = engine_sas(store, object, &sas);
 	asked.sas = sas;
@@ -330,26 +372,103 @@ int engine_take(struct store *store, struct standing *standing)
 	return r;
 }
 
-/* The kernel did not take a pair: it is not noted any more. */
 int engine_undo(struct store *store, struct standing *standing)
 {
+	const struct engine *engine = engine_of(standing->config);
 	struct record *sas = NULL;
 	int r;
 
-	if (strcmp(standing->request.action, "load-sa") != 0)
+	if (!engine || !engine->undo)
 		return 0;
 	r = engine_sas(store, &standing->object, &sas);
 	if (r == 0) {
-		record_remove(sas, record_find(sas, "next") ? "next" : "current");
+		engine->undo(standing->request.action, sas);
 		r = keep_sas(store, &standing->object, sas);
 	}
 	record_free(sas);
 	return r;
 }
 
+int engine_frame(struct store *store, const struct object *object, const struct record *settings,
+                 struct record *frame)
+{
+	const struct engine *engine = engine_of(settings);
+	struct record *sas = NULL;
+	int r = engine_sas(store, object, &sas);
+
+	if (r == 0 && engine && engine->frame)
+		r = engine->frame(store, object, settings, sas, frame);
+	else if (r == 0)
+		record_append(frame, sas);
+	record_free(sas);
+	return r;
+}
+
+int engine_report(struct store *store, const struct object *object, const struct record *report)
+{
+	struct record *settings = NULL, *sas = NULL;
+	int r = store_settings(store, object, &settings), changed = 0;
+	const struct engine *engine = r == 0 ? engine_of(settings) : NULL;
+
+	if (engine && engine->report) {
+		r = engine_sas(store, object, &sas);
+		changed = r == 0 ? engine->report(report, sas) : 0;
+		if (changed)
+			r = keep_sas(store, object, sas);
+		if (r == 0 && changed)
+			r = peer_publish(store, object, sas);
+	}
+	record_free(settings);
+	record_free(sas);
+	return r < 0 ? r : changed;
+}
+
+int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust)
+{
+	struct record *settings = NULL, *sas = NULL;
+	int r = engine_sas(store, object, &sas);
+
+	if (r == 0 && record_find(sas, "peer")) {
+		r = store_settings(store, object, &settings);
+		if (r == 0)
+			r = peer_trust(store, settings, sas, trust);
+	}
+	record_free(settings);
+	record_free(sas);
+	return r;
+}
+
+/* Of what is noted, KEYS alone stay; nothing of them: nothing is noted. */
+static int keep_only(struct store *store, const struct object *object, const char *const *keys)
+{
+	struct record *sas = NULL, *kept = record_new();
+	const struct field *field;
+	int r = kept ? engine_sas(store, object, &sas) : -ENOMEM;
+
+	for (; r == 0 && *keys; keys++)
+		for (size_t i = 0; (field = record_next(sas, *keys, &i)) != NULL;)
+			record_add_bytes(kept, *keys, field->value, field->length);
+	if (r == 0)
+		r = record_count(kept) ? keep_sas(store, object, kept)
+		                       : engine_forget(store, object);
+	record_free(sas);
+	record_free(kept);
+	return r;
+}
+
+/* The user's wish stays, and who it was that is not believed. */
 int engine_cut(struct store *store, const struct object *object)
 {
-	return engine_forget(store, object);
+	static const char *const kept[] = { "wanted", "peer-id", "peer", NULL };
+
+	return keep_only(store, object, kept);
+}
+
+int engine_forget_peer(struct store *store, const struct object *object)
+{
+	static const char *const kept[] = { "wanted", NULL };
+
+	return keep_only(store, object, kept);
 }
 
 bool engine_retire_due(int64_t now)
@@ -385,40 +504,15 @@ int engine_retire(struct store *store, const struct object *object)
 	return r;
 }
 
-static void describe_pair(const struct record *sas, const char *key, const char *prefix,
-                          struct record *status)
+int engine_describe(struct store *store, const struct object *object, const struct record *settings,
+                    struct record *status, char in[16], char out[16])
 {
-	char name[24], when[RFC3339_MAX];
-	struct pair pair;
-
-	if (!read_pair(record_get(sas, key), &pair))
-		return;
-	snprintf(name, sizeof name, "%sspi-in", prefix);
-	record_addf(status, name, "0x%08x", pair.in);
-	snprintf(name, sizeof name, "%sspi-out", prefix);
-	record_addf(status, name, "0x%08x", pair.out);
-	snprintf(name, sizeof name, "%sesp", prefix);
-	record_add(status, name, pair.esp);
-	rfc3339(pair.time, when);
-	snprintf(name, sizeof name, "%sloaded", prefix);
-	record_add(status, name, when);
-}
-
-int engine_describe(struct store *store, const struct object *object, struct record *status,
-                    char in[16], char out[16])
-{
+	const struct engine *engine = engine_of(settings);
 	struct record *sas = NULL;
-	struct pair pair;
 	int r = engine_sas(store, object, &sas);
 
-	if (r < 0)
-		return r;
-	describe_pair(sas, "current", "", status);
-	describe_pair(sas, "next", "next-", status);
-	if (read_pair(record_get(sas, "current"), &pair)) {
-		snprintf(in, 16, "%u", pair.in);
-		snprintf(out, 16, "%u", pair.out);
-	}
+	if (r == 0 && engine)
+		engine->status(settings, sas, status, in, out);
 	record_free(sas);
-	return 0;
+	return r;
 }

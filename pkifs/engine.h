@@ -6,6 +6,7 @@
 #define PKIFS_ENGINE_H
 
 #include "pkifs/standing.h"
+#include "pkifs/trust.h"
 
 /* Seconds that an old pair of SAs is kept after a rekey: the peer may still use it. */
 #define RETIRE_SECONDS 30
@@ -26,7 +27,19 @@ bool engine_retire_due(int64_t now);
 int engine_retire(struct store *store, const struct object *object);
 
 /* What `status` says of the SAs; the SPIs in use, or "". */
-int engine_describe(struct store *store, const struct object *object, struct record *status,
-                    char in[16], char out[16]);
+int engine_describe(struct store *store, const struct object *object, const struct record *settings,
+                    struct record *status, char in[16], char out[16]);
+
+/* Adds what OBJECT's engine has to be told besides the settings of the traffic. */
+int engine_frame(struct store *store, const struct object *object, const struct record *settings,
+                 struct record *frame);
+/* The IPsec process tells REPORT (frame `tunnel-is`); 1: the SAs or the peer are others than
+ * before. Inside a change. */
+int engine_report(struct store *store, const struct object *object, const struct record *report);
+/* The peer is forgotten: another one may prove who it is. Inside a change. */
+int engine_forget_peer(struct store *store, const struct object *object);
+
+/* TRUST of the peer that the tunnel has, added to what TRUST says. Inside a change. */
+int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust);
 
 #endif

@@ -23,6 +23,7 @@ const struct file_row file_rows[FILES] = {
 	[FILE_README]       = { "README", FILE_ROOT, false, NUMBER_ONE, 0, 0644, 0, make_readme },
 	[FILE_STATUS_ALL]   = { "status", FILE_ROOT, false, NUMBER_ONE, FILE_DIRECT | FILE_MADE, 0644, 0, make_status_all },
 	[FILE_STATUS_JSON]  = { "status.json", FILE_ROOT, false, NUMBER_ONE, FILE_DIRECT | FILE_MADE, 0644, 0, make_status_json },
+	[FILE_METRICS]      = { "metrics", FILE_ROOT, false, NUMBER_ONE, FILE_DIRECT | FILE_MADE, 0644, 0, make_metrics },
 	[FILE_EVENTS]       = { "events", FILE_ROOT, false, NUMBER_OFFSET, FILE_DIRECT | FILE_MADE, 0644, 0, NULL },
 	[FILE_WATCH]        = { "watch", FILE_ROOT, false, NUMBER_ONE, FILE_DIRECT | FILE_MADE | FILE_WAITS, 0644, 0, make_empty },
 

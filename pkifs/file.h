@@ -55,6 +55,7 @@ enum file {
 	FILE_IPSEC_FOLDER,
 	FILE_IPSEC,
 	FILE_PEER,
+	FILE_METRICS,
 	FILES,
 };
 

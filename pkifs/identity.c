@@ -19,10 +19,11 @@ static void add_alternative(const GENERAL_NAME *name, struct record *names)
 {
 	char *text = alternative_name_text(name), *value = text ? strchr(text, ':') : NULL;
 
-	if (!value++) { /* of a kind that is none of IKE's */
+	if (!value) { /* of a kind that is none of IKE's */
 		free(text);
 		return;
 	}
+	value++;
 	if (strncmp(text, "DNS:", 4) == 0 && *value != '*' && check_dns_name(value, NULL) == 0)
 		record_add(names, "domain-name", value);
 	else if (strncmp(text, "IP:", 3) == 0 && check_ip_address(value, NULL) == 0)

@@ -24,6 +24,8 @@ static const char *state_of(const struct object *object, const struct edition *o
 		return edition->certificate.length ? "trusted"
 		       : edition->pending.length   ? "unconfirmed"
 		                                   : "empty";
+	if (object->kind == KIND_IPSEC)
+		return object->state;
 	if (edition->version && edition->version == old->version &&
 	    strcmp(object->state, "revoked") == 0)
 		return "revoked";
@@ -56,6 +58,8 @@ static uint64_t changed_files(const struct object *object, const struct edition 
 			files |= 1ull << FILE_CRL_PEM | 1ull << FILE_CRL_DER;
 		return files;
 	}
+	if (object->kind == KIND_IPSEC)
+		return 1ull << FILE_PEER;
 	if (old->version != new->version)
 		files |= 1ull << FILE_CERT | 1ull << FILE_CHAIN | 1ull << FILE_FULLCHAIN |
 		         1ull << FILE_BUNDLE;
@@ -91,7 +95,7 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = db_edition_add(store->db, edition, &edition->id);
 	if (r == 0 && strcmp(state, object->state) != 0)
 		r = db_object_set_state(store->db, object->id, state, edition->created);
-	if (r == 0 && files != OCSP_FILES) /* that was nobody's request */
+	if (r == 0 && files != OCSP_FILES && object->kind != KIND_IPSEC) /* nobody's request */
 		r = db_object_set_error(store->db, object->id, "");
 	row_fades(store, ROW_EDITION, old.id, object->id);
 	if (r == 0)

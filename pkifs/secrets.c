@@ -295,6 +295,13 @@ static struct record *open_question(struct store *store, int64_t key)
 	return question;
 }
 
+int secrets_open(struct store *store, int64_t key, secrets_answer *answered, void *user)
+{
+	struct record *question = open_question(store, key);
+
+	return question ? secrets_ask(store, question, false, NULL, 0, answered, user) : -ENOENT;
+}
+
 void secrets_read(struct store *store, fuse_req_t req, const struct content *content, size_t size,
                   off_t offset)
 {

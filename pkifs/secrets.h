@@ -21,6 +21,9 @@ typedef void text_judged(void *user, int r, const struct error *err);
 int secrets_ask(struct store *store, struct record *question, bool slow, const int *fds,
                 size_t count, secrets_answer *answered, void *user);
 
+/* Has the keys process open the key pair of row KEY: `pem` in its answer. 0 or a negative errno. */
+int secrets_open(struct store *store, int64_t key, secrets_answer *answered, void *user);
+
 /* Changes each time that the main keys process is another one: grants and channels are gone. */
 unsigned secrets_incarnation(const struct store *store);
 

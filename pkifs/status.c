@@ -42,8 +42,7 @@ static bool is_over(const struct store *store, int64_t not_after)
 	return not_after && not_after < store_now(store) && store_clock_trusted(store);
 }
 
-/* STATE, as long as the certificate holds. */
-static const char *state_now(const struct store *store, const char *state, int64_t not_after)
+const char *state_now(const struct store *store, const char *state, int64_t not_after)
 {
 	return is_over(store, not_after) ? "expired" : state;
 }
@@ -272,6 +271,13 @@ static int describe(struct store *store, const struct object *object, struct rec
 	return r;
 }
 
+int status_record(struct store *store, const struct object *object, struct record **status)
+{
+	struct summary summary;
+
+	return describe(store, object, status, &summary);
+}
+
 /* One line, whatever is in the value: some of it came from a CA. */
 static int add_line(struct content *content, const struct field *field)
 {
@@ -373,17 +379,7 @@ static const char *notice(const struct store *store)
 	return store->shared->older ? OLDER : NULL;
 }
 
-/*
- * The tables of all objects cost their number; they are kept until something changes, or time
- * changes them, so that stat, open and read make them once, and all readers have the same one.
- */
 #define TABLE_SECONDS 60 /* what a CRL's age does to it is seen then */
-struct table {
-	struct snapshot *text;
-	const char *notice;
-	uint64_t changes;
-	int64_t made, until;
-};
 
 static bool is_fresh(const struct store *store, const struct table *table)
 {
@@ -393,8 +389,8 @@ static bool is_fresh(const struct store *store, const struct table *table)
 	       now >= table->made && now < table->until;
 }
 
-static int make_table(struct store *store, struct table *table, struct content *content,
-                      int (*make)(struct store *store, struct content *content))
+int table_make(struct store *store, struct table *table, struct content *content,
+               int (*make)(struct store *store, struct content *content))
 {
 	struct content new = { .until = store_now(store) + TABLE_SECONDS };
 	struct snapshot *text;
@@ -441,7 +437,7 @@ int make_status_all(struct store *store, const struct node *node, struct content
 	static struct table table;
 
 	(void)node;
-	return make_table(store, &table, content, make_rows);
+	return table_make(store, &table, content, make_rows);
 }
 
 /* Keys may repeat: then the value is a list. */
@@ -472,6 +468,8 @@ static int add_json(struct store *store, const struct object *object, struct con
 
 	if (r == 0)
 		changes_at(store, content, summary.not_after);
+	if (r == 0 && record_find(status, "packets-in"))
+		content->until = store_now(store) + COUNTERS_SECONDS;
 	if (r == -EIO) { /* one that cannot be read hides no other */
 		json_object_set_new(json, "last-error", json_string("cannot be read"));
 		r = 0;
@@ -518,7 +516,7 @@ int make_status_json(struct store *store, const struct node *node, struct conten
 	static struct table table;
 
 	(void)node;
-	return make_table(store, &table, content, make_objects);
+	return table_make(store, &table, content, make_objects);
 }
 
 int make_wait_line(struct store *store, int64_t object, struct content *content)

@@ -115,6 +115,8 @@ void family_kill(void);
 
 /* netns.c: the store is sent the sockets that the IPsec process needs, or why it gets none. */
 void netlink_open(const struct supervision *given, const struct record *record);
+/* charonsocket.c: the same of a connection to charon. */
+void charon_connect(const struct supervision *given, const struct record *record);
 
 /*
  * ringkeeper.c: the kernel's keyring that RECORD names has what it says, and the store is told what

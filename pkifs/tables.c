@@ -183,17 +183,17 @@ static const struct key ipsec_keys[] = {
 	  "who makes the keys" },
 	{ "mode", 0, "tunnel", check_words, 0, 0, "tunnel transport", NULL, 0,
 	  "whole packets, or what is in them" },
-	{ "ike-proposal", KEY_REPEATS | KEY_LATER, NULL, check_ike_proposal, 0, 0, NULL, NULL, 8,
+	{ "ike-proposal", KEY_REPEATS, NULL, check_ike_proposal, 0, 0, NULL, NULL, 8,
 	  "algorithms of IKE" },
 	{ "esp-proposal", KEY_REPEATS, NULL, check_esp_proposal, 0, 0, NULL, NULL, 8,
 	  "algorithms of ESP; a load-sa takes no others" },
-	{ "ike-lifetime", KEY_LATER, "14400", check_number, 60, 604800, NULL, "seconds", 0,
-	  "until the peers prove themselves again" },
-	{ "esp-lifetime", KEY_LATER, "3600", check_number, 60, 604800, NULL, "seconds", 0,
+	{ "ike-lifetime", 0, "14400", check_number, 60, 604800, NULL, "seconds", 0,
+	  "until IKE has other keys" },
+	{ "esp-lifetime", 0, "3600", check_number, 60, 604800, NULL, "seconds", 0,
 	  "until ESP has other keys" },
-	{ "dpd-interval", KEY_LATER, "30", check_number, 0, 3600, NULL, "seconds", 0,
+	{ "dpd-interval", 0, "30", check_number, 0, 3600, NULL, "seconds", 0,
 	  "how often a silent peer is asked; 0 = never" },
-	{ "start", KEY_LATER, "none", check_words, 0, 0, "none start trap", NULL, 0,
+	{ "start", 0, "none", check_words, 0, 0, "none start trap", NULL, 0,
 	  "start: at once; trap: with the first packet" },
 	{ "fail-closed", 0, "yes", YES_NO, "block the traffic while no SA is up" },
 	{ "mark", 0, NULL, PLAIN(check_mark), "packets' mark (ip-xfrm(8))" },
@@ -221,6 +221,9 @@ static const struct key conf_keys[] = {
 	  "where an IKE daemon's module pkifs-pkcs11.so calls" },
 	{ "pkcs11-user", 0, "root", PLAIN(check_account),
 	  "who may sign over it, beside root, with the keys of tunnels" },
+	{ "charon-socket", 0, "/var/run/charon.vici", PLAIN(check_path),
+	  "strongSwan's VICI socket; of a network namespace NAME the same with .NAME behind" },
+	{ "charon-user", 0, "root", PLAIN(check_account), "who may be behind it, beside root" },
 	{ "privilege-separation", 0, NULL, YES_NO,
 	  "run each process as its own user (yes as root, else no)" },
 	{ "workers", 0, "16", check_number, 1, 256, NULL, "processes", 0,
@@ -250,7 +253,7 @@ static const struct {
 	const char *key, *values;
 } later[] = {
 	{ "key-store", "pkcs11" },
-	{ "engine", "charon builtin" },
+	{ "engine", "builtin" },
 };
 
 /* clang-format on */

@@ -46,6 +46,7 @@ struct told *told_of(int64_t object)
 	told = calloc(1, sizeof *told);
 	if (told) {
 		told->object = object;
+		told->approved = -1;
 		told->next = *bucket;
 		*bucket = told;
 	}

@@ -105,16 +105,19 @@ static int next_profile(struct store *store, const struct record *settings, size
                         struct object *profile)
 {
 	const char *name = record_get(settings, "certificate-id");
-	const struct field *field = record_next(settings, "ca-profile", at);
+	const struct field *field;
 	struct record *own = NULL;
 	struct object object;
 	int r;
 
+	if (*at == SIZE_MAX)
+		return -ENOENT;
+	field = record_next(settings, "ca-profile", at);
 	if (field)
 		return db_object_find(store->db, KIND_CA, field->value, profile);
-	if (*at || !name || record_find(settings, "ca-profile"))
+	if (!name || record_find(settings, "ca-profile"))
 		return -ENOENT;
-	*at = 1;
+	*at = SIZE_MAX;
 	r = db_object_find(store->db, KIND_LOCAL, name, &object);
 	if (r == 0)
 		r = store_settings(store, &object, &own);
@@ -131,7 +134,7 @@ int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509
 	int r;
 
 	while ((r = next_profile(store, settings, &at, &profile)) == 0)
-		if ((r = add_cas(store, &profile, false, cas)) < 0)
+		if ((r = add_cas(store, &profile, true, cas)) < 0)
 			return r;
 	return r == -ENOENT ? 0 : r;
 }
@@ -287,6 +290,7 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 	const char *name = record_get(config, "certificate-id");
 	struct own own = { .store = store };
 	struct edition edition = { 0 };
+	struct error reason = { 0 };
 	int r;
 
 	if (!id || !*id || !name || !*name)
@@ -297,7 +301,9 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 	if (r == 0 && edition.version)
 		r = read_own(&own, edition.version);
 	if (r == 0 && edition.version)
-		r = identity_check_local(id, sk_X509_value(own.chain, 0), err);
+		r = identity_check_local(id, sk_X509_value(own.chain, 0), &reason);
+	if (reason.code)
+		error_set(err, r, "local-id: %s", reason.text);
 	edition_clear(&edition);
 	own_clear(&own);
 	return r;
@@ -320,7 +326,7 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 	if (*cas.cut)
 		*trust = cas;
 	if (r == 0 && !*trust->cut && tunnel_check_local_id(store, settings, &err) == -EINVAL)
-		cut(trust, "local-id: %s", err.text);
+		cut(trust, "%s", err.text);
 	return r;
 }
 

@@ -84,13 +84,12 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 static int make_frame(struct store *store, const struct object *object, struct told *told,
                       struct verdict **verdicts, struct record **frame)
 {
-	struct record *settings = NULL, *sas = NULL;
+	struct record *settings = NULL;
 	struct record *new = record_new();
 	struct verdict *verdict;
+	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
-	if (r == 0)
-		r = engine_sas(store, object, &sas);
 	if (r == 0) {
 		free(told->stands_on);
 		told->stands_on = tunnel_stands_on(settings);
@@ -98,19 +97,25 @@ static int make_frame(struct store *store, const struct object *object, struct t
 		                    : -ENOMEM;
 	}
 	if (r == 0) {
-		strcpy(told->trust.cut, verdict->trust.cut);
+		trust = verdict->trust;
+		r = *trust.cut ? 0 : engine_peer_trust(store, object, &trust);
+	}
+	if (r == 0) {
+		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
 		if (*told->trust.cut)
 			record_add(new, "cut", told->trust.cut);
+		else if (told->approved >= 0)
+			record_add_number(new, "approved", told->approved);
 		add_settings(settings, new);
-		record_append(new, sas);
-		r = add_keys(store, object, new);
+		r = engine_frame(store, object, settings, new);
 	}
+	if (r == 0)
+		r = add_keys(store, object, new);
 	record_free(settings);
-	record_free(sas);
 	if (r == 0 && record_failed(new))
 		r = -ENOMEM;
 	if (r < 0)
@@ -200,11 +205,14 @@ static void tell_all(struct store *store)
 		struct told *told = told_of(object.id);
 		struct record *frame = NULL;
 
+		if (told)
+			told->approved = 0; /* whoever it was when the SAs were noted */
 		if (!told || make_frame(store, &object, told, &verdicts, &frame) < 0) {
 			log_error("tunnel %s cannot be read", object.name);
 			continue;
 		}
 		told->asked = told->request ? told->generation : 0;
+		told->approved = -1;
 		child_send(t.child, frame, NULL, 0);
 		record_free(frame);
 	}
@@ -312,7 +320,7 @@ static int tell_drift(struct store *store, const struct object *object, const ch
 
 static bool is_state(const char *state)
 {
-	static const char *const states[] = { "down", "up", "cut", "failed" };
+	static const char *const states[] = { "down", "connecting", "up", "cut", "failed" };
 
 	for (size_t i = 0; state && i < COUNT(states); i++)
 		if (strcmp(states[i], state) == 0)
@@ -320,12 +328,25 @@ static bool is_state(const char *state)
 	return false;
 }
 
+/* The engine's SAs and their peer: the process waits for our word on a peer that is new to it. */
+static int take_report(struct store *store, const struct object *object, struct told *told,
+                       const struct record *record)
+{
+	int64_t asking = record_number(record, "asking", 0);
+	int r = engine_report(store, object, record);
+
+	if (r < 0 || !record_find(record, "peer-id") || (r == 0 && asking <= told->approved))
+		return r;
+	told->approved = asking; /* unless the frame says that it is cut */
+	return tell(store, object);
+}
+
 static int take_state(struct store *store, const struct record *record)
 {
 	const char *state = record_get(record, "state"), *drift = record_get(record, "drift");
-	const char *said = record_get(record, "reason"), *reason = NULL;
+	const char *said = record_get(record, "reason"), *reason = NULL, *why_not = NULL;
 	struct told *told = told_find(record_number(record, "tunnel", 0));
-	struct error why = { 0 };
+	struct error why = { 0 }, failure = { 0 };
 	struct object object;
 	int r;
 
@@ -338,15 +359,24 @@ static int take_state(struct store *store, const struct record *record)
 		error_set(&why, -EIO, "%s", said);
 		reason = why.text;
 	}
-	if (told->request && record_number(record, "generation", 0) >= told->asked) {
-		bool failed = strcmp(state, "failed") == 0;
+	if (told->request && record_number(record, "generation", 0) >= told->asked &&
+	    !record_is(record, "outcome", "pending")) {
+		const char *outcome = record_get(record, "outcome");
+		bool failed = strcmp(outcome ? outcome : state, "failed") == 0;
 
+		if (failed && record_get(record, "failure")) {
+			error_set(&failure, -EIO, "%s", record_get(record, "failure"));
+			why_not = failure.text;
+		}
 		r = finish(store, told,
-		           !failed  ? NULL
-		           : reason ? reason
-		                    : "the kernel does not take it");
-		if (r == 0 && failed) /* how the tunnel is without what was asked */
-			return tell(store, &object);
+		           !failed   ? NULL
+		           : why_not ? why_not
+		           : reason  ? reason
+		                     : "the kernel does not take it");
+		if (r == 0 && (failed || outcome)) /* how the tunnel is without what was asked */
+			r = tell(store, &object);
+		if (r == 0 && failed && !outcome)
+			return 0;
 	}
 	if (r == 0 && strcmp(state, "cut") == 0 && strcmp(object.state, "cut") != 0 &&
 	    record_number(record, "generation", 0) == told->generation)
@@ -354,8 +384,79 @@ static int take_state(struct store *store, const struct record *record)
 	if (r == 0)
 		r = told_seen(told, record);
 	if (r == 0)
+		r = take_report(store, &object, told, record);
+	if (r == 0)
 		r = set_state(store, &object, state, reason);
 	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
+}
+
+struct key_wish {
+	struct store *store;
+	int64_t tunnel, version;
+};
+
+static void key_opened(void *user, const struct record *answer, const struct error *err)
+{
+	struct key_wish *wish = user;
+	const struct field *pem = answer ? record_find(answer, "pem") : NULL;
+	struct record *frame = record_new();
+
+	if (frame) {
+		record_add(frame, "frame", "key");
+		record_add_number(frame, "tunnel", wish->tunnel);
+		record_add_number(frame, "version", wish->version);
+		if (pem)
+			record_add_bytes(frame, "key", pem->value, pem->length);
+		else
+			record_add(frame, "reason", err->text);
+		send_frame(wish->store, frame);
+	}
+	free(wish);
+}
+
+/* The row of the key of VERSION of the tunnel's certificate id. */
+static int find_key(struct store *store, int64_t tunnel, int64_t number, int64_t *key)
+{
+	struct record *settings = NULL;
+	struct version version = { 0 };
+	struct object object, local;
+	int64_t row;
+	int r = db_object_get(store->db, tunnel, &object);
+
+	if (r == 0)
+		r = store_settings(store, &object, &settings);
+	if (r == 0 && (object.kind != KIND_IPSEC || !record_get(settings, "certificate-id") ||
+	               !record_is(settings, "engine", "charon")))
+		r = -ENOENT;
+	if (r == 0)
+		r = db_object_find(store->db, KIND_LOCAL, record_get(settings, "certificate-id"),
+		                   &local);
+	if (r == 0)
+		r = db_version_find(store->db, local.id, number, &row);
+	if (r == 0)
+		r = db_version_get(store->db, row, &version);
+	if (r == 0)
+		*key = version.key_pair;
+	record_free(settings);
+	version_clear(&version);
+	return r;
+}
+
+/* An engine outside needs the private key: it passes through the process to it. */
+static void give_key(struct store *store, const struct record *record)
+{
+	struct key_wish *wish = calloc(1, sizeof *wish);
+	const struct error err = { .text = "the private key cannot be read" };
+	int64_t key;
+
+	if (!wish)
+		return;
+	*wish = (struct key_wish){ .store = store,
+		                   .tunnel = record_number(record, "tunnel", 0),
+		                   .version = record_number(record, "version", 0) };
+	if (find_key(store, wish->tunnel, wish->version, &key) < 0 ||
+	    secrets_open(store, key, key_opened, wish) < 0)
+		key_opened(wish, NULL, &err);
 }
 
 static void received(struct child *child, struct record *record, void *user)
@@ -372,7 +473,10 @@ static void received(struct child *child, struct record *record, void *user)
 			log_error("what became of a tunnel cannot be stored: %s", strerror(-r));
 	} else if (record_is(record, "frame", "counters")) {
 		told_counters(record);
-	} else if (record_is(record, "frame", "want-namespace")) {
+	} else if (record_is(record, "frame", "want-key")) {
+		give_key(store, record);
+	} else if (record_is(record, "frame", "want-namespace") ||
+	           record_is(record, "frame", "want-charon")) {
 		channel_send(store->supervisor, record, NULL, 0);
 	}
 	record_free(record);
@@ -428,7 +532,7 @@ bool tunnels_received(struct store *store, const struct record *record, int *fds
 	size_t count = 0;
 
 	(void)store;
-	if (!record_is(record, "frame", "namespace"))
+	if (!record_is(record, "frame", "namespace") && !record_is(record, "frame", "charon"))
 		return false;
 	while (count < 2 && fds[count] >= 0)
 		count++;
@@ -596,16 +700,23 @@ static int look_at(struct store *store, struct told *told, struct verdict **verd
 {
 	struct verdict *verdict;
 	struct object object;
+	struct trust trust;
 	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
-	if (r == 0)
-		r = tell_warning(store, told, verdict->trust.warning);
-	if (r < 0 || strcmp(verdict->trust.cut, told->trust.cut) == 0)
+	if (r < 0)
 		return r;
-	if (*verdict->trust.cut)
-		return add_ended(store, verdict, told);
+	trust = verdict->trust;
+	if (*trust.cut)
+		return strcmp(trust.cut, told->trust.cut) == 0 ? 0
+		                                               : add_ended(store, verdict, told);
 	r = db_object_get(store->db, told->object, &object);
-	return r < 0 ? r : tell(store, &object);
+	if (r == 0 && (told->approved >= 0 || *told->trust.cut))
+		r = engine_peer_trust(store, &object, &trust);
+	if (r == 0)
+		r = tell_warning(store, told, trust.warning);
+	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
+		return r;
+	return tell(store, &object);
 }
 
 static int look_at_all(struct store *store)
@@ -676,11 +787,11 @@ int tunnel_status(struct store *store, const struct object *object, struct recor
 
 	if (r == 0)
 		record_add(status, "engine", record_get(settings, "engine"));
-	record_free(settings);
 	if (r == 0 && *told->trust.warning)
 		record_add(status, "warning", told->trust.warning);
 	if (r == 0)
-		r = engine_describe(store, object, status, in, out);
+		r = engine_describe(store, object, settings, status, in, out);
+	record_free(settings);
 	if (r == 0)
 		told_describe(told, in, out, status);
 	return r;

@@ -143,6 +143,9 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertEqual(self.spis(), {0x2002})
         self.assertEqual(len(self.left("sas")), 4)  # the peer may still use the old ones
         self.assertIn("packets-out", self.until_counted(folder))
+        self.assertTrue(until(lambda: 'pkifs_tunnel_packets_total{name="berlin",direction="out"} '
+                              in (m.point / "metrics").read_text()))
+        self.assertIn('name="berlin",state="up"} 1', (m.point / "metrics").read_text())
 
         before = time.monotonic()
         self.assertEqual(self.ask(folder, "down"), "ok")
@@ -182,7 +185,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
                 ({"esp": "3des-sha256"}, "3des is weak"),
                 ({"esp": "aes256"}, "needs something that proves integrity"),
                 ({"key-out": "xyz"}, "key-out takes up to 128 bytes as hex digits"),
-                ({"engine": "charon"}, "engine = charon is not supported by this version"),
+                ({"engine": "builtin"}, "engine = builtin is not supported by this version"),
                 ({"remote-address": "any"}, "needs an IP address as remote-address"),
                 ({"action": "rekey"}, "no other SAs are loaded"),
                 ({"action": "up"}, "no SAs are loaded")):
@@ -477,6 +480,35 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         (m.point / "ca/corp/cert.pem").write_bytes((self.folder / "ca.pem").read_bytes())
         self.becomes(folder, "down")
         self.assertEqual(self.load(folder, 0x3001, 0x3002, 1), "ok")
+
+    def test_no_crl_no_tunnel(self):
+        m = self.start()
+        authority = Authority(self.folder)
+        for name in ("ca/corp", "local/gate"):
+            (m.point / name).mkdir()
+        (m.point / "ca/corp/config").write_text("kernel-keyring = corp\n")
+        (m.point / "ca/corp/cert.pem").write_text(authority.pem)
+        (m.point / "local/gate/config").write_text("ca-profile = corp\n")
+        certificate = authority.server("gate.example.net")
+        (m.point / "local/gate/key.pem").write_text((self.folder / "leaf.key").read_text())
+        (m.point / "local/gate/cert.pem").write_text(certificate)
+        folder = self.tunnel(m, config=CONFIG + "certificate-id = gate\n")
+        self.becomes(folder, "cut")
+        self.assertIn("is revoked is not known", self.status(folder)["last-error"])
+        self.is_blocked()
+        self.peer(True, 0x1001, 0x1002, 1)
+        with self.assertRaises(OSError):
+            self.load(folder, 0x1001, 0x1002, 1)
+        (m.point / "ca/corp/crl.pem").write_text(authority.crl())
+        self.becomes(folder, "down")
+        self.assertEqual(self.load(folder, 0x1001, 0x1002, 1), "ok")
+        self.passes()
+        (m.point / "ca/corp/request").write_text("clear-crl")
+        self.becomes(folder, "cut")
+        self.is_blocked()
+        self.assertEqual(self.left("sas"), [])
+        # a guest's kernel is without
+        self.assertIn("corp: none: ", self.status(m.point / "ca/corp")["kernel-keyring"])
 
     def test_attack_75_killed_in_a_cut(self):
         m = self.start()

@@ -17,8 +17,8 @@ class Tree(Test):
     def test_every_file_is_there_with_its_mode(self):
         m = self.mount()
         self.assertEqual(sorted(os.listdir(m.point)),
-                         ["README", "acme-challenge", "ca", "events", "ipsec", "local", "status",
-                          "status.json", "watch"])
+                         ["README", "acme-challenge", "ca", "events", "ipsec", "local", "metrics",
+                          "status", "status.json", "watch"])
         os.mkdir(m.point / "ca/corp")
         os.mkdir(m.point / "local/www")
         os.mkdir(m.point / "ipsec/berlin")
@@ -80,6 +80,30 @@ class Tree(Test):
         self.assertEqual(list(m.status("local/www"))[:3], ["state", "since", "last-error"])
         self.assertEqual(len(m.read("status").splitlines()), 3)
         self.assertEqual(os.stat(m.point / "status").st_size, len(m.read("status")))
+
+    def test_metrics_are_openmetrics(self):
+        try:
+            from prometheus_client.openmetrics import parser
+        except ImportError:
+            self.skipTest("there is no python3-prometheus-client")
+        m = self.mount()
+        for path in ("ca/corp", "ipsec/berlin"):
+            os.mkdir(m.point / path)
+        m.self_signed("www")
+        families = {family.name: family.samples
+                    for family in parser.text_string_to_metric_families(m.read("metrics"))}
+        self.assertEqual([sample.labels for sample in families["pkifs_state"]],
+                         [{"kind": "ca", "name": "corp", "state": "empty"},
+                          {"kind": "local", "name": "www", "state": "valid"},
+                          {"kind": "ipsec", "name": "berlin",
+                           "state": m.status("ipsec/berlin")["state"]}])
+        request, = families["pkifs_request"]
+        self.assertEqual(request.labels, {"kind": "local", "name": "www", "request": "done"})
+        end, = families["pkifs_not_after_timestamp_seconds"]
+        self.assertEqual(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end.value)),
+                         m.status("local/www")["not-after"])
+        os.rmdir(m.point / "local/www")
+        self.assertNotIn('name="www"', m.read("metrics"))
 
     def test_watch_tells_what_comes_and_events_what_came(self):
         m = self.mount()

@@ -1,0 +1,261 @@
+/* What is to be done next about a tunnel in charon, and what came of it. */
+#include "netlink/charon_part.h"
+
+#include "common/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ATTEMPT_MS 30000 /* until there are SAs */
+#define HASTE_MS   400   /* charon has made an IKE SA for what it was to initiate */
+#define CHILD_MS   1500  /* and within that IKE SA the other one */
+#define REKEY_MS   10000
+
+static bool can_initiate(const struct tunnel *tunnel)
+{
+	return !record_is(tunnel->settings, "remote-address", "any");
+}
+
+static void terminate_ike(struct tunnel *tunnel, uint32_t id)
+{
+	char text[16];
+
+	snprintf(text, sizeof text, "%u", id);
+	charon_terminate(tunnel, "ike-id", text);
+}
+
+/* --- who the peer is --- */
+
+static void certificates_listed(struct vici *vici, int64_t id, const struct record *item,
+                                const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = ipsec_find(id);
+	const struct field *data = item ? record_find(item, "data") : NULL;
+	struct charon_tunnel *own = tunnel ? tunnel->charon : NULL;
+
+	(void)vici;
+	(void)answer;
+	(void)user;
+	if (!own || !own->listed)
+		return;
+	if (item) {
+		if (data && !record_is(item, "has_privkey", "yes"))
+			record_add_bytes(own->listed, "peer", data->value, data->length);
+		return;
+	}
+	own->busy = false;
+	/* charon's memory is short: who proved the same name before has not another certificate */
+	if (!err && (record_find(own->listed, "peer") || !own->peers ||
+	             !record_is(own->peers, "peer-id", record_get(own->listed, "peer-id")))) {
+		record_free(own->peers);
+		own->peers = own->listed;
+	} else {
+		record_free(own->listed);
+	}
+	own->listed = NULL;
+	tunnel->asking++;
+	ipsec_tell(tunnel);
+	charon_step(tunnel);
+}
+
+/* The last IKE SA that has a child; 0: there is none. */
+static uint32_t last_ike(const struct tunnel *tunnel)
+{
+	uint32_t last = 0;
+
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (!tunnel->children[i].gone && tunnel->children[i].ike > last)
+			last = tunnel->children[i].ike;
+	return last;
+}
+
+/* True: it was asked for its certificate. */
+static bool ask_peer(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	uint32_t last = last_ike(tunnel);
+	struct record *message;
+
+	if (!last || last == own->peer_ike)
+		return false;
+	own->peer_ike = last;
+	record_free(own->listed);
+	own->listed = charon_message("peer-id", own->sas.peer);
+	message = charon_message("type", "X509");
+	if (message) {
+		record_add(message, "flag", "NONE");
+		record_add(message, "subject", own->sas.peer);
+	}
+	return charon_command(tunnel, "list-certs", message, "list-cert", certificates_listed);
+}
+
+/* --- SAs --- */
+
+/* A child of the certificate that is to be used. */
+bool charon_has_current(const struct tunnel *tunnel)
+{
+	const struct charon_tunnel *own = tunnel->charon;
+
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (!tunnel->children[i].gone && tunnel->children[i].ike > own->old_ike)
+			return true;
+	return false;
+}
+
+/* An IKE SA of an earlier certificate; 0: there is none. */
+static uint32_t old_ike(const struct charon_tunnel *own)
+{
+	for (size_t i = 0; i < own->sas.ike_count; i++)
+		if (own->sas.ikes[i].id <= own->old_ike)
+			return own->sas.ikes[i].id;
+	return 0;
+}
+
+/* The IKE SA that an attempt has made, or NULL. */
+static const struct charon_ike *new_ike(const struct charon_tunnel *own)
+{
+	for (size_t i = 0; i < own->sas.ike_count; i++)
+		if (own->sas.ikes[i].id > own->old_ike)
+			return &own->sas.ikes[i];
+	return NULL;
+}
+
+static void initiated(struct vici *vici, int64_t id, const struct record *item,
+                      const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = charon_answered(id);
+
+	(void)vici;
+	(void)item;
+	(void)answer;
+	if (!tunnel)
+		return;
+	if (err)
+		charon_fail(tunnel, err->text);
+	else
+		charon_look(user);
+}
+
+static void initiate(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	struct record *message = charon_message("child", own->name);
+
+	if (message) {
+		record_add(message, "ike", own->name);
+		record_add(message, "timeout", "-1"); /* not to be waited for */
+	}
+	own->begun = charon_now();
+	*own->why = 0;
+	charon_command(tunnel, "initiate", message, NULL, initiated);
+	ipsec_tell(tunnel);
+}
+
+/* An attempt is under way: what has come of it? */
+static void follow_attempt(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	const struct charon_ike *ike = new_ike(own);
+	uint64_t since = tunnel->space->charon->since, age = charon_now() - own->begun;
+
+	if (age > ATTEMPT_MS)
+		charon_fail_attempt(tunnel, "the peer did not answer within 30 s");
+	else if (!ike && since > own->begun + HASTE_MS)
+		charon_fail_attempt(tunnel, "charon gave up, and did not say why");
+	else if (ike && ike->established && since > own->begun + CHILD_MS)
+		charon_fail_attempt(tunnel, "the peer made no SAs for the traffic");
+	else
+		return;
+	if (ike && !own->busy)
+		terminate_ike(tunnel, ike->id);
+}
+
+static void attempt(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (charon_has_current(tunnel)) {
+		own->begun = 0;
+		own->failures = 0;
+		own->triggered = false;
+		*own->why = 0;
+	} else if (own->begun) {
+		follow_attempt(tunnel);
+	} else if ((tunnel->state_wanted == WANTED_YES || own->triggered || tunnel->child_count) &&
+	           can_initiate(tunnel) && charon_now() >= own->retry) {
+		initiate(tunnel);
+	}
+}
+
+static uint32_t last_spi(const struct tunnel *tunnel)
+{
+	uint32_t spi = 0;
+
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (!tunnel->children[i].gone)
+			spi = tunnel->children[i].spis.in;
+	return spi;
+}
+
+/* True: a command was sent. */
+static bool follow_rekey(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (own->action != ACTION_REKEY || own->ended)
+		return false;
+	if (!own->sent && last_spi(tunnel)) {
+		own->sent = true;
+		own->spi = last_spi(tunnel);
+		*own->why = 0;
+		return charon_command(tunnel, "rekey", charon_message("child", own->name), NULL,
+		                      charon_looks_again);
+	}
+	if (own->sent && last_spi(tunnel) && last_spi(tunnel) != own->spi)
+		charon_end_request(tunnel, NULL);
+	else if (charon_now() - own->since > REKEY_MS)
+		charon_end_request(tunnel, *own->why ? own->why : "the peer did not take new keys");
+	return false;
+}
+
+static void follow_request(struct tunnel *tunnel)
+{
+	const struct charon_tunnel *own = tunnel->charon;
+
+	if (own->action == ACTION_DOWN ||
+	    (own->action == ACTION_UP && (tunnel->up || !can_initiate(tunnel))))
+		charon_end_request(tunnel, NULL);
+}
+
+/* The next thing to be done about TUNNEL, one at a time. */
+void charon_step(struct tunnel *tunnel)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	const struct charon *charon = tunnel->space->charon;
+
+	if (!tunnel->sa_count) /* whoever comes next is asked who it is */
+		own->peer_ike = 0;
+	follow_request(tunnel);
+	if (!charon || !charon->vici || !charon->looked || own->busy)
+		return;
+	if (!charon_is_usable(tunnel)) {
+		charon_dismantle(tunnel);
+		return;
+	}
+	if (ask_peer(tunnel))
+		return;
+	if (own->key != own->version) {
+		charon_want_key(tunnel);
+		return;
+	}
+	if (!charon_is_loaded(tunnel) || follow_rekey(tunnel))
+		return;
+	if (old_ike(own) && charon_has_current(tunnel) && tunnel->up)
+		terminate_ike(tunnel, old_ike(own));
+	else if (*own->old_key && !old_ike(own))
+		charon_unload_key(tunnel, own->old_key);
+	else
+		attempt(tunnel);
+}

@@ -1,0 +1,240 @@
+/* engine = charon: what the store knows of it; the IPsec process drives it (netlink/charon.h). */
+#include "common/x509.h"
+#include "pkifs/engine_part.h"
+#include "pkifs/object.h"
+#include "pkifs/peer.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- requests --- */
+
+int charon_check(const struct asked *asked, struct error *err)
+{
+	const char *name = record_get(asked->settings, "certificate-id");
+	struct trust trust;
+	int r;
+
+	if (strcmp(asked->action, "load-sa") == 0)
+		return error_set(
+			err, -EINVAL,
+			"engine = charon makes its own SAs: load-sa is for engine = manual");
+	if (strcmp(asked->action, "down") == 0)
+		return 0;
+	if (!name || !*name)
+		return error_set(err, -EINVAL, "engine = charon needs a certificate-id");
+	r = tunnel_trust(asked->store, asked->settings, &trust);
+	if (r == 0 && *trust.cut)
+		return error_set(err, -EINVAL, "the tunnel is cut: %s", trust.cut);
+	if (r == 0 && strcmp(asked->action, "rekey") == 0 && !record_find(asked->sas, "sa"))
+		return error_set(err, -EINVAL,
+		                 "the tunnel is not up: there are no keys to replace");
+	return r;
+}
+
+void charon_take(struct store *store, const char *action, const struct record *fields,
+                 struct record *sas)
+{
+	(void)store;
+	(void)fields;
+	if (strcmp(action, "rekey") != 0)
+		record_set(sas, "wanted", strcmp(action, "up") == 0 ? "yes" : "no");
+}
+
+/* What could not be brought up is not tried for ever, unless `start` says so. */
+void charon_undo(const char *action, struct record *sas)
+{
+	if (strcmp(action, "up") == 0)
+		record_remove(sas, "wanted");
+}
+
+/* --- the frame --- */
+
+static int add_cas(struct store *store, const struct record *settings, struct record *frame)
+{
+	STACK_OF(X509) *cas = sk_X509_new_null();
+	int r = cas ? tunnel_cas(store, settings, cas) : -ENOMEM;
+
+	for (int i = 0; r == 0 && i < sk_X509_num(cas); i++)
+		certificate_add(frame, "ca", sk_X509_value(cas, i));
+	sk_X509_pop_free(cas, X509_free);
+	return r;
+}
+
+/* Who we are is what the certificate says first: a name, an address, an e-mail, else its subject.
+ */
+static void add_own_id(const X509 *certificate, const struct record *settings, struct record *frame)
+{
+	static const struct {
+		const char *text, *charon;
+	} kinds[] = { { "DNS:", "fqdn:" }, { "IP:", "" }, { "email:", "email:" } };
+	GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+	const char *given = record_get(settings, "local-id");
+	char *subject = dn_text(X509_get_subject_name(certificate));
+	bool found = given && *given;
+
+	if (found)
+		record_add(frame, "local-id", given);
+	for (size_t k = 0; !found && k < COUNT(kinds); k++)
+		for (int i = 0; !found && i < sk_GENERAL_NAME_num(names); i++) {
+			char *text = alternative_name_text(sk_GENERAL_NAME_value(names, i));
+			size_t length = strlen(kinds[k].text);
+
+			found = text && strncmp(text, kinds[k].text, length) == 0;
+			if (found)
+				record_addf(frame, "local-id", "%s%s", kinds[k].charon,
+				            text + length);
+			OPENSSL_free(text);
+		}
+	if (!found && subject)
+		record_add(frame, "local-id", subject);
+	OPENSSL_free(subject);
+	GENERAL_NAMES_free(names);
+}
+
+static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
+{
+	STACK_OF(X509) *certificates = sk_X509_new_null();
+	struct edition edition = { 0 };
+	struct version version = { 0 };
+	struct object object;
+	int r = certificates ? db_object_find(store->db, KIND_LOCAL,
+	                                      record_get(settings, "certificate-id"), &object)
+	                     : -ENOMEM;
+
+	if (r == 0)
+		r = db_edition_get(store->db, object.edition, &edition);
+	if (r == 0 && edition.version)
+		r = db_version_get(store->db, edition.version, &version);
+	if (r == 0 && version.certificate.length)
+		r = blob_certificates(&version.certificate, certificates);
+	if (r == 0 && sk_X509_num(certificates)) {
+		const X509 *certificate = sk_X509_value(certificates, 0);
+
+		record_add_number(frame, "version", version.number);
+		certificate_add(frame, "certificate", certificate);
+		add_own_id(certificate, settings, frame);
+	}
+	sk_X509_pop_free(certificates, X509_free);
+	edition_clear(&edition);
+	version_clear(&version);
+	return r;
+}
+
+/* The request that is under way. */
+static int add_request(struct store *store, const struct object *object, struct record *frame)
+{
+	struct request request;
+	int r = db_request_get(store->db, object->id, &request);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (request.state == REQUEST_RUNNING) {
+		record_add_number(frame, "request", request.id);
+		record_add(frame, "action", request.action);
+	}
+	request_clear(&request);
+	return 0;
+}
+
+static const char *wanted(const struct record *settings, const struct record *sas)
+{
+	const char *told = record_get(sas, "wanted"), *start = record_get(settings, "start");
+
+	if (told)
+		return told;
+	return strcmp(start, "start") == 0  ? "yes"
+	       : strcmp(start, "trap") == 0 ? "trap"
+	                                    : "passive";
+}
+
+int charon_frame(struct store *store, const struct object *object, const struct record *settings,
+                 const struct record *sas, struct record *frame)
+{
+	static const char *const keys[] = { "remote-id",    "ike-proposal", "esp-proposal",
+		                            "ike-lifetime", "esp-lifetime", "dpd-interval" };
+	const char *name = record_get(settings, "certificate-id");
+	const struct field *field;
+	int r = 0;
+
+	for (size_t k = 0; k < COUNT(keys); k++)
+		for (size_t i = 0; (field = record_next(settings, keys[k], &i)) != NULL;)
+			record_add(frame, keys[k], field->value);
+	for (size_t i = 0; (field = record_next(sas, "sa", &i)) != NULL;)
+		record_add(frame, "sa", field->value);
+	record_add(frame, "wanted", wanted(settings, sas));
+	if (name && *name)
+		r = add_certificate(store, settings, frame);
+	if (r == 0)
+		r = add_cas(store, settings, frame);
+	return r < 0 ? r : add_request(store, object, frame);
+}
+
+/* --- what it made --- */
+
+static void copy(const struct record *from, const char *key, struct record *to)
+{
+	const struct field *field;
+
+	for (size_t i = 0; (field = record_next(from, key, &i)) != NULL;)
+		record_add_bytes(to, key, field->value, field->length);
+}
+
+static bool is_same(const struct record *one, const struct record *other, const char *key)
+{
+	const struct field *a, *b;
+	size_t i = 0, j = 0;
+
+	do {
+		a = record_next(one, key, &i);
+		b = record_next(other, key, &j);
+		if (!a != !b ||
+		    (a && (a->length != b->length || memcmp(a->value, b->value, a->length) != 0)))
+			return false;
+	} while (a);
+	return true;
+}
+
+int charon_report(const struct record *report, struct record *sas)
+{
+	static const char *const keys[] = { "sa", "ike", "esp", "peer-id", "peer" };
+	bool changed = false, peer = record_find(report, "peer-id");
+
+	for (size_t k = 0; k < COUNT(keys); k++) {
+		if (k > 0 && !peer) /* a process that has not asked who it is, yet */
+			continue;
+		if (is_same(report, sas, keys[k]))
+			continue;
+		record_remove(sas, keys[k]);
+		copy(report, keys[k], sas);
+		changed = true;
+	}
+	return changed;
+}
+
+void charon_status(const struct record *settings, const struct record *sas, struct record *status,
+                   char in[16], char out[16])
+{
+	const char *pair = record_get(sas, "sa"), *name = record_get(settings, "certificate-id");
+	unsigned spi_in, spi_out;
+	long long version;
+
+	if (name && *name)
+		record_add(status, "key-at", "charon");
+	if (pair && sscanf(pair, "%u %u %lld", &spi_in, &spi_out, &version) == 3) {
+		snprintf(in, 16, "%u", spi_in);
+		snprintf(out, 16, "%u", spi_out);
+		record_addf(status, "spi-in", "0x%08x", spi_in);
+		record_addf(status, "spi-out", "0x%08x", spi_out);
+		if (version)
+			record_add_number(status, "version", version);
+		if (record_get(sas, "ike"))
+			record_add(status, "ike", record_get(sas, "ike"));
+		if (record_get(sas, "esp"))
+			record_add(status, "esp", record_get(sas, "esp"));
+	}
+	peer_status(sas, status);
+}
