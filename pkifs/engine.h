@@ -39,7 +39,7 @@ int engine_report(struct store *store, const struct object *object, const struct
 /* The peer is forgotten: another one may prove who it is. Inside a change. */
 int engine_forget_peer(struct store *store, const struct object *object);
 
-/* TRUST of the peer that the tunnel has, added to what TRUST says. Inside a change. */
+/* Adds to TRUST what comes of the peer that the tunnel has. Inside a change. */
 int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust);
 
 #endif

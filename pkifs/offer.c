@@ -2,8 +2,8 @@
 
 #include "common/log.h"
 #include "common/x509.h"
-#include "pkifs/trust.h"
 #include "pkifs/secrets.h"
+#include "pkifs/told.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +48,7 @@ static bool has_id(const struct record *ids, const char *id)
 
 struct offers {
 	struct store *store;
-	struct record *frame, *ids; /* what is in the frame already */
+	struct record *frame, *done; /* certificate ids and keys that are in the frame */
 	size_t size;
 };
 
@@ -66,7 +66,7 @@ static int add_key(struct offers *offers, int64_t row, const char *label)
 		return r;
 	}
 	r = public_key_id(key.public.data, key.public.length, (unsigned char *)id);
-	if (r == 0 && !has_id(offers->ids, id)) {
+	if (r == 0 && !has_id(offers->done, id)) {
 		record_add_bytes(offer, "id", id, sizeof id);
 		record_add(offer, "label", label);
 		record_add_number(offer, "owner", key.object);
@@ -75,7 +75,7 @@ static int add_key(struct offers *offers, int64_t row, const char *label)
 		r = record_encode(offer, &bytes, &length);
 		if (r == 0 && offers->size + length <= OFFER_MAX) {
 			record_add_bytes(offers->frame, "key", bytes, length);
-			record_add_bytes(offers->ids, "id", id, sizeof id);
+			record_add_bytes(offers->done, "id", id, sizeof id);
 			offers->size += length;
 		}
 		OPENSSL_clear_free(bytes, r == 0 ? length : 0);
@@ -106,38 +106,50 @@ static int add_certificate_id(struct offers *offers, const char *name)
 	return r == -ENOENT ? 0 : r;
 }
 
+static bool has_name(const struct record *names, const char *name)
+{
+	const struct field *field;
+
+	for (size_t i = 0; (field = record_next(names, "name", &i)) != NULL;)
+		if (strcmp(field->value, name) == 0)
+			return true;
+	return false;
+}
+
 /* A tunnel that is cut, or has another engine, lends nothing. */
-static int add_tunnel(struct offers *offers, const struct object *tunnel)
+static int add_tunnel(struct offers *offers, const struct told *told)
 {
 	struct record *settings = NULL;
-	struct trust trust;
 	const char *name;
-	int r = store_settings(offers->store, tunnel, &settings);
+	int r = 0;
 
+	if (!told->stands_on || *told->trust.cut)
+		return 0;
+	r = record_parse(told->stands_on, strlen(told->stands_on), NULL, &settings, NULL);
 	name = r == 0 ? record_get(settings, "certificate-id") : NULL;
-	if (name && *name && record_is(settings, "engine", "charon")) {
-		r = tunnel_trust(offers->store, settings, &trust);
-		if (r == 0 && !*trust.cut)
-			r = add_certificate_id(offers, name);
+	if (name && *name && record_is(settings, "engine", "charon") &&
+	    !has_name(offers->done, name)) {
+		record_add(offers->done, "name", name);
+		r = add_certificate_id(offers, name);
 	}
 	record_free(settings);
-	return r == -ENOENT ? 0 : r;
+	return r;
 }
 
 /* The caller owns *FRAME. */
 static int make_frame(struct store *store, struct record **frame)
 {
-	struct offers offers = { .store = store, .frame = record_new(), .ids = record_new() };
-	struct object object = { 0 };
-	int r = offers.frame && offers.ids ? 0 : -ENOMEM;
+	struct offers offers = { .store = store, .frame = record_new(), .done = record_new() };
+	const struct told *told = NULL;
+	int r = offers.frame && offers.done ? 0 : -ENOMEM;
 
 	if (r == 0)
 		record_add(offers.frame, "frame", "offer");
-	while (r == 0 && (r = db_object_next(store->db, KIND_IPSEC, object.id, &object)) == 0)
-		r = add_tunnel(&offers, &object);
-	if (r == -ENOENT)
-		r = record_failed(offers.frame) ? -ENOMEM : 0;
-	record_free(offers.ids);
+	while (r == 0 && (told = told_next(told)))
+		r = add_tunnel(&offers, told);
+	if (r == 0 && record_failed(offers.frame))
+		r = -ENOMEM;
+	record_free(offers.done);
 	if (r < 0)
 		record_free(offers.frame);
 	else

@@ -9,10 +9,10 @@
 
 #include "pkifs/store.h"
 
-/* Tunnels, certificates or what is believed of them may have changed. */
+/* What tunnels are told (pkifs/told.h), or certificates, may be other ones now. */
 void offer_look(struct store *store);
 
-/* Behind each commit that may matter and each second. */
+/* Behind each commit that may matter and each second, once all tunnels have been told. */
 void offer_run(struct store *store);
 
 /* A frame of the supervisor that is about the socket. False: it is not. */

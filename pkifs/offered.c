@@ -15,8 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CALLERS     64          /* at once; more wait in the listener's line */
-#define CALL_MS     2000        /* what a caller gives us */
+#define CALLERS     64   /* at once; more wait in the listener's line */
+#define CALL_MS     2000 /* what a caller gives us */
+#define TICK_MS     50
 #define CALL_MAX    (64u << 10) /* bytes of a question */
 #define LOG_MS      10000       /* in which there are no more than */
 #define LOG_LINES   10          /* lines about callers */
@@ -42,7 +43,7 @@ struct listener {
 struct offered {
 	uv_loop_t *loop;
 	uv_idle_t work;  /* runs while a question waits */
-	uv_timer_t late; /* runs while there are callers */
+	uv_timer_t tick; /* runs while there are callers, or no room */
 	struct listener *listener;
 	struct caller *callers;
 	size_t caller_count;
@@ -68,6 +69,12 @@ static bool may_log(struct offered *offered)
 	return offered->lines++ < LOG_LINES;
 }
 
+static void listen_again(struct offered *offered)
+{
+	if (offered->listener)
+		uv_poll_start(&offered->listener->poll, UV_READABLE, came);
+}
+
 static void caller_end(struct caller *caller)
 {
 	struct offered *offered = caller->offered;
@@ -80,10 +87,7 @@ static void caller_end(struct caller *caller)
 	channel_close(caller->channel);
 	record_free(caller->question);
 	free(caller);
-	if (!offered->callers)
-		uv_timer_stop(&offered->late);
-	if (offered->listener) /* it was deaf where there was no room */
-		uv_poll_start(&offered->listener->poll, UV_READABLE, came);
+	listen_again(offered);
 }
 
 /* --- what callers ask --- */
@@ -351,17 +355,27 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 	uv_idle_start(&caller->offered->work, work);
 }
 
-/* Nobody waits any more for an answer to these. */
-static void end_late(uv_timer_t *timer)
+/* Nobody waits any more for an answer to those that are late. */
+static void tick(uv_timer_t *timer)
 {
 	struct offered *offered = timer->data;
 	struct caller *next;
 
+	listen_again(offered);
+	if (!offered->callers)
+		uv_timer_stop(timer);
 	for (struct caller *caller = offered->callers; caller; caller = next) {
 		next = caller->next;
 		if (uv_now(offered->loop) - caller->since >= CALL_MS)
 			caller_end(caller);
 	}
+}
+
+/* Deaf for a moment: there is no room. */
+static void rest(struct offered *offered)
+{
+	uv_poll_stop(&offered->listener->poll);
+	uv_timer_start(&offered->tick, tick, TICK_MS, TICK_MS);
 }
 
 /* For one more: where all are taken, the first one goes that has its answer or says nothing. */
@@ -394,8 +408,9 @@ static int caller_new(struct offered *offered, int fd)
 	while (*at)
 		at = &(*at)->next;
 	*at = caller;
-	if (offered->caller_count++ == 0)
-		uv_timer_start(&offered->late, end_late, CALL_MS / 8, CALL_MS / 8);
+	offered->caller_count++;
+	if (!uv_is_active((uv_handle_t *)&offered->tick))
+		uv_timer_start(&offered->tick, tick, TICK_MS, TICK_MS);
 	return 0;
 }
 
@@ -405,7 +420,7 @@ static int caller_new(struct offered *offered, int fd)
  */
 static void came(uv_poll_t *poll, int status, int events)
 {
-	struct listener *listener = poll->data;
+	const struct listener *listener = poll->data;
 	struct offered *offered = listener->offered;
 	struct ucred who = { .uid = (uid_t)-1 };
 	socklen_t size = sizeof who;
@@ -413,17 +428,16 @@ static void came(uv_poll_t *poll, int status, int events)
 
 	(void)status;
 	(void)events;
-	if (!make_room(offered)) {
-		uv_poll_stop(poll);
+	fd = make_room(offered) ? accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+	                        : -1;
+	if (fd < 0) {
+		rest(offered);
 		return;
 	}
-	fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd < 0)
-		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0 ||
 	    (who.uid != 0 && who.uid != listener->uid)) {
 		if (may_log(offered))
-			log_warning("pkifs-pkcs11.so: user %u may not call (pkcs11-user)", who.uid);
+			log_warning("pkifs-pkcs11.so: user %u may not call (charon-user)", who.uid);
 		close(fd);
 	} else if (caller_new(offered, fd) < 0) {
 		close(fd);
@@ -507,8 +521,8 @@ struct offered *offered_open(uv_loop_t *loop, offered_opener *open, void *user)
 	offered->open = open;
 	offered->user = user;
 	uv_idle_init(loop, &offered->work);
-	uv_timer_init(loop, &offered->late);
-	offered->work.data = offered->late.data = offered;
+	uv_timer_init(loop, &offered->tick);
+	offered->work.data = offered->tick.data = offered;
 	return offered;
 }
 
@@ -520,7 +534,7 @@ void offered_end(struct offered *offered)
 	while (offered->callers)
 		caller_end(offered->callers);
 	uv_close((uv_handle_t *)&offered->work, NULL);
-	uv_close((uv_handle_t *)&offered->late, NULL);
+	uv_close((uv_handle_t *)&offered->tick, NULL);
 }
 
 void offered_free(struct offered *offered)

@@ -60,12 +60,12 @@ static int listen_at(const char *path, uid_t uid, struct error *err)
 /* The socket as the settings have it now. */
 static int renew(const struct supervision *given, struct error *err)
 {
-	const char *path = setting(given, "pkcs11-socket"), *user = setting(given, "pkcs11-user");
+	const char *path = setting(given, "pkcs11-socket"), *user = setting(given, "charon-user");
 	const struct passwd *account = getpwnam(user);
 	int fd;
 
 	if (!account)
-		return error_set(err, -ENOENT, "there is no user %s (pkcs11-user)", user);
+		return error_set(err, -ENOENT, "there is no user %s (charon-user)", user);
 	if (listener >= 0 && caller == account->pw_uid && strcmp(place.sun_path, path) == 0)
 		return 0;
 	fd = listen_at(path, account->pw_uid, err);

@@ -128,7 +128,7 @@ static int make_frame(struct store *store, const struct object *object, struct t
 /* FRAME is taken over. */
 static void send_frame(struct store *store, struct record *frame)
 {
-	(void)store;
+	offer_look(store);
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
 	record_free(frame);
@@ -195,8 +195,18 @@ static int choose_range(struct store *store)
 	return db_meta_set(store->db, RANGE_META, text, strlen(text));
 }
 
+static void change(struct store *store, int (*act)(struct store *store), const char *what)
+{
+	int r = store_begin(store);
+
+	if (r == 0)
+		r = store_end(store, act(store));
+	if (r < 0)
+		log_error("%s: %s", what, strerror(-r));
+}
+
 /* Requests under way are asked again, with the frames of all tunnels. */
-static void tell_all(struct store *store)
+static int tell_all(struct store *store)
 {
 	struct verdict *verdicts = NULL;
 	struct object object = { 0 };
@@ -218,6 +228,7 @@ static void tell_all(struct store *store)
 	}
 	verdicts_free(verdicts);
 	send_simple("all-told", NULL, 0);
+	return 0;
 }
 
 static void ready(struct child *child, int signing, void *user)
@@ -233,7 +244,7 @@ static void ready(struct child *child, int signing, void *user)
 	store_commit(store); /* what waits for it would be told before `begin` */
 	t.ready = true;
 	send_simple("begin", "range", range);
-	tell_all(store);
+	change(store, tell_all, "tunnels are told");
 }
 
 /* --- what came of it --- */
@@ -601,7 +612,6 @@ int tunnel_forget(struct store *store, const struct object *object)
 	struct record *frame = record_new();
 	int r = frame ? engine_forget(store, object) : -ENOMEM;
 
-	offer_look(store);
 	if (frame) {
 		record_add(frame, "frame", "forget");
 		record_add_number(frame, "tunnel", object->id);
@@ -749,22 +759,11 @@ static int retire(struct store *store)
 	return r == -ENOENT ? 0 : r;
 }
 
-static void change(struct store *store, int (*act)(struct store *store), const char *what)
-{
-	int r = store_begin(store);
-
-	if (r == 0)
-		r = store_end(store, act(store));
-	if (r < 0)
-		log_error("%s: %s", what, strerror(-r));
-}
-
 void tunnels_run(struct store *store)
 {
 	int64_t now = store_now(store);
 	uint32_t range;
 
-	offer_run(store);
 	if (!t.child && now >= t.retry && get_range(store, &range) == 0)
 		t.child = child_start(store, &class, store);
 	if (!t.ready)
@@ -776,6 +775,7 @@ void tunnels_run(struct store *store)
 	}
 	if (engine_retire_due(now))
 		change(store, retire, "old SAs cannot be taken away");
+	offer_run(store);
 }
 
 int tunnel_status(struct store *store, const struct object *object, struct record *status)

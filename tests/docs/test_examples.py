@@ -49,6 +49,8 @@ NOT_RUN = {
     "haproxy ": "tests/integration runs the guide's HAProxy",
     "stunnel": "tests/integration runs the guide's stunnel",
     "chmod 755 /usr/local/sbin/haproxy-reload": "a file that the guide shows",
+    "pkcs11-tool": "tests/integration lists what is lent",
+    "mkdir /pki/ipsec": "tests/integration makes tunnels, in a network of their own",
     "openssl s_client -connect www.example.net": "asks one of these three",
 }
 

@@ -53,6 +53,10 @@ class Pki:
     def read(self, name):
         return (self.folder / name).read_text()
 
+    def fingerprint(self, host):
+        return Authority.openssl("x509", "-in", self.folder / f"{host}.pem", "-noout", "-sha256",
+                                 "-fingerprint").split("=")[1].strip()
+
 
 class Daemon:
     """A program on a host, with a folder of its own, that a test starts, stops and kills."""
@@ -171,8 +175,8 @@ class Pluto(Daemon):
     """libreswan's. Its package excludes strongSwan's: it is unpacked and laid over /usr, for its own
     eyes."""
 
-    def __init__(self, test, host):
-        super().__init__(test, host, "pluto")
+    def __init__(self, test, host, name="pluto"):
+        super().__init__(test, host, name)
         self.control = self.folder / "pluto.ctl"
         self.nss = f"sql:{self.folder}"
         self.conf = self.folder / "ipsec.conf"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pathlib
 import signal
 import socket
 import struct
@@ -13,7 +14,18 @@ from harness import (BIN, DAEMON, NOBODY, PATIENCE, Test, as_user, attempt, main
 from x509 import Authority
 
 MODULE = BIN.parent / "lib/pkifs-pkcs11.so"
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs/guides/strongswan.md"
 RSA, EC = "key-type = rsa\n", "key-type = ecdsa\n"
+PATHS = {"/usr/lib/x86_64-linux-gnu/pkcs11/pkifs-pkcs11.so": MODULE}
+
+
+def guide(name, changes):
+    """A file of strongSwan's guide, with other paths and names."""
+    text = (GUIDE.read_text().split(f"/{name}`:\n\n```\n")[1]).split("```")[0]
+    for old, new in changes.items():
+        assert old in text, f"{old} is not in\n{text}"
+        text = text.replace(old, str(new))
+    return text
 
 
 def record(*fields):
@@ -35,12 +47,13 @@ SIGNED = len(frame(("frame", "answer"), ("data", bytes(64))))
 
 @needs_root
 class Pkcs11(Test):
-    def start(self, *options):
+    def start(self, conf=None):
         """A daemon in a network of its own: its tunnels block nobody's traffic."""
         self.place = self.folder / "run/pkcs11"
         m = self.mount(f"store={self.folder}/var/store.db", "privilege-separation=yes",
                        "user=daemon", "worker-user=games", "ipsec-user=bin",
-                       f"pkcs11-socket={self.place}", *options, start=False)
+                       f"pkcs11-socket={self.place}", start=False)
+        m.conf = conf
         m.under = ["unshare", "-n"]
         return m.start()
 
@@ -149,13 +162,19 @@ class Pkcs11(Test):
         self.assertEqual(self.signs(m, "lent", "ECDSA"), "")
 
     def test_another_user_may_call_where_he_is_named(self):
-        m = self.start("pkcs11-user=nobody")
+        conf = self.folder / "pkifs.conf"
+        conf.write_text("charon-user = nobody\n")
+        m = self.start(conf)
         self.own(m, "lent", EC)
         self.tunnel(m, "t", "lent")
         self.becomes("lent")
         self.assertEqual(as_user(NOBODY, lambda: attempt(self.asks, m)), SIGNED)
-        self.assertEqual(as_user(DAEMON, lambda: attempt(self.asks, m)),
-                         -errno.EACCES)
+        self.assertEqual(as_user(DAEMON, lambda: attempt(self.asks, m)), -errno.EACCES)
+        conf.write_text("charon-user = daemon\n")
+        os.kill(m.daemon.pid, signal.SIGHUP)
+        self.assertTrue(until(
+            lambda: as_user(DAEMON, lambda: attempt(self.asks, m)) == SIGNED, 10))
+        self.assertEqual(as_user(NOBODY, lambda: attempt(self.asks, m)), -errno.EACCES)
 
     def test_what_is_lent_follows_tunnels_certificates_and_trust(self):
         m = self.start()
@@ -248,7 +267,8 @@ class Charon:
         self.log = self.folder / "log"
         self.socket = self.folder / "vici"
         self.swan = self.folder / "swanctl.conf"
-        (self.folder / "strongswan.conf").write_text(f"""charon-systemd {{
+        (self.folder / "strongswan.conf").write_text(guide("strongswan.d/pkifs.conf", PATHS) + f"""
+        charon-systemd {{
             load = {self.PLUGINS}
             filelog {{ log {{
                 path = {self.log}
@@ -258,12 +278,6 @@ class Charon:
             plugins {{
                 vici {{
                     socket = unix://{self.socket}
-                }}
-                pkcs11 {{
-                    modules {{ pkifs {{
-                        path = {MODULE}
-                        load_certs = no
-                    }} }}
                 }}
             }}
         }}
@@ -289,31 +303,16 @@ class Charon:
 
     def load(self, own, peer):
         """A connection of the certificate ids OWN, here, and PEER, there."""
-        remote = "10.9.0.2" if self.address == "10.9.0.1" else "10.9.0.1"
-        handle = Pkcs11.key_id(self.m, own)
         with open(self.swan, "a") as file:
-            file.write(f"""
-            connections {{ {own} {{
-                version = 2
-                childless = force
-                local_addrs = {self.address}
-                remote_addrs = {remote}
-                local {{
-                    auth = pubkey
-                    certs = {self.m.point}/local/{own}/cert.pem
-                }}
-                remote {{
-                    auth = pubkey
-                    certs = {self.m.point}/local/{peer}/cert.pem
-                    id = "CN={peer}"
-                }}
-            }} }}
-            secrets {{ token-{own} {{
-                handle = {handle}
-                module = pkifs
-                slot = 0
-            }} }}
-            """)
+            file.write(guide("swanctl/conf.d/berlin.conf", {
+                "version = 2": "version = 2\nchildless = force",
+                "192.0.2.1": self.address,
+                "192.0.2.2": "10.9.0.2" if self.address == "10.9.0.1" else "10.9.0.1",
+                "/pki/local/www": self.m.point / "local" / own,
+                "cacerts = /pki/ca/corp": f"certs = {self.m.point}/local/{peer}",
+                "CN=peer.example.net": f"CN={peer}",
+                "0123456789abcdef0123456789abcdef01234567": Pkcs11.key_id(self.m, own),
+                "berlin": own}))
         said = self.swanctl("--load-all", "--noprompt", "--file", self.swan)
         assert f"loaded key token-{own} from token" in said, said + self.said()
 

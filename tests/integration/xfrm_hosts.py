@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import unittest
 
 from harness import BIN, LAB, LIBC, SANITIZED
@@ -164,6 +165,56 @@ def ping(source, target, mark=0, patience=2):
     return False
 
 
+class Stream:
+    """Numbered UDP packets, one each PACE seconds in either direction all the time: those that did
+    not arrive."""
+
+    def __init__(self, left="10.1.0.1", right="10.2.0.1", pace=0.005):
+        self.ends, self.pace = {"left": left, "right": right}, pace
+        self.sent = dict.fromkeys(ADDRESSES, 0)
+        self.heard = {host: set() for host in ADDRESSES}
+
+    def __enter__(self):
+        self.sockets = {}
+        for host, address in self.ends.items():
+            with on(host):
+                self.sockets[host] = socket.socket(family(address), socket.SOCK_DGRAM)
+            self.sockets[host].bind((address, 7777))
+            self.sockets[host].setblocking(False)
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def hear(self):
+        for host, end in self.sockets.items():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self.heard[host].add(int(end.recv(2048)[len(MARK):]))
+
+    def run(self):
+        while not self.end.wait(self.pace):
+            for host, end in self.sockets.items():
+                other = "right" if host == "left" else "left"
+                self.sent[host] += 1
+                with contextlib.suppress(OSError):  # blocked: it is lost
+                    end.sendto(MARK + b"%d" % self.sent[host], (self.ends[other], 7777))
+            self.hear()
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.thread.join()
+        time.sleep(0.2)
+        self.hear()
+        for end in self.sockets.values():
+            end.close()
+
+    def lost(self):
+        """Towards the right, towards the left: the numbers."""
+        return tuple(sorted(set(range(1, self.sent[source] + 1)) - self.heard[target])
+                     for source, target in (("left", "right"), ("right", "left")))
+
+
 @unittest.skipUnless(os.geteuid() == 0 and shutil.which("linux.uml"), "needs user-mode-linux, root")
 @unittest.skipIf(SANITIZED or IN_GUEST, "a guest has not the address space")
 class Guest(unittest.TestCase):
@@ -174,7 +225,7 @@ class Guest(unittest.TestCase):
     def test_in_a_guest(self):
         here = LAB.parent / "integration"
         done = subprocess.run(
-            [LAB / "uml-run", "-t", str(self.seconds), "-r", here.parent.parent, "-r", BIN, "env",
+            [LAB / "uml-run", "-t", str(self.seconds), "-r", here.parent.parent, "-r", BIN.parent, "env",
              "IN_GUEST=1", f"PKIFS_BIN={BIN}", "PATIENCE=60", "python3", "-B", self.script,
              *os.environ.get("TESTS", "InGuest").split()],
             cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

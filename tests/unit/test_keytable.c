@@ -160,6 +160,7 @@ static const struct sample samples[] = {
 	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
 	{ &daemon_keys, "pkcs11-user", { "root" }, { "" } },
 	{ &daemon_keys, "charon-socket", { "/run/charon.vici" }, { "" } },
+	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
 	{ &daemon_keys, "charon-user", { "root" }, { "" } },
 	{ &daemon_keys, "privilege-separation", { "yes" }, { "auto" } },
 	{ &daemon_keys, "workers", { "1", "256" }, { "0", "257" } },
