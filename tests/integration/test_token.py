@@ -88,6 +88,7 @@ class InGuest(test_charon.InGuest):
         old = left.charon.said().count("private key from token")
         pki.issue("left", "p384")
         left.identify()
+        left.tunnel(esp_lifetime="3601")
         self.assertTrue(until(lambda: left.status().get("version") == "2", 20),
                         left.m.read("ipsec/net/status") + left.charon.said()[-5000:] + right.charon.said()[-4000:])
         self.assertEqual(left.charon.said().count("private key from token"), old + 1)
