@@ -41,13 +41,13 @@ class InGuest(test_charon.InGuest):
                             side.charon.said() + side.m.log.read_text())
         return both
 
-    def comes_up(self, left, right, key_at="pkifs"):
+    def comes_up(self, left, right, *key_at):
         self.assertEqual(left.ask("up"), "ok", left.charon.said()[-5000:] + left.m.log.read_text())
         for side in (left, right):
             side.becomes("up")
         self.passes()
-        self.assertEqual(left.status()["key-at"], key_at)
-        self.assertEqual(right.status()["key-at"], "pkifs")
+        self.assertEqual(tuple(side.status()["key-at"] for side in (left, right)),
+                         key_at or ("pkifs", "pkifs"))
 
     def keys_stay(self, key):
         left, right = self.two(Pki(self.folder / "pki", key), key_at="pkifs")
@@ -64,13 +64,20 @@ class InGuest(test_charon.InGuest):
 
     def test_a_charon_without_the_module_gets_the_key_unless_it_must_not(self):
         left, right = self.two(Pki(self.folder / "pki"), left=False)
-        self.comes_up(left, right, key_at="charon")
+        self.comes_up(left, right, "charon", "pkifs")
         left.tunnel(key_at="pkifs")
         self.assertEqual(left.ask("down"), "ok")
         self.assertIn("does not find the key by its module", left.ask("up"))
         self.assertEqual(left.status()["state"], "failed")
         left.tunnel(key_at="charon")
-        self.comes_up(left, right, key_at="charon")
+        self.comes_up(left, right, "charon", "pkifs")
+
+    def test_an_ed25519_key_is_given_to_charon_unless_it_must_not_be(self):
+        left, right = self.two(Pki(self.folder / "pki", "ed25519"))
+        self.comes_up(left, right, "charon", "charon")
+        left.tunnel(key_at="pkifs")
+        self.assertEqual(left.ask("down"), "ok")
+        self.assertIn("signs by RSA and EC keys", left.ask("up"))
 
     def test_a_tunnel_comes_up_by_itself_when_pkifs_is_killed_and_started(self):
         left, right = self.two(Pki(self.folder / "pki"), start="start")
