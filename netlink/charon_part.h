@@ -29,11 +29,11 @@ struct charon_tunnel {
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
-	const char *key_at;           /* "pkifs" or "charon", which then has the key; NULL: neither */
-	int64_t handed;               /* of the key that charon gets, for its module has it not */
-	unsigned refusals;            /* of the module's */
-	uint32_t old_ike;             /* IKE SAs up to this one are of an earlier certificate */
-	uint64_t begun, retry;        /* an attempt; not before */
+	const char *key_at;    /* "pkifs" or "charon", which then has the key; NULL: neither */
+	int64_t handed;        /* of the key that charon gets, for its module has it not */
+	unsigned refusals;     /* of the module's */
+	uint32_t old_ike;      /* IKE SAs up to this one are of an earlier certificate */
+	uint64_t begun, retry; /* an attempt; not before */
 	unsigned failures;
 	bool triggered;        /* by a packet */
 	char why[256];         /* the last attempt failed */
