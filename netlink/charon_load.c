@@ -10,7 +10,8 @@
 
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
-#define REFUSALS    2 /* of our module's key, before charon gets it */
+#define REFUSALS    3 /* of our module's key, before charon gets it */
+#define REFUSED_MS  200
 
 uint64_t charon_now(void)
 {
@@ -153,8 +154,8 @@ static void took_key(struct tunnel *tunnel, const struct record *answer, const c
 	charon_step(tunnel);
 }
 
-/* Without the module, or where it found nothing: charon gets the key itself, unless it must not. A
- * refusal may be one of a moment, a second one is not. */
+/* Without the module, or where it found nothing: charon gets the key itself, unless it must not.
+ * One refusal may be of a moment in which pkifs was busy, some in a row are not. */
 static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
                          const struct record *answer, const struct error *err, void *user)
 {
@@ -174,7 +175,9 @@ static void token_loaded(struct vici *vici, int64_t id, const struct record *ite
 	} else if (record_is(tunnel->settings, "key-at", "pkifs")) {
 		charon_fail(tunnel, "key-at = pkifs: charon does not find the key by its module "
 		                    "pkifs-pkcs11.so");
-	} else if (++own->refusals >= REFUSALS) {
+	} else if (++own->refusals < REFUSALS) {
+		own->retry = charon_now() + REFUSED_MS;
+	} else {
 		own->refusals = 0;
 		own->handed = own->version;
 	}
