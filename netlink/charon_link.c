@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_MS 1000 /* between two tries to reach charon */
+#define ASK_MS   1000 /* between two tries to reach charon */
+#define QUIET_MS 1000 /* behind the last peer that was asked for its certificate */
 
 /* The tunnel of a connection's NAME, as long as the store knows it. */
 struct tunnel *charon_named(const struct space *space, const char *name)
@@ -289,10 +290,27 @@ static void ask_for(struct charon *charon)
 	ipsec_send(frame);
 }
 
+/* What was read is forgotten, in a quiet moment: so the next peer's certificate is found alone. */
+static void forget_certificates(struct charon *charon)
+{
+	struct record *message;
+
+	if (!charon->dirty || charon_now() < charon->dirty + QUIET_MS)
+		return;
+	message = charon_message("type", "X509");
+	charon->dirty = 0;
+	charon->flushed = charon_now();
+	if (message)
+		vici_call(charon->vici, "flush-certs", message, NULL, NULL, 0);
+	record_free(message);
+}
+
 void charon_attend(struct charon *charon)
 {
 	if (!charon->vici)
 		ask_for(charon);
 	else if (is_attempting(charon))
 		charon_look(charon);
+	else
+		forget_certificates(charon);
 }

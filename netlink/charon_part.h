@@ -16,6 +16,8 @@ struct charon {
 	bool again;        /* another one is to follow */
 	bool looked;       /* what charon has is known */
 	uint64_t since;    /* of the last look that was whole */
+	uint64_t dirty;    /* since when its memory has certificates that were read; 0: it has none */
+	uint64_t flushed;  /* when it forgot the last ones */
 };
 
 enum action { ACTION_NONE, ACTION_UP, ACTION_DOWN, ACTION_REKEY };
