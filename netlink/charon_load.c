@@ -117,7 +117,7 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 	unsigned steps = own->failures < RETRY_STEPS ? own->failures : RETRY_STEPS;
 
 	own->begun = 0;
-	own->triggered = false;
+	own->triggered = own->childless = false; /* not every peer can do without */
 	own->failures++;
 	own->retry = charon_now() + ((uint64_t)RETRY_MS << steps);
 	if (!*own->why)
@@ -232,18 +232,39 @@ static void loaded(struct vici *vici, int64_t id, const struct record *item,
 	charon_step(tunnel);
 }
 
-/* The IKE SAs that there are were made with an earlier certificate, or their children were. */
-static void note_old_ikes(struct tunnel *tunnel)
+/*
+ * The IKE SAs that there are were made otherwise: by another certificate (also where a process
+ * before this one did so), or, where CHANGED, for other traffic. Those that follow have their first
+ * child in an exchange of its own, which costs the peer less time than one in which it proves
+ * itself: so it sends less to SAs that are not here yet.
+ */
+static void note_old_ikes(struct tunnel *tunnel, bool changed)
 {
 	struct charon_tunnel *own = tunnel->charon;
-	bool old = false;
+	bool old = changed;
 
 	for (size_t i = 0; i < tunnel->child_count; i++)
 		old = old || (!tunnel->children[i].gone && tunnel->children[i].version &&
 		              tunnel->children[i].version != own->version);
 	for (size_t i = 0; old && i < own->sas.ike_count; i++)
-		if (own->sas.ikes[i].id > own->old_ike)
+		if (own->sas.ikes[i].id > own->old_ike) {
 			own->old_ike = own->sas.ikes[i].id;
+			own->childless = true;
+		}
+}
+
+static void load(struct tunnel *tunnel, struct record *connection)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	char key[64];
+
+	own->told = own->childless;
+	own->clean = false;
+	if (connection && own->childless) {
+		snprintf(key, sizeof key, "%s.childless", own->name);
+		record_add(connection, key, "force");
+	}
+	charon_command(tunnel, "load-conn", connection, NULL, loaded);
 }
 
 /* True: it is loaded as it is to be. */
@@ -251,19 +272,22 @@ bool charon_is_loaded(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *connection;
+	bool same;
 
 	if (charon_now() < own->retry && !own->loaded)
 		return false;
 	connection = charon_connection(tunnel->settings, own->name, tunnel_reqid(tunnel));
-	if (connection && own->loaded && is_same(connection, own->loaded)) {
+	same = connection && own->loaded && is_same(connection, own->loaded);
+	if (same && own->told == own->childless) {
 		record_free(connection);
 		return true;
 	}
-	record_free(own->loaded);
-	own->loaded = connection ? record_copy(connection) : NULL;
-	own->clean = false;
-	note_old_ikes(tunnel);
-	charon_command(tunnel, "load-conn", connection, NULL, loaded);
+	if (!same) {
+		note_old_ikes(tunnel, own->loaded);
+		record_free(own->loaded);
+		own->loaded = connection ? record_copy(connection) : NULL;
+	}
+	load(tunnel, connection);
 	return false;
 }
 

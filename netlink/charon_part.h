@@ -31,6 +31,7 @@ struct charon_tunnel {
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
+	bool childless, told;         /* an IKE SA is to be made first, and then its child; as loaded */
 	uint32_t old_ike;             /* IKE SAs up to this one are of an earlier certificate */
 	uint64_t begun, retry;        /* an attempt; not before */
 	unsigned failures;

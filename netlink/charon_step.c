@@ -287,6 +287,7 @@ void charon_step(struct tunnel *tunnel)
 	}
 	if (!charon_is_loaded(tunnel) || follow_rekey(tunnel))
 		return;
+	own->childless &= old_ike(own) != 0;
 	if (old_ike(own) && charon_has_current(tunnel) && tunnel->up)
 		terminate_ike(tunnel, old_ike(own));
 	else if (*own->old_key && !old_ike(own))

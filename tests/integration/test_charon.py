@@ -190,7 +190,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
                 time.sleep(1)
         self.assertEqual(len(left.tables("sas")), 2)
         old = left.spis()
-        with self.stream("charon killed", 10):
+        with self.stream("charon killed", 20):
             left.charon.stop(signal.SIGKILL)
             self.assertTrue(until(lambda: "charon" in left.status()["last-error"]))
             time.sleep(0.3)
@@ -208,7 +208,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         left, right = self.up()
         time.sleep(1.5)  # charon forgets the certificate that was read
         left.pki.issue("left")
-        with self.stream("renewal", 10):
+        with self.stream("renewal", 20):
             left.identify()
             self.assertTrue(until(lambda: left.status().get("version") == "2"), self.tell())
             self.assertTrue(until(lambda: left.charon.swanctl("--list-sas").count("ESTABLISHED") == 1))
