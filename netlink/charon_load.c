@@ -10,6 +10,8 @@
 
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
+#define TOKEN_MS    1000
+#define TOKEN_TRIES 3
 
 uint64_t charon_now(void)
 {
@@ -129,12 +131,12 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 
 /* --- credentials and connection --- */
 
-void charon_want_key(struct tunnel *tunnel)
+static void ask_store(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *frame;
 
-	if (own->asked == own->version || charon_now() < own->retry)
+	if (own->asked == own->version)
 		return;
 	own->asked = own->version;
 	frame = ipsec_frame("want-key");
@@ -152,30 +154,74 @@ void charon_fail(struct tunnel *tunnel, const char *why)
 	charon_fail_attempt(tunnel, why);
 }
 
+static void take_key(struct tunnel *tunnel, const struct record *answer, bool elsewhere)
+{
+	const char *name = record_get(answer, "id");
+	struct charon_tunnel *own = tunnel->charon;
+
+	own->key = own->version;
+	own->elsewhere = elsewhere;
+	if (name && strcmp(name, own->key_id) != 0) {
+		memcpy(own->old_key, own->key_id, sizeof own->old_key);
+		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	}
+	charon_step(tunnel);
+}
+
 static void key_loaded(struct vici *vici, int64_t id, const struct record *item,
                        const struct record *answer, const struct error *err, void *user)
 {
 	struct tunnel *tunnel = charon_answered(id);
-	const char *name = answer ? record_get(answer, "id") : NULL;
-	struct charon_tunnel *own;
 
 	(void)vici;
 	(void)item;
 	(void)user;
 	if (!tunnel)
 		return;
-	own = tunnel->charon;
-	own->asked = 0;
-	if (err) {
+	tunnel->charon->asked = 0;
+	if (err)
 		charon_fail(tunnel, err->text);
+	else
+		take_key(tunnel, answer, false);
+}
+
+/* One that was not found may be lent in a moment. */
+static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
+                         const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = charon_answered(id);
+
+	(void)vici;
+	(void)item;
+	(void)user;
+	if (!tunnel)
+		return;
+	if (err)
+		tunnel->charon->token_next = charon_now() + TOKEN_MS;
+	else
+		take_key(tunnel, answer, true);
+}
+
+/* The key stays in pkifs where charon has our module; else charon is given it. */
+void charon_want_key(struct tunnel *tunnel)
+{
+	const char *handle = record_get(tunnel->settings, "key-handle");
+	struct charon_tunnel *own = tunnel->charon;
+	struct record *message;
+
+	if (charon_now() < own->retry || charon_now() < own->token_next)
+		return;
+	if (!handle || !tunnel->space->charon->tokens || own->tries >= TOKEN_TRIES) {
+		ask_store(tunnel);
 		return;
 	}
-	own->key = own->version;
-	if (name && strcmp(name, own->key_id) != 0) {
-		memcpy(own->old_key, own->key_id, sizeof own->old_key);
-		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	own->tries++;
+	message = charon_message("handle", handle);
+	if (message) {
+		record_add(message, "module", "pkifs");
+		record_add(message, "slot", "0");
 	}
-	charon_step(tunnel);
+	charon_command(tunnel, "load-token", message, NULL, token_loaded);
 }
 
 void charon_key(struct tunnel *tunnel, const struct record *frame)

@@ -12,11 +12,14 @@ import time
 import unittest
 
 import xfrm_hosts
-from harness import GAMES, Test, many, until
-from ike import Charon, Pki
+from harness import BIN, GAMES, Test, many, until
+from ike import PLUGINS, Charon, Pki
 from xfrm_hosts import ADDRESSES, MARK, Stream, on, ping, talk
 
 ESP = 50
+LENT = f"""plugins {{ pkcs11 {{ modules {{ pkifs {{
+    path = {BIN.parent}/lib/pkifs-pkcs11.so
+    load_certs = no }} }} }} }}"""
 ENDS = {"left": ("192.0.2.1", "192.0.2.2"), "right": ("192.0.2.2", "192.0.2.1")}
 SUBNETS = {"left": ("10.1.0.0/24", "10.2.0.0/24"), "right": ("10.2.0.0/24", "10.1.0.0/24")}
 
@@ -30,9 +33,13 @@ class Side:
 
     path = "ipsec/net"
 
-    def __init__(self, test, host, pki, *options):
+    def __init__(self, test, host, pki, *options, module=False):
         self.test, self.host, self.pki = test, host, pki
-        self.charon = Charon(test, host)
+        if module:  # the key stays in pkifs
+            os.environ["PKIFS_PKCS11_SOCKET"] = f"{test.folder}/{host}.p11/socket"
+            options += (f"pkcs11-socket={test.folder}/{host}.p11/socket",)
+        self.charon = Charon(test, host, *((f"{PLUGINS} pkcs11", LENT) if module else ()))
+        os.environ.pop("PKIFS_PKCS11_SOCKET", None)
         self.m = test.mount(f"store={test.folder}/{host}/store.db", "privilege-separation=yes",
                             "user=daemon", "worker-user=games", "ipsec-user=bin",
                             f"charon-socket={self.charon.socket}", *options, start=False)
@@ -92,9 +99,9 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             for what in ("state", "policy"):
                 subprocess.run(["ip", "-n", host, "xfrm", what, "flush"], check=True)
 
-    def sides(self, pki=None, **settings):
+    def sides(self, pki=None, module=False, **settings):
         pki = pki or Pki(self.folder / "pki")
-        both = [Side(self, host, pki) for host in ADDRESSES]
+        both = [Side(self, host, pki, module=module) for host in ADDRESSES]
         for side in both:
             side.trust()
             side.identify()
@@ -214,6 +221,18 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             self.assertTrue(until(lambda: left.charon.swanctl("--list-sas").count("ESTABLISHED") == 1))
         self.assertTrue(until(lambda: right.m.read("ipsec/net/peer.pem") == left.pki.read("left.pem")))
         self.assertEqual(len(left.tables("sas")), 2)
+        self.passes()
+
+    def test_the_key_stays_in_pkifs(self):
+        left, right = self.up(module=True)
+        for side in (left, right):
+            self.assertEqual(side.status()["key-at"], "pkifs")
+            self.assertNotIn("loaded ANY private key", side.charon.said())
+        self.passes()
+        left.pki.issue("left", "ed25519")  # which no token signs with
+        left.identify()
+        self.assertTrue(until(lambda: left.status().get("version") == "2"), self.tell())
+        self.assertTrue(until(lambda: left.status()["key-at"] == "charon"), self.tell())
         self.passes()
 
     def test_a_revoked_peer_is_cut(self):
