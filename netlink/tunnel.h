@@ -49,11 +49,11 @@ struct child {
 };
 
 /* What is to be with a tunnel whose SAs are negotiated. */
-enum wanted {
-	WANTED_NO,
-	WANTED_PASSIVE, /* the peer may begin */
-	WANTED_TRAP,    /* the first packet may, too */
-	WANTED_YES,
+enum wish {
+	WISH_DOWN,
+	WISH_PASSIVE, /* the peer may begin */
+	WISH_TRAP,    /* the first packet may, too */
+	WISH_UP,
 };
 
 struct charon;
@@ -73,12 +73,12 @@ struct tunnel {
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
 	struct charon_tunnel *charon; /* charon makes its SAs; NULL: it does not */
-	enum wanted state_wanted;
+	enum wish wish;
 	struct child children[CHILDREN]; /* charon's SAs */
 	size_t child_count;
 	bool approved;  /* the store believes the peer that they lead to */
 	int64_t asking; /* how often it was asked */
-	char cut[400];  /* why it may not be used; empty: it may */
+	char cut[400]; /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last space_apply */
 	bool due, asked;  /* to be applied; a frame was about it since */
@@ -97,10 +97,10 @@ struct space {
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
-	char reason[256];      /* why it cannot be opened */
+	char reason[256]; /* why it cannot be opened */
 	struct charon *charon; /* the connection to it; NULL: none was needed yet */
-	bool hashed;           /* its policies are found by hash */
-	bool stale;            /* the kernel may have something else than we know */
+	bool hashed;      /* its policies are found by hash */
+	bool stale;       /* the kernel may have something else than we know */
 	/* what is ours in the kernel, and was not claimed by a tunnel (yet) */
 	struct known_sa *sas;
 	size_t sa_count;
@@ -136,14 +136,21 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 int policy_compare(const void *one, const void *other);
 
 /*
- * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as
- * can be; their `up`, `changes` and `failure` say what came of it.
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
+ * be; their `up`, `changes` and `failure` say what came of it.
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */
 void tunnel_remove(struct tunnel *tunnel);
 /* Others added an SA of TUNNEL's, or took it away. */
 void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone);
+
+/*
+ * children.c: the SAs that an IKE daemon makes for a tunnel. Up: whether the policies may lead to
+ * them; where they lead is taken from them. Want: whether SA is to stay.
+ */
+bool children_are_up(struct tunnel *tunnel);
+bool children_want(const struct tunnel *tunnel, const struct sa *sa);
 /* The kernel has both SAs of CHILD. */
 bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child);
 
