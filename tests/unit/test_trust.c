@@ -193,6 +193,27 @@ static void a_peer_of_the_ca_before_is_one(void **state)
 	says(peer(PEER(FROM_CA), NULL), "CN=peer");
 }
 
+/* An IKE daemon may tell of the peer's certificate alone. */
+static void who_stands_between_may_be_known(void **state)
+{
+	struct fixture *f = *state;
+	X509 *mine = PEER(FROM_SUB);
+
+	set("ca-profile", "corp");
+	says(peer(PEER(FROM_SUB), NULL), "CN=peer");
+	profile(f, "sub", sub);
+	assert_int_equal(db_reference_add(store.db, object_of(KIND_CA, "sub").id,
+	                                  object_of(KIND_CA, "corp").id),
+	                 0);
+	says(peer(PEER(FROM_SUB), NULL), "");
+	assert_int_equal(db_reference_clear(store.db, object_of(KIND_CA, "sub").id), 0);
+	says(peer(PEER(FROM_SUB), NULL), "CN=peer");
+	gate(f, mine, sub, "profile");
+	set("certificate-id", "gate");
+	says(peer(PEER(FROM_SUB), NULL), "");
+	X509_free(mine);
+}
+
 static void what_a_peer_is_for(void **state)
 {
 	static const struct {
@@ -379,6 +400,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_peer_is_one_of_the_profiles),
 		TEST(a_peer_of_the_ca_before_is_one),
+		TEST(who_stands_between_may_be_known),
 		TEST(what_a_peer_is_for),
 		TEST(a_peer_has_its_time),
 		TEST(a_peer_has_the_remote_id),
