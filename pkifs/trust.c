@@ -1,6 +1,7 @@
 #include "pkifs/trust.h"
 
 #include "common/x509.h"
+#include "pkifs/believed.h"
 #include "pkifs/identity.h"
 #include "pkifs/object.h"
 #include "pkifs/sources.h"
@@ -380,7 +381,6 @@ static int of_peer_by(struct store *store, const struct object *profile, STACK_O
 	struct record *settings = NULL;
 	int r = question.anchors ? store_settings(store, profile, &settings) : -ENOMEM;
 
-	*trust = (struct trust){ 0 };
 	sources.settings = settings;
 	if (r == 0)
 		r = add_cas(store, profile, false, question.anchors);
@@ -393,6 +393,8 @@ static int of_peer_by(struct store *store, const struct object *profile, STACK_O
 	*sound = answer.sound;
 	if (r == 0 && answer.sound)
 		r = sources_want(&sources, 0, &answer);
+	if (r == 0 && !*trust->cut && !*trust->warning && store_clock_trusted(store))
+		believed_note(profile->id, &answer, store_now(store));
 	path_answer_clear(&answer);
 	record_free(settings);
 	sk_X509_pop_free(question.anchors, X509_free);
@@ -418,6 +420,7 @@ static void check_remote_id(const struct record *settings, X509 *peer, struct tr
 static int of_peer(struct store *store, const struct record *settings, STACK_OF(X509) * chain,
                    struct trust *trust)
 {
+	X509 *leaf = sk_X509_value(chain, 0);
 	struct object profile;
 	bool sound = false, found = false;
 	size_t at = 0;
@@ -426,10 +429,11 @@ static int of_peer(struct store *store, const struct record *settings, STACK_OF(
 	*trust = (struct trust){ 0 };
 	cut(trust, "no profile vouches for the peer: ca-profile names none");
 	while (!found && (r = next_profile(store, settings, &at, &profile)) == 0) {
-		struct trust one;
-		bool one_sound;
+		struct trust one = { 0 };
+		bool one_sound = believed_still(profile.id, leaf, store_now(store));
 
-		r = of_peer_by(store, &profile, chain, &one_sound, &one);
+		if (!one_sound)
+			r = of_peer_by(store, &profile, chain, &one_sound, &one);
 		if (r < 0)
 			return r;
 		found = !*one.cut;
@@ -438,7 +442,7 @@ static int of_peer(struct store *store, const struct record *settings, STACK_OF(
 		sound = sound || one_sound;
 	}
 	if (found)
-		check_remote_id(settings, sk_X509_value(chain, 0), trust);
+		check_remote_id(settings, leaf, trust);
 	return found || r == -ENOENT ? 0 : r;
 }
 

@@ -1,6 +1,7 @@
 /* Who a tunnel trusts: its own certificate, and its peer's, by what the store has. */
 #include "common/x509.h"
 #include "forge.h"
+#include "pkifs/believed.h"
 #include "pkifs/verdict.h"
 #include "store_fixture.h"
 
@@ -97,6 +98,7 @@ static int make_world(void **state)
 		return -1;
 	f = *state;
 	now = NOW;
+	believed_forget();
 	store = (struct store){ .db = f->db, .folder = -1 };
 	store.last_effect = &store.effects;
 	settings = record_new();
@@ -270,6 +272,44 @@ static void a_peer_has_the_remote_id(void **state)
 	}
 }
 
+/* Until something is heard, for a minute, and not beyond its end. */
+static void who_was_believed_still_is(void **state)
+{
+	static const char *const unknown = "whether CN=peer is revoked is not known";
+	struct fixture *f = *state;
+	X509 *long_lived = PEER(FROM_CA), *ends = PEER(FROM_CA, .from = -1, .to = 1);
+
+	set("ca-profile", "corp");
+	for (int i = 0; i < 2; i++) {
+		X509_up_ref(long_lived);
+		says(peer(long_lived, NULL), i == 0 ? "" : unknown);
+		believed_forget();
+		configure(KIND_CA, "corp", i == 0 ? "" : "revocation-check = disable\n");
+	}
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "");
+	configure(KIND_CA, "corp", ""); /* unheard */
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "");
+	set("remote-id", "b.example"); /* that is asked each time */
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "not what remote-id");
+	set("remote-id", "any");
+	now += 60;
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), unknown);
+
+	profile(f, "corp", ca);
+	now = NOW + DAY - 5;
+	X509_up_ref(ends);
+	says(peer(ends, NULL), "");
+	now = NOW + DAY + 5;
+	X509_up_ref(ends);
+	says(peer(ends, NULL), "CN=peer expired on");
+	X509_free(long_lived);
+	X509_free(ends);
+}
+
 /* There is no CRL: crl-on-download-failure decides. */
 static void what_is_not_known_is_refused_or_told(void **state)
 {
@@ -404,6 +444,7 @@ int main(void)
 		TEST(what_a_peer_is_for),
 		TEST(a_peer_has_its_time),
 		TEST(a_peer_has_the_remote_id),
+		TEST(who_was_believed_still_is),
 		TEST(what_is_not_known_is_refused_or_told),
 		TEST(our_certificate_is_judged_by_its_profile),
 		TEST(our_name_is_one_that_it_has),
