@@ -12,6 +12,8 @@
 #include "common/record.h"
 #include "netlink/xfrm.h"
 
+#include <uv.h>
+
 /*
  * Of the range: tunnels by their number, policies by a counter. Where a packet is to have SAs made,
  * its policy has a reqid from the second half, which no SA ever has.
@@ -78,7 +80,7 @@ struct tunnel {
 	size_t child_count;
 	bool approved;  /* the store believes the peer that they lead to */
 	int64_t asking; /* how often it was asked */
-	char cut[400]; /* why it may not be used; empty: it may */
+	char cut[400];  /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last space_apply */
 	bool due, asked;  /* to be applied; a frame was about it since */
@@ -97,10 +99,12 @@ struct space {
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
-	char reason[256]; /* why it cannot be opened */
+	uv_poll_t *poll;       /* of the monitor */
+	int64_t inode;         /* tells it from others of the name; 0: not known */
+	char reason[256];      /* why it cannot be opened */
 	struct charon *charon; /* the connection to it; NULL: none was needed yet */
-	bool hashed;      /* its policies are found by hash */
-	bool stale;       /* the kernel may have something else than we know */
+	bool hashed;           /* its policies are found by hash */
+	bool stale;            /* the kernel may have something else than we know */
 	/* what is ours in the kernel, and was not claimed by a tunnel (yet) */
 	struct known_sa *sas;
 	size_t sa_count;
@@ -136,8 +140,8 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 int policy_compare(const void *one, const void *other);
 
 /*
- * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
- * be; their `up`, `changes` and `failure` say what came of it.
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as
+ * can be; their `up`, `changes` and `failure` say what came of it.
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */

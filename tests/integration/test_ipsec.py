@@ -302,14 +302,31 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
     def test_another_network_namespace(self):
         subprocess.run(["ip", "netns", "add", "spare"], check=True)
         m = self.start()
-        self.tunnel(m, "there", CONFIG + "netns = spare\n")
-        with contextlib.closing(Tables("spare")) as spare:
-            self.assertTrue(until(lambda: len(spare("policies")) == 3))
+        there = self.tunnel(m, "there", CONFIG + "netns = spare\n")
+        self.is_blocked_in("spare")
         self.assertEqual(self.left("policies"), [])
         nowhere = self.tunnel(m, "nowhere", CONFIG + "netns = nowhere\n")
         self.becomes(nowhere, "failed")
         self.assertIn("network namespace nowhere (netns): No such file",
                       self.status(nowhere)["last-error"])
+
+        subprocess.run(["ip", "netns", "add", "nowhere"], check=True)
+        self.becomes(nowhere, "down")
+        self.is_blocked_in("nowhere")
+        self.assertEqual(self.load(there, 0x1001, 0x1002, 1), "ok")
+        for again in (True, False):
+            subprocess.run(["ip", "netns", "del", "spare"], check=True)
+            if again:
+                subprocess.run(["ip", "netns", "add", "spare"], check=True)
+            self.becomes(there, "down" if again else "failed")
+            if again:
+                self.is_blocked_in("spare")
+        self.assertIn("network namespace spare (netns): No such file",
+                      self.status(there)["last-error"])
+
+    def is_blocked_in(self, namespace):
+        with contextlib.closing(Tables(namespace)) as tables:
+            self.assertTrue(until(lambda: len(tables("policies")) == 3))
 
     @contextlib.contextmanager
     def packets(self):

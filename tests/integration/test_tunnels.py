@@ -36,7 +36,7 @@ def network(number, host=0):
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_tunnels.py", 290
+    script, seconds, variables = "test_tunnels.py", 290, ("TUNNELS",)
 
 
 class Stream:
