@@ -1,6 +1,7 @@
 """netlink/'s XFRM layer on a kernel with ESP (user-mode-linux): each algorithm and mode with traffic
 that nobody on the wire can read, limits, events, errors."""
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -207,6 +208,38 @@ class InGuest(xfrm_hosts.TwoHosts):
         self.left("delete-policy", "out", "10.1.0.9/32", "10.2.0.9/32")
         self.right("delete-sa", "192.0.2.2", 0x9001)
         self.right("flush-mark", 5)
+
+    def test_each_limit(self):
+        """Three packets of 42 bytes go through an SA that ends before."""
+        for limit in ("soft-packets=1", "hard-packets=1", "soft-bytes=50", "hard-bytes=50"):
+            with self.subTest(limit):
+                self.left("events")
+                remove = self.tunnel("aes256gcm16", 1, 0, more=limit)
+                for _ in range(3):
+                    ping("10.1.0.1", "10.2.0.1", patience=0.3)
+                self.assertIn(f"expire-{limit[:4]} spi=0x{self.spi:x} reqid=7",
+                              "\n".join(self.left("events")))
+                remove()
+
+    def test_an_output_mark_is_on_what_goes_out(self):
+        rule = "fwmark", "6/255", "prohibit"
+        remove = self.tunnel("aes256gcm16", 1, 0, more="output-mark=6")
+        self.passes(0)
+        subprocess.run(["ip", "-n", "left", "rule", "add", "pref", "1", *rule], check=True)
+        self.addCleanup(subprocess.run, ["ip", "-n", "left", "rule", "del", "pref", "1", *rule],
+                        check=True)
+        self.assertFalse(ping("10.1.0.1", "10.2.0.1", patience=0.3))
+        remove()
+        self.assertTrue(ping("10.1.0.1", "10.2.0.1"))
+
+    def test_what_is_forwarded_is_blocked(self):
+        networks = "fwd", "198.51.100.0/24", "203.0.113.0/24"
+        with contextlib.closing(xfrm_hosts.Tables("nat")) as router:
+            self.assertTrue(ping("198.51.100.2", "203.0.113.2"))
+            router("policy", *networks, "block")
+            self.assertFalse(ping("198.51.100.2", "203.0.113.2", patience=0.3))
+            router("delete-policy", *networks)
+            self.assertTrue(ping("198.51.100.2", "203.0.113.2"))
 
     def test_output_mark_and_if_id(self):
         self.left("sa", "192.0.2.1", "192.0.2.2", 0x9101, 8, "tunnel", "aes256gcm16",

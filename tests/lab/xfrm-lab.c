@@ -91,6 +91,7 @@ static void sa_options(char **words, struct sa *sa)
 	set_limit(&sa->info.lft.soft_packet_limit, option(words, "soft-packets"));
 	set_limit(&sa->info.lft.hard_packet_limit, option(words, "hard-packets"));
 	set_limit(&sa->info.lft.soft_byte_limit, option(words, "soft-bytes"));
+	set_limit(&sa->info.lft.hard_byte_limit, option(words, "hard-bytes"));
 	set_limit(&sa->info.lft.hard_add_expires_seconds, option(words, "hard-seconds"));
 }
 
