@@ -112,6 +112,12 @@ void charon_told(struct tunnel *tunnel)
 	uv_timer_start(&c.tick, tick, 0, TICK_MS);
 }
 
+void charon_applied(struct tunnel *tunnel)
+{
+	if (tunnel->charon)
+		charon_step(tunnel);
+}
+
 void charon_forget(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -170,7 +176,6 @@ bool charon_event(struct space *space, const struct xfrm_event *event)
 		return true;
 	tunnel_saw(tunnel, &event->sa, gone_too);
 	ipsec_apply(tunnel);
-	charon_step(tunnel);
 	return true;
 }
 
@@ -185,7 +190,7 @@ const char *charon_state(const struct tunnel *tunnel)
 		return "down";
 	if (!charon->vici && *charon->reason)
 		return "failed";
-	if (own->begun || tunnel->state_wanted == WANTED_YES || charon_has_current(tunnel))
+	if (own->begun || tunnel->wish == WISH_UP || charon_has_current(tunnel))
 		return "connecting";
 	return *own->why ? "failed" : "down";
 }

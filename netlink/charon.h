@@ -21,6 +21,8 @@
 /* The frame `tunnel` was read (tunnel_read): goes on with it; TUNNEL goes. */
 void charon_told(struct tunnel *tunnel);
 void charon_forget(struct tunnel *tunnel);
+/* The kernel is as TUNNEL (of whichever engine) says. */
+void charon_applied(struct tunnel *tunnel);
 
 /* Frames of the store: a socket to charon of SPACE (FD taken by setting it to -1), or why there is
  * none; the private key that was asked for. */

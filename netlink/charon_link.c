@@ -89,10 +89,8 @@ static bool merge(struct tunnel *tunnel)
 static void after_look(struct tunnel *tunnel)
 {
 	tunnel->charon->sas = tunnel->charon->found;
-	if (merge(tunnel)) {
+	if (merge(tunnel))
 		ipsec_apply(tunnel);
-		ipsec_tell(tunnel);
-	}
 	charon_step(tunnel);
 }
 

@@ -24,7 +24,7 @@ struct vici *charon_vici(const struct tunnel *tunnel)
 /* Whether there is to be a connection in charon. */
 bool charon_is_usable(const struct tunnel *tunnel)
 {
-	return !*tunnel->cut && tunnel->state_wanted != WANTED_NO &&
+	return !*tunnel->cut && tunnel->wish != WISH_DOWN &&
 	       record_find(tunnel->settings, "certificate");
 }
 

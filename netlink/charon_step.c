@@ -183,7 +183,7 @@ static void attempt(struct tunnel *tunnel)
 		*own->why = 0;
 	} else if (own->begun) {
 		follow_attempt(tunnel);
-	} else if ((tunnel->state_wanted == WANTED_YES || own->triggered || tunnel->child_count) &&
+	} else if ((tunnel->wish == WISH_UP || own->triggered || tunnel->child_count) &&
 	           can_initiate(tunnel) && charon_now() >= own->retry) {
 		initiate(tunnel);
 	}

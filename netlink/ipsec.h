@@ -19,8 +19,7 @@ void ipsec_send(struct record *frame);
 struct tunnel *ipsec_find(int64_t id);
 struct tunnel *ipsec_next(int64_t id);
 
-/* Makes the kernel what TUNNEL says, and tells the store what came of it where that is new;
- * or tells it in any case. */
+/* Soon the kernel is made what TUNNEL says, and the store is told; it is told now. */
 void ipsec_apply(struct tunnel *tunnel);
 void ipsec_tell(struct tunnel *tunnel);
 

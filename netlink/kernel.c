@@ -133,7 +133,8 @@ static void install_sas(struct tunnel *tunnel)
 {
 	struct known_sa *room;
 
-	if (tunnel->external || *tunnel->cut || !tunnel->family || tunnel->failure.code)
+	if (tunnel->external || tunnel->charon || *tunnel->cut || !tunnel->family ||
+	    tunnel->failure.code)
 		return;
 	room = realloc(tunnel->sas, (tunnel->sa_count + NEW_SAS) * sizeof *room);
 	if (!room) {
@@ -189,6 +190,8 @@ static bool is_wanted(const struct tunnel *tunnel, const struct sa *sa)
 	bool wanted =
 		is_of_pair(tunnel, &tunnel->current, sa) || is_of_pair(tunnel, &tunnel->next, sa);
 
+	if (tunnel->charon)
+		return !*tunnel->cut && children_want(tunnel, sa);
 	for (size_t i = 0; !wanted && i < OLD_PAIRS; i++)
 		wanted = is_of_pair(tunnel, &tunnel->old[i], sa);
 	return wanted && !*tunnel->cut;
@@ -201,6 +204,9 @@ static void remove_sas(struct tunnel *tunnel, bool all)
 	for (size_t i = 0; i < tunnel->sa_count; i++) {
 		if (!all && is_wanted(tunnel, &tunnel->sas[i].sa))
 			tunnel->sas[kept++] = tunnel->sas[i];
+		else if (tunnel->charon) /* which may have taken it away itself: no change of others
+		                          */
+			xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL);
 		else
 			queued(tunnel,
 			       xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL));
@@ -307,6 +313,23 @@ static void put_policies(struct tunnel *tunnel, bool out)
 
 /* --- tunnels --- */
 
+void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone)
+{
+	struct known_sa *known = find_sa(tunnel, sa), *room;
+
+	if (gone && known)
+		*known = tunnel->sas[--tunnel->sa_count];
+	if (gone || known)
+		return;
+	room = realloc(tunnel->sas, (tunnel->sa_count + 1) * sizeof *room);
+	if (!room) {
+		queued(tunnel, -ENOMEM);
+		return;
+	}
+	tunnel->sas = room;
+	add_known(room, &tunnel->sa_count, sa)->is.tunnel = tunnel;
+}
+
 bool tunnel_has_ends(const struct tunnel *tunnel, const struct sa *sa)
 {
 	const xfrm_address_t *from = &sa->info.saddr, *to = &sa->info.id.daddr;
@@ -330,119 +353,13 @@ static bool external_is_up(const struct tunnel *tunnel)
 	return out && out < tunnel->sa_count;
 }
 
-void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone)
-{
-	struct known_sa *known = find_sa(tunnel, sa), *room;
-
-	if (gone && known)
-		*known = tunnel->sas[--tunnel->sa_count];
-	if (gone || known)
-		return;
-	room = realloc(tunnel->sas, (tunnel->sa_count + 1) * sizeof *room);
-	if (!room)
-		return;
-	tunnel->sas = room;
-	add_known(tunnel->sas, &tunnel->sa_count, sa)->is.tunnel = tunnel;
-}
-
-/* The SA with this SPI, or NULL: SPIs are of the one who gets the packets, so two may be equal. */
-static const struct sa *sa_of_spi(const struct tunnel *tunnel, uint32_t spi)
-{
-	for (size_t i = 0; i < tunnel->sa_count; i++)
-		if (tunnel->sas[i].sa.info.id.spi == htonl(spi))
-			return &tunnel->sas[i].sa;
-	return NULL;
-}
-
-bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child)
-{
-	return sa_of_spi(tunnel, child->spis.in) && sa_of_spi(tunnel, child->spis.out);
-}
-
-/* The last of charon's children that the kernel has, or NULL. */
-static const struct child *live_child(const struct tunnel *tunnel)
-{
-	const struct child *live = NULL;
-
-	for (size_t i = 0; i < tunnel->child_count; i++)
-		if (tunnel_has_child(tunnel, &tunnel->children[i]) &&
-		    (!live || live->gone || !tunnel->children[i].gone))
-			live = &tunnel->children[i];
-	return live;
-}
-
-/* The policies lead where the SAs do, also where the settings do not say it. */
-static void take_ends(struct tunnel *tunnel, const struct child *child)
-{
-	const struct sa *in = sa_of_spi(tunnel, child->spis.in);
-
-	tunnel->family = in->info.family;
-	tunnel->local = in->info.id.daddr;
-	tunnel->remote = in->info.saddr;
-}
-
-static bool is_gone(const struct tunnel *tunnel, const struct sa *sa)
-{
-	for (size_t i = 0; i < tunnel->child_count; i++) {
-		const struct child *child = &tunnel->children[i];
-
-		if (child->gone && (sa->info.id.spi == htonl(child->spis.in) ||
-		                    sa->info.id.spi == htonl(child->spis.out)))
-			return true;
-	}
-	return false;
-}
-
-/* What charon has forgotten, as it does when it dies, serves until there is another one. */
-static void remove_gone(struct tunnel *tunnel, bool all)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < tunnel->sa_count; i++)
-		if (all || is_gone(tunnel, &tunnel->sas[i].sa))
-			xfrm_sa_delete(tunnel->space->xfrm, &tunnel->sas[i].sa, NULL);
-		else
-			tunnel->sas[kept++] = tunnel->sas[i];
-	tunnel->sa_count = kept;
-}
-
-/*
- * charon makes SAs, and policies lead to them once the store believes the peer; then also to those
- * by which charon replaces them, before it tells of them.
- */
-static bool charon_is_up(struct tunnel *tunnel)
-{
-	const struct child *child = live_child(tunnel);
-
-	if (child)
-		take_ends(tunnel, child);
-	if (!tunnel->sa_count)
-		tunnel->approved = false;
-	return tunnel->state_wanted != WANTED_NO && tunnel->approved && tunnel->sa_count >= 2;
-}
-
-static void end_charon_sas(struct tunnel *tunnel)
-{
-	bool usable = !*tunnel->cut && tunnel->state_wanted != WANTED_NO;
-	const struct child *child = live_child(tunnel);
-
-	if (!usable || (child && !child->gone))
-		remove_gone(tunnel, !usable);
-}
-
 static void use_sas(struct tunnel *tunnel)
 {
-	bool up;
-
-	if (tunnel->charon) {
-		up = charon_is_up(tunnel);
-	} else if (tunnel->external) {
-		up = external_is_up(tunnel);
-	} else {
+	if (!tunnel->external && !tunnel->charon)
 		forget_refused_sas(tunnel);
-		up = has_pair(tunnel, &tunnel->current);
-	}
-	tunnel->up = up && !*tunnel->cut;
+	tunnel->up = !*tunnel->cut && (tunnel->external ? external_is_up(tunnel)
+	                               : tunnel->charon ? children_are_up(tunnel)
+	                                                : has_pair(tunnel, &tunnel->current));
 	plan_policies(tunnel);
 	put_policies(tunnel, true);
 }
@@ -466,9 +383,7 @@ static void forget_refused_policies(struct tunnel *tunnel)
 static void end_sas(struct tunnel *tunnel)
 {
 	forget_refused_policies(tunnel);
-	if (tunnel->charon)
-		end_charon_sas(tunnel);
-	else if (!tunnel->external || *tunnel->cut)
+	if (!tunnel->external || *tunnel->cut)
 		remove_sas(tunnel, tunnel->external);
 }
 

@@ -226,14 +226,14 @@ static void forget_keys(const struct tunnel *tunnel)
 /* What came of TUNNEL. What was found when the kernel was read again is told where it is news. */
 static void tell_outcome(struct tunnel *tunnel)
 {
+	bool news = !tunnel->told || strcmp(tunnel->told, state_of(tunnel)) != 0;
 	bool drift = !tunnel->asked && tunnel->changes && !tunnel->external && tunnel->told &&
-	             strcmp(tunnel->told, "failed") != 0 &&
-	             !(tunnel->charon && tunnel->told != state_of(tunnel));
+	             strcmp(tunnel->told, "failed") != 0 && !(tunnel->charon && news);
 
 	forget_keys(tunnel);
-	if (tunnel->asked || tunnel->changes || tunnel->external ||
-	    tunnel->told != state_of(tunnel))
+	if (tunnel->asked || tunnel->changes || tunnel->external || news)
 		tell(tunnel, drift);
+	charon_applied(tunnel);
 }
 
 /* All that is due in SPACE. */
@@ -273,10 +273,8 @@ static void apply_soon(uv_timer_t *timer)
 
 void ipsec_apply(struct tunnel *tunnel)
 {
-	if (!i.all_told || !tunnel->space->xfrm)
-		return;
-	tunnel->due = true;
-	apply(tunnel->space);
+	tunnel->due = tunnel->asked = true;
+	uv_timer_start(&i.soon, apply_soon, 0, 0);
 }
 
 void ipsec_tell(struct tunnel *tunnel)
@@ -477,9 +475,9 @@ static void take_tunnel(struct record *record)
 		tell(tunnel, false);
 		return;
 	}
+	charon_told(tunnel);
 	tunnel->due = tunnel->asked = true;
 	uv_timer_start(&i.soon, apply_soon, 0, 0); /* with those whose frames come behind it */
-	charon_told(tunnel);                       /* its turn is behind that */
 }
 
 /* Those whose trust has ended: at once, and all in one. */
@@ -488,10 +486,10 @@ static void take_cut(const struct record *record)
 	int64_t generation = record_number(record, "generation", 0);
 	const char *reason = record_get(record, "reason");
 	const struct field *field;
-	struct tunnel *tunnel;
 
 	for (size_t k = 0; reason && (field = record_next(record, "tunnel", &k)) != NULL;) {
-		tunnel = ipsec_find(strtoll(field->value, NULL, 10));
+		struct tunnel *tunnel = ipsec_find(strtoll(field->value, NULL, 10));
+
 		if (!tunnel)
 			continue;
 		tunnel_cut(tunnel, reason);
@@ -499,9 +497,6 @@ static void take_cut(const struct record *record)
 		tunnel->due = tunnel->asked = true;
 	}
 	apply_all();
-	for (size_t k = 0; reason && (field = record_next(record, "tunnel", &k)) != NULL;)
-		if ((tunnel = ipsec_find(strtoll(field->value, NULL, 10))) != NULL)
-			charon_told(tunnel);
 }
 
 static void take_charon(const struct record *record, int *fds)
@@ -546,12 +541,12 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 		space_named("");
 	} else if (record_is(record, "frame", "namespace")) {
 		take_namespace(record, fds);
-	} else if (record_is(record, "frame", "cut")) {
-		take_cut(record);
 	} else if (record_is(record, "frame", "charon")) {
 		take_charon(record, fds);
 	} else if (record_is(record, "frame", "key")) {
 		take_key(record);
+	} else if (record_is(record, "frame", "cut")) {
+		take_cut(record);
 	} else if (record_is(record, "frame", "forget")) {
 		forget(record_number(record, "tunnel", 0));
 	} else if (record_is(record, "frame", "all-told")) {

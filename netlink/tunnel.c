@@ -64,17 +64,17 @@ static void read_ends(struct tunnel *tunnel)
 		tunnel->local = (xfrm_address_t){ 0 };
 }
 
-static enum wanted wanted_of(const struct record *settings)
+static enum wish wish_of(const struct record *settings)
 {
 	static const char *const words[] = {
-		[WANTED_PASSIVE] = "passive", [WANTED_TRAP] = "trap", [WANTED_YES] = "yes"
+		[WISH_PASSIVE] = "passive", [WISH_TRAP] = "trap", [WISH_UP] = "yes"
 	};
-	enum wanted wanted = WANTED_NO;
+	enum wish wish = WISH_DOWN;
 
-	for (size_t i = WANTED_PASSIVE; i < COUNT(words); i++)
+	for (size_t i = WISH_PASSIVE; i < COUNT(words); i++)
 		if (record_is(settings, "wanted", words[i]))
-			wanted = (enum wanted)i;
-	return wanted;
+			wish = (enum wish)i;
+	return wish;
 }
 
 int tunnel_read(struct tunnel *tunnel, struct record *record)
@@ -89,13 +89,13 @@ int tunnel_read(struct tunnel *tunnel, struct record *record)
 	tunnel->failure = (struct error){ 0 };
 	snprintf(tunnel->cut, sizeof tunnel->cut, "%s", cut ? cut : "");
 	tunnel->external = record_is(record, "engine", "external");
+	tunnel->wish = wish_of(record);
+	read_ends(tunnel);
 	tunnel->mode =
 		record_is(record, "mode", "transport") ? XFRM_MODE_TRANSPORT : XFRM_MODE_TUNNEL;
 	tunnel->if_id = (uint32_t)record_number(record, "if-id", 0);
 	if (!mark || mark_read(mark, &tunnel->mark.v, &tunnel->mark.m) < 0)
 		tunnel->mark = (struct xfrm_mark){ 0 };
-	tunnel->state_wanted = wanted_of(record);
-	read_ends(tunnel);
 	read_pairs(tunnel);
 	if (tunnel->id <= 0 || tunnel->id >= RANGE_TRAP)
 		return error_set(&tunnel->failure, -EOVERFLOW,
@@ -198,8 +198,7 @@ static void set_selector(const struct traffic *one, const struct traffic *other,
 /* Whether a packet without an SA is to have one made. */
 static bool traps(const struct tunnel *tunnel)
 {
-	return tunnel->charon && tunnel->state_wanted == WANTED_TRAP && !*tunnel->cut &&
-	       tunnel->family;
+	return tunnel->charon && tunnel->wish == WISH_TRAP && !*tunnel->cut && tunnel->family;
 }
 
 /* UP: to the SAs that are there; else to none, and whoever makes them is told of a packet. */

@@ -51,11 +51,11 @@ struct child {
 };
 
 /* What is to be with a tunnel whose SAs are negotiated. */
-enum wanted {
-	WANTED_NO,
-	WANTED_PASSIVE, /* the peer may begin */
-	WANTED_TRAP,    /* the first packet may, too */
-	WANTED_YES,
+enum wish {
+	WISH_DOWN,
+	WISH_PASSIVE, /* the peer may begin */
+	WISH_TRAP,    /* the first packet may, too */
+	WISH_UP,
 };
 
 struct charon;
@@ -75,7 +75,7 @@ struct tunnel {
 	bool fail_closed, up;
 	bool external; /* others make its SAs and policies: they are watched, and cut */
 	struct charon_tunnel *charon; /* charon makes its SAs; NULL: it does not */
-	enum wanted state_wanted;
+	enum wish wish;
 	struct child children[CHILDREN]; /* charon's SAs */
 	size_t child_count;
 	bool approved;  /* the store believes the peer that they lead to */
@@ -148,6 +148,13 @@ void space_apply(struct space *space, struct tunnel *const *tunnels, size_t coun
 void tunnel_remove(struct tunnel *tunnel);
 /* Others added an SA of TUNNEL's, or took it away. */
 void tunnel_saw(struct tunnel *tunnel, const struct sa *sa, bool gone);
+
+/*
+ * children.c: the SAs that an IKE daemon makes for a tunnel. Up: whether the policies may lead to
+ * them; where they lead is taken from them. Want: whether SA is to stay.
+ */
+bool children_are_up(struct tunnel *tunnel);
+bool children_want(const struct tunnel *tunnel, const struct sa *sa);
 /* The kernel has both SAs of CHILD. */
 bool tunnel_has_child(const struct tunnel *tunnel, const struct child *child);
 

@@ -62,7 +62,7 @@ struct option {
 
 /* A profile or certificate id. */
 struct target {
-	const char *kind; /* "ca" or "local" */
+	const char *kind; /* "ca", "local" or "ipsec" */
 	char name[65];
 };
 

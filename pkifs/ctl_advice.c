@@ -93,6 +93,8 @@ static bool about_request(struct page *page)
 		snprintf(text, sizeof text, "the last try of %s failed: %s", action, error);
 	else if (over)
 		snprintf(text, sizeof text, "%s has %s: %s", action, request, error);
+	else if (strcmp(page->target->kind, "ipsec") == 0) /* what became of it since, perhaps */
+		snprintf(text, sizeof text, "%s", error);
 	else
 		snprintf(text, sizeof text, "what was written last was refused: %s", error);
 	put(page, "Wrong:", RED, text);

@@ -152,8 +152,8 @@ static void remark(const json_t *object, char *text, size_t size)
 }
 
 struct table {
-	const char *title, *until; /* headings */
-	const char *kind;
+	const char *title, *date; /* headings */
+	const char *kind, *key;   /* whose, and what the date is */
 };
 
 #define NAME_WIDTH   14
@@ -176,7 +176,7 @@ static void put_head(const struct ctl *ctl, const struct table *table, size_t na
 {
 	fputs(ctl->color ? BOLD : "", out);
 	put_cell(table->title, name_width, "", out);
-	fprintf(out, " %-*s %-*s REQUEST", STATE_WIDTH, "STATE", DATE_WIDTH, table->until);
+	fprintf(out, " %-*s %-*s REQUEST", STATE_WIDTH, "STATE", DATE_WIDTH, table->date);
 	if (has_remark(ctl, name_width))
 		fputs("  REMARK", out);
 	fprintf(out, "%s\n", ctl->color ? PLAIN : "");
@@ -192,26 +192,26 @@ static const char *until_color(const json_t *object, long long end, long long no
 	return begin >= 0 && end - now < (end - begin) / 10 ? YELLOW : "";
 }
 
-static void put_row(const struct ctl *ctl, const json_t *object, size_t name_width, long long now,
-                    FILE *out)
+static void put_row(const struct ctl *ctl, const json_t *object, const char *key, size_t name_width,
+                    long long now, FILE *out)
 {
 	const char *state = member(object, "state"), *request = member(object, "request");
 	size_t used = name_width + STATE_WIDTH + DATE_WIDTH + REST_WIDTH + 3;
-	char until[DATE_WIDTH + 1] = "-";
-	long long time = rfc3339_seconds(member(object, "not-after"));
+	char date[DATE_WIDTH + 1] = "-";
+	long long time = rfc3339_seconds(member(object, key));
 	const char *color = "";
 	char note[600];
 
 	if (time >= 0)
-		snprintf(until, sizeof until, "%.10s", member(object, "not-after"));
-	if (time >= 0 && ctl->color)
+		snprintf(date, sizeof date, "%.10s", member(object, key));
+	if (time >= 0 && ctl->color && strcmp(key, "not-after") == 0)
 		color = until_color(object, time, now);
 	remark(object, note, sizeof note);
 	put_cell(member(object, "name"), name_width, "", out);
 	fputc(' ', out);
 	put_cell(*state ? state : "-", STATE_WIDTH, state_color(ctl, state), out);
 	fputc(' ', out);
-	put_cell(until, DATE_WIDTH, color, out);
+	put_cell(date, DATE_WIDTH, color, out);
 	fputc(' ', out);
 	if (!*note || !has_remark(ctl, name_width)) {
 		put_cell(*request ? request : "-", 0, state_color(ctl, request), out);
@@ -250,9 +250,9 @@ int show_table(const struct ctl *ctl, const char *json, size_t length, long long
                struct error *err)
 {
 	static const struct table tables[] = {
-		{ "CA PROFILE", "CA UNTIL", "ca" },
-		{ "CERTIFICATE ID", "UNTIL", "local" },
-		{ "TUNNEL", "UNTIL", "ipsec" },
+		{ "CA PROFILE", "CA UNTIL", "ca", "not-after" },
+		{ "CERTIFICATE ID", "UNTIL", "local", "not-after" },
+		{ "TUNNEL", "SINCE", "ipsec", "since" },
 	};
 	json_error_t reason;
 	json_t *root = json_loadb(json, length, 0, &reason);
@@ -271,7 +271,8 @@ int show_table(const struct ctl *ctl, const char *json, size_t length, long long
 			fputc('\n', out);
 		any = true;
 		put_head(ctl, &tables[i], width, out);
-		json_array_foreach(objects, row, object) put_row(ctl, object, width, now, out);
+		json_array_foreach(objects, row, object)
+			put_row(ctl, object, tables[i].key, width, now, out);
 	}
 	json_decref(root);
 	if (!any)

@@ -423,19 +423,17 @@ int engine_report(struct store *store, const struct object *object, const struct
 	return r < 0 ? r : changed;
 }
 
-int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust)
+int engine_trust_peer(struct store *store, const struct object *object,
+                      const struct record *settings, struct trust *trust)
 {
-	struct record *settings = NULL, *sas = NULL;
+	struct record *sas = NULL;
 	int r = engine_sas(store, object, &sas);
+	bool peer = r == 0 && record_find(sas, "peer");
 
-	if (r == 0 && record_find(sas, "peer")) {
-		r = store_settings(store, object, &settings);
-		if (r == 0)
-			r = peer_trust(store, settings, sas, trust);
-	}
-	record_free(settings);
+	if (peer && !*trust->cut)
+		r = peer_trust(store, settings, sas, trust);
 	record_free(sas);
-	return r;
+	return r < 0 ? r : peer;
 }
 
 /* Of what is noted, KEYS alone stay; nothing of them: nothing is noted. */

@@ -27,8 +27,9 @@ bool engine_retire_due(int64_t now);
 int engine_retire(struct store *store, const struct object *object);
 
 /* What `status` says of the SAs; the SPIs in use, or "". */
-int engine_describe(struct store *store, const struct object *object, const struct record *settings,
-                    struct record *status, char in[16], char out[16]);
+int engine_describe(struct store *store, const struct object *object,
+                    const struct record *settings, struct record *status, char in[16],
+                    char out[16]);
 
 /* Adds what OBJECT's engine has to be told besides the settings of the traffic. */
 int engine_frame(struct store *store, const struct object *object, const struct record *settings,
@@ -39,7 +40,9 @@ int engine_report(struct store *store, const struct object *object, const struct
 /* The peer is forgotten: another one may prove who it is. Inside a change. */
 int engine_forget_peer(struct store *store, const struct object *object);
 
-/* Adds to TRUST what comes of the peer that the tunnel has. Inside a change. */
-int engine_peer_trust(struct store *store, const struct object *object, struct trust *trust);
+/* What is to be said of OBJECT's peer, added to TRUST of the rest; 1: there is one. Inside a
+ * change. */
+int engine_trust_peer(struct store *store, const struct object *object,
+                      const struct record *settings, struct trust *trust);
 
 #endif

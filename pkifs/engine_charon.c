@@ -1,6 +1,7 @@
 /* engine = charon: what the store knows of it; the IPsec process drives it (netlink/charon.h). */
 #include "common/x509.h"
 #include "pkifs/engine_part.h"
+#include "pkifs/identity.h"
 #include "pkifs/object.h"
 #include "pkifs/peer.h"
 
@@ -53,10 +54,11 @@ void charon_undo(const char *action, struct record *sas)
 
 /* --- the frame --- */
 
+/* With those above them: charon believes no CA that leads to no root. */
 static int add_cas(struct store *store, const struct record *settings, struct record *frame)
 {
 	STACK_OF(X509) *cas = sk_X509_new_null();
-	int r = cas ? tunnel_cas(store, settings, cas) : -ENOMEM;
+	int r = cas ? tunnel_cas(store, settings, true, cas) : -ENOMEM;
 
 	for (int i = 0; r == 0 && i < sk_X509_num(cas); i++)
 		certificate_add(frame, "ca", sk_X509_value(cas, i));
@@ -64,35 +66,19 @@ static int add_cas(struct store *store, const struct record *settings, struct re
 	return r;
 }
 
-/* Who we are is what the certificate says first: a name, an address, an e-mail, else its subject.
- */
-static void add_own_id(const X509 *certificate, const struct record *settings, struct record *frame)
+/* A name that is not given is the certificate's first, and where it has none, charon's choice, the
+ * subject. */
+static void add_own_id(X509 *certificate, const struct record *settings, struct record *frame)
 {
-	static const struct {
-		const char *text, *charon;
-	} kinds[] = { { "DNS:", "fqdn:" }, { "IP:", "" }, { "email:", "email:" } };
-	GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
 	const char *given = record_get(settings, "local-id");
-	char *subject = dn_text(X509_get_subject_name(certificate));
-	bool found = given && *given;
+	struct record *names = record_new();
+	const char *first = names ? identity_default(certificate, names) : NULL;
 
-	if (found)
+	if (given && *given)
 		record_add(frame, "local-id", given);
-	for (size_t k = 0; !found && k < COUNT(kinds); k++)
-		for (int i = 0; !found && i < sk_GENERAL_NAME_num(names); i++) {
-			char *text = alternative_name_text(sk_GENERAL_NAME_value(names, i));
-			size_t length = strlen(kinds[k].text);
-
-			found = text && strncmp(text, kinds[k].text, length) == 0;
-			if (found)
-				record_addf(frame, "local-id", "%s%s", kinds[k].charon,
-				            text + length);
-			OPENSSL_free(text);
-		}
-	if (!found && subject)
-		record_add(frame, "local-id", subject);
-	OPENSSL_free(subject);
-	GENERAL_NAMES_free(names);
+	else if (first && !record_is(names, "subject", first))
+		record_add(frame, "local-id", first);
+	record_free(names);
 }
 
 static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
@@ -112,7 +98,7 @@ static int add_certificate(struct store *store, const struct record *settings, s
 	if (r == 0 && version.certificate.length)
 		r = blob_certificates(&version.certificate, certificates);
 	if (r == 0 && sk_X509_num(certificates)) {
-		const X509 *certificate = sk_X509_value(certificates, 0);
+		X509 *certificate = sk_X509_value(certificates, 0);
 
 		record_add_number(frame, "version", version.number);
 		certificate_add(frame, "certificate", certificate);

@@ -176,32 +176,18 @@ static bool is_over(const struct store *store, int64_t not_after)
 	return not_after < store_now(store) && store_clock_trusted(store);
 }
 
-/* The certificate in force of the certificate id BY, if PROFILE's CA vouches for it. */
-static int add_version(struct store *store, const struct object *by, struct record *wanted)
+struct gathering {
+	const struct store *store;
+	struct record *wanted;
+};
+
+static int add_version(const struct overview *row, void *user)
 {
-	struct edition edition = { 0 };
-	struct version version = { 0 };
-	int r = db_edition_get(store->db, by->edition, &edition);
+	struct gathering *gathering = user;
 
-	if (r == 0 && edition.version)
-		r = db_version_get(store->db, edition.version, &version);
-	if (r == 0 && edition.version && strcmp(by->state, "valid") == 0 &&
-	    strcmp(version.anchor, "profile") == 0 && !is_over(store, version.not_after))
-		record_addf(wanted, "version", "%lld %s", (long long)edition.version, by->name);
-	edition_clear(&edition);
-	version_clear(&version);
-	return r;
-}
-
-static int add_versions(struct store *store, int64_t profile, struct record *wanted)
-{
-	struct object by = { 0 };
-	int r = 0;
-
-	while (r == 0 && (r = db_reference_next(store->db, profile, by.id, &by)) == 0)
-		if (by.kind == KIND_LOCAL)
-			r = add_version(store, &by, wanted);
-	return r == -ENOENT ? 0 : r;
+	if (!is_over(gathering->store, row->not_after))
+		record_addf(gathering->wanted, "version", "%lld %s", (long long)row->id, row->name);
+	return 0;
 }
 
 static bool is_valid_ca(const struct store *store, const struct blob *pem)
@@ -217,6 +203,7 @@ static bool is_valid_ca(const struct store *store, const struct blob *pem)
 /* `ca`: the certificate in PEM; `version`: numbers and names. Empty: there is no CA. */
 static int gather(struct store *store, const struct ring *ring, struct record *wanted)
 {
+	struct gathering gathering = { store, wanted };
 	struct edition edition = { 0 };
 	struct object profile;
 	int r = db_object_get(store->db, ring->profile, &profile);
@@ -225,7 +212,7 @@ static int gather(struct store *store, const struct ring *ring, struct record *w
 		r = db_edition_get(store->db, profile.edition, &edition);
 	if (r == 0 && edition.certificate.length && is_valid_ca(store, &edition.certificate)) {
 		record_add(wanted, "ca", edition.certificate.data);
-		r = add_versions(store, ring->profile, wanted);
+		r = db_vouched(store->db, ring->profile, CERTIFICATES, add_version, &gathering);
 	}
 	edition_clear(&edition);
 	return r == 0 && record_failed(wanted) ? -ENOMEM : r;
@@ -298,7 +285,7 @@ static int add_all(struct store *store, struct ring *ring, struct record *frame)
 	const char *pem = record_get(ring->told, "ca");
 	STACK_OF(X509) *cas = NULL;
 	const struct field *field;
-	size_t bytes = 0, count = 0;
+	size_t bytes = 0;
 	int r;
 
 	if (!pem)
@@ -306,9 +293,8 @@ static int add_all(struct store *store, struct ring *ring, struct record *frame)
 	r = certificates_read(pem, strlen(pem), 1, &cas, NULL);
 	if (r == 0)
 		r = add_certificate(frame, "CA", sk_X509_value(cas, 0));
-	for (size_t i = 0; r == 0 && count < CERTIFICATES && bytes < BYTES &&
-	                   (field = record_next(ring->told, "version", &i)) != NULL;
-	     count++) {
+	for (size_t i = 0;
+	     r == 0 && bytes < BYTES && (field = record_next(ring->told, "version", &i)) != NULL;) {
 		r = add_chain(store, field->value, sk_X509_value(cas, 0), frame);
 		bytes += record_field(frame, record_count(frame) - 1)->length;
 	}

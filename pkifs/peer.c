@@ -2,7 +2,6 @@
 
 #include "common/x509.h"
 #include "pkifs/object.h"
-#include "pkifs/sources.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,25 +11,25 @@ int peer_trust(struct store *store, const struct record *settings, const struct 
                struct trust *trust)
 {
 	const struct field *field;
+	struct error err;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && (field = record_next(sas, "peer", &i)) != NULL;) {
+	for (size_t i = 0;
+	     r == 0 && !*trust->cut && (field = record_next(sas, "peer", &i)) != NULL;) {
 		STACK_OF(X509) *chain = sk_X509_new_null();
-		X509 *certificate = certificate_from_der(field->value, field->length, NULL);
+		X509 *certificate = certificate_from_der(field->value, field->length, &err);
 		struct trust one = { 0 };
 
-		r = certificate && chain && sk_X509_push(chain, certificate) ? 0 : -ENOMEM;
+		r = chain && certificate && sk_X509_push(chain, certificate) ? 0 : -EBADMSG;
 		if (r == 0)
 			r = tunnel_trust_peer(store, settings, chain, &one);
-		sk_X509_free(chain);
-		X509_free(certificate);
-		if (*one.warning)
-			memcpy(trust->warning, one.warning, sizeof one.warning);
-		if (*one.cut) {
-			snprintf(trust->cut, sizeof trust->cut, "the peer's certificate: %.370s",
-			         one.cut);
-			break;
-		}
+		else
+			X509_free(certificate);
+		if (*one.cut)
+			snprintf(trust->cut, sizeof trust->cut, "the peer: %.380s", one.cut);
+		else if (*one.warning)
+			memcpy(trust->warning, one.warning, sizeof trust->warning);
+		sk_X509_pop_free(chain, X509_free);
 	}
 	return r;
 }

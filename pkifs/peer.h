@@ -8,8 +8,10 @@
 
 #include "pkifs/trust.h"
 
-/* Adds to TRUST of a tunnel with SETTINGS what comes of the peer in SAS: any of the certificates
- * that it may have counts. Inside a change. */
+/*
+ * Adds to TRUST of a tunnel with SETTINGS, that is not cut, what is to be said of the peer in SAS.
+ * Inside a change (tunnel_trust_peer).
+ */
 int peer_trust(struct store *store, const struct record *settings, const struct record *sas,
                struct trust *trust);
 

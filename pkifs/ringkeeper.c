@@ -191,9 +191,9 @@ static void drop(struct wish *wish, int ring)
 	int32_t *keys;
 	int count = ring_keys(ring, &keys);
 
+	ring_end(ring); /* first: nobody sees it become empty */
 	for (int i = 0; i < count; i++)
 		ring_end(keys[i]);
-	ring_end(ring);
 	wish->changed++;
 	free(keys);
 }
@@ -255,7 +255,7 @@ static bool read_wish(const struct record *record, struct wish *wish)
 		describe(wish, entry);
 		wish->count++;
 	}
-	return wish->ring && wish->entries && wish->answer;
+	return wish->ring && wish->entries && wish->answer && record_get(record, "profile");
 }
 
 static long long count_in(const struct wish *wish)

@@ -136,12 +136,12 @@ static void store_said(struct channel *channel, struct record *record, int *fds,
 		pkcs11_listen(s.given);
 	} else if (record_is(record, "frame", "want-namespace")) {
 		netlink_open(s.given, record);
+	} else if (record_is(record, "frame", "want-charon")) {
+		charon_connect(s.given, record);
 	} else if (record_is(record, "frame", "keyring")) {
 		ring_keep(s.given, record);
 	} else if (record_is(record, "frame", "keyrings")) {
 		rings_keep(record);
-	} else if (record_is(record, "frame", "want-charon")) {
-		charon_connect(s.given, record);
 	} else if (record_is(record, "frame", "listened")) {
 		firewall_close(record_get(record, "type") ? record_get(record, "type") : "");
 	} else if (record_is(record, "frame", "dns-hook")) {

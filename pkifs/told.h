@@ -12,7 +12,9 @@ struct told {
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	struct trust trust;
 	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
-	int64_t approved;        /* of the times that the process asked about a peer; -1: none */
+	int64_t approved; /* of the times that the process asked about a peer; -1: none */
+	int64_t peer_cut; /* since when it is cut for its peer; 0: it is not */
+	bool peer;        /* who the peer is, is noted */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };

@@ -105,19 +105,16 @@ static int next_profile(struct store *store, const struct record *settings, size
                         struct object *profile)
 {
 	const char *name = record_get(settings, "certificate-id");
-	const struct field *field;
+	bool first = !*at;
+	const struct field *field = record_next(settings, "ca-profile", at);
 	struct record *own = NULL;
 	struct object object;
 	int r;
 
-	if (*at == SIZE_MAX)
-		return -ENOENT;
-	field = record_next(settings, "ca-profile", at);
 	if (field)
 		return db_object_find(store->db, KIND_CA, field->value, profile);
-	if (!name || record_find(settings, "ca-profile"))
+	if (!first || !name || record_find(settings, "ca-profile"))
 		return -ENOENT;
-	*at = SIZE_MAX;
 	r = db_object_find(store->db, KIND_LOCAL, name, &object);
 	if (r == 0)
 		r = store_settings(store, &object, &own);
@@ -127,14 +124,14 @@ static int next_profile(struct store *store, const struct record *settings, size
 	return r;
 }
 
-int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509) * cas)
+int tunnel_cas(struct store *store, const struct record *settings, bool above, STACK_OF(X509) * cas)
 {
 	struct object profile;
 	size_t at = 0;
 	int r;
 
 	while ((r = next_profile(store, settings, &at, &profile)) == 0)
-		if ((r = add_cas(store, &profile, true, cas)) < 0)
+		if ((r = add_cas(store, &profile, above, cas)) < 0)
 			return r;
 	return r == -ENOENT ? 0 : r;
 }

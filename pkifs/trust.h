@@ -34,8 +34,8 @@ int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_
  * with ERR, which names those that it has. */
 int tunnel_check_local_id(struct store *store, const struct record *config, struct error *err);
 
-/* Adds the CA certificates that vouch for a tunnel's peers to CAS, and those above them: charon
- * believes none that leads to no root. */
-int tunnel_cas(struct store *store, const struct record *settings, STACK_OF(X509) * cas);
+/* Adds the CA certificates that vouch for a tunnel's peers to CAS; ABOVE: those above them too. */
+int tunnel_cas(struct store *store, const struct record *settings, bool above,
+               STACK_OF(X509) * cas);
 
 #endif

@@ -26,6 +26,8 @@
 #define START_AGAIN  60   /* seconds after a start that failed */
 #define CUT_AT_ONCE  4000 /* tunnels of a frame */
 #define TRUST_PERIOD 10   /* seconds between two looks at what time may end */
+#define PEER_ROUNDS  6    /* of such looks, until all peers had their turn */
+#define PEER_AGAIN   60   /* seconds until a peer that was not believed may prove itself anew */
 
 static struct {
 	struct child *child;
@@ -33,6 +35,8 @@ static struct {
 	int64_t generation, retry;
 	int64_t looked; /* at the tunnels' trust */
 	bool look;
+	bool all;      /* peers too; else a share of them */
+	int64_t round; /* whose turn that is */
 } t;
 
 /* --- the frame --- */
@@ -80,39 +84,54 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 	return r;
 }
 
-/* All of OBJECT for the IPsec process; the caller owns *FRAME. */
+/* What it stands on, and whether that is believed. */
+static int judge(struct store *store, const struct object *object, const struct record *settings,
+                 struct told *told, struct verdict **verdicts)
+{
+	struct verdict *verdict;
+	struct trust trust;
+	int r;
+
+	free(told->stands_on);
+	told->stands_on = tunnel_stands_on(settings);
+	r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict) : -ENOMEM;
+	if (r < 0)
+		return r;
+	trust = verdict->trust;
+	r = engine_trust_peer(store, object, settings, &trust);
+	if (r < 0)
+		return r;
+	told->peer = r;
+	if (*verdict->trust.cut || !*trust.cut)
+		told->peer_cut = 0;
+	else if (!told->peer_cut)
+		told->peer_cut = store_now(store);
+	strcpy(told->trust.cut, trust.cut);
+	return 0;
+}
+
+/* All of OBJECT for the IPsec process; the caller owns *FRAME. Inside a change. */
 static int make_frame(struct store *store, const struct object *object, struct told *told,
                       struct verdict **verdicts, struct record **frame)
 {
 	struct record *settings = NULL;
 	struct record *new = record_new();
-	struct verdict *verdict;
-	struct trust trust;
 	int r = new ? store_settings(store, object, &settings) : -ENOMEM;
 
+	if (r == 0)
+		r = judge(store, object, settings, told, verdicts);
 	if (r == 0) {
-		free(told->stands_on);
-		told->stands_on = tunnel_stands_on(settings);
-		r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict)
-		                    : -ENOMEM;
-	}
-	if (r == 0) {
-		trust = verdict->trust;
-		r = *trust.cut ? 0 : engine_peer_trust(store, object, &trust);
-	}
-	if (r == 0) {
-		strcpy(told->trust.cut, trust.cut);
 		told->generation = ++t.generation;
 		record_add(new, "frame", "tunnel");
 		record_add_number(new, "tunnel", object->id);
 		record_add_number(new, "generation", told->generation);
 		if (*told->trust.cut)
 			record_add(new, "cut", told->trust.cut);
-		else if (told->approved >= 0)
-			record_add_number(new, "approved", told->approved);
 		add_settings(settings, new);
 		r = engine_frame(store, object, settings, new);
 	}
+	if (r == 0 && !*told->trust.cut && told->approved >= 0 && record_find(new, "sa"))
+		record_add_number(new, "approved", told->approved);
 	if (r == 0)
 		r = add_keys(store, object, new);
 	record_free(settings);
@@ -339,6 +358,8 @@ static bool is_state(const char *state)
 	return false;
 }
 
+static int look_at_one(struct store *store, struct told *told);
+
 /* The engine's SAs and their peer: the process waits for our word on a peer that is new to it. */
 static int take_report(struct store *store, const struct object *object, struct told *told,
                        const struct record *record)
@@ -346,9 +367,13 @@ static int take_report(struct store *store, const struct object *object, struct 
 	int64_t asking = record_number(record, "asking", 0);
 	int r = engine_report(store, object, record);
 
-	if (r < 0 || !record_find(record, "peer-id") || (r == 0 && asking <= told->approved))
+	told->peer |= record_find(record, "peer") != NULL;
+	if (r == 1)
+		r = look_at_one(store, told);
+	if (r < 0 || *told->trust.cut || !record_find(record, "peer-id") ||
+	    asking <= told->approved)
 		return r;
-	told->approved = asking; /* unless the frame says that it is cut */
+	told->approved = asking;
 	return tell(store, object);
 }
 
@@ -705,6 +730,49 @@ static int add_ended(struct store *store, struct verdict *verdict, const struct 
 	return r;
 }
 
+/*
+ * The same for its peer. One that is not believed is forgotten after a while: the peer may have
+ * another certificate by now. Not all are due in each round.
+ */
+static int look_at_peer(struct store *store, struct told *told, struct trust *trust)
+{
+	bool due = t.all || (told->object + t.round) % PEER_ROUNDS == 0;
+	struct record *settings = NULL;
+	struct object object;
+	int r;
+
+	if (told->peer_cut && store_now(store) - told->peer_cut >= PEER_AGAIN) {
+		told->peer = false;
+		r = db_object_get(store->db, told->object, &object);
+		return r < 0 ? r : engine_forget_peer(store, &object);
+	}
+	if (!due) {
+		if (told->peer_cut)
+			*trust = told->trust;
+		return 0;
+	}
+	r = db_object_get(store->db, told->object, &object);
+	if (r == 0)
+		r = store_settings(store, &object, &settings);
+	if (r == 0)
+		r = engine_trust_peer(store, &object, settings, trust);
+	record_free(settings);
+	return r < 0 ? r : 0;
+}
+
+static int cut_for_peer(struct store *store, struct told *told, const char *reason)
+{
+	struct record *frame = record_new();
+
+	if (!frame)
+		return -ENOMEM;
+	told->peer_cut = store_now(store);
+	record_add(frame, "frame", "cut");
+	record_add(frame, "reason", reason);
+	record_add_number(frame, "tunnel", told->object);
+	return store_send_after(store, send_cut, frame);
+}
+
 /* A tunnel whose trust is another one now is told so. */
 static int look_at(struct store *store, struct told *told, struct verdict **verdicts)
 {
@@ -716,17 +784,41 @@ static int look_at(struct store *store, struct told *told, struct verdict **verd
 	if (r < 0)
 		return r;
 	trust = verdict->trust;
-	if (*trust.cut)
-		return strcmp(trust.cut, told->trust.cut) == 0 ? 0
-		                                               : add_ended(store, verdict, told);
-	r = db_object_get(store->db, told->object, &object);
-	if (r == 0 && (told->approved >= 0 || *told->trust.cut))
-		r = engine_peer_trust(store, &object, &trust);
+	if (told->peer && !*trust.cut)
+		r = look_at_peer(store, told, &trust);
 	if (r == 0)
 		r = tell_warning(store, told, trust.warning);
 	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
 		return r;
-	return tell(store, &object);
+	if (*verdict->trust.cut)
+		return add_ended(store, verdict, told);
+	if (*trust.cut)
+		return cut_for_peer(store, told, trust.cut);
+	r = db_object_get(store->db, told->object, &object);
+	return r < 0 ? r : tell(store, &object);
+}
+
+static int send_ended(struct store *store, struct verdict *verdicts, int r)
+{
+	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
+		if (verdict->ended)
+			r = store_send_after(store, send_cut, verdict->ended);
+		verdict->ended = NULL;
+	}
+	verdicts_free(verdicts);
+	return r;
+}
+
+static int look_at_one(struct store *store, struct told *told)
+{
+	struct verdict *verdicts = NULL;
+	int r;
+
+	if (!told->stands_on)
+		return 0;
+	t.all = true;
+	r = look_at(store, told, &verdicts);
+	return send_ended(store, verdicts, r);
 }
 
 static int look_at_all(struct store *store)
@@ -735,16 +827,11 @@ static int look_at_all(struct store *store)
 	struct told *told = NULL;
 	int r = 0;
 
+	t.round++;
 	while (r == 0 && (told = told_next(told)))
 		if (told->stands_on)
 			r = look_at(store, told, &verdicts);
-	for (struct verdict *verdict = verdicts; r == 0 && verdict; verdict = verdict->next) {
-		if (verdict->ended)
-			r = store_send_after(store, send_cut, verdict->ended);
-		verdict->ended = NULL;
-	}
-	verdicts_free(verdicts);
-	return r;
+	return send_ended(store, verdicts, r);
 }
 
 /* Old SAs whose time has come are taken away. */
@@ -769,6 +856,7 @@ void tunnels_run(struct store *store)
 	if (!t.ready)
 		return;
 	if (t.look || now - t.looked >= TRUST_PERIOD || now < t.looked) {
+		t.all = t.look;
 		t.look = false;
 		t.looked = now;
 		change(store, look_at_all, "the trust of tunnels cannot be looked at");

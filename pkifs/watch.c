@@ -341,13 +341,13 @@ static int look_now(struct store *store, int64_t id)
 
 int watch_look(struct store *store, int64_t object)
 {
-	store->due = true;
+	tunnels_look(store);
 	return db_watch_set(store->db, object, WATCH_NOW);
 }
 
 int watch_profile(struct store *store, int64_t profile)
 {
-	store->due = true;
+	tunnels_look(store);
 	return mark(store, profile, 0);
 }
 

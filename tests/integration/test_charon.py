@@ -98,12 +98,18 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
                             side.m.log.read_text())
         return both
 
+    def bring_up(self, left, right):
+        said = left.ask("up")
+        if said != "ok":
+            self.fail(said + "".join(f"\n{side.charon.said()[-5000:]}\n{side.m.log.read_text()[-3000:]}"
+                                     for side in (left, right)))
+        for side in (left, right):
+            side.becomes("up")
+
     def up(self, **settings):
         """Both sides, with the tunnel up."""
         left, right = self.sides(**settings)
-        self.assertEqual(left.ask("up"), "ok", left.charon.said()[-5000:] + left.m.log.read_text())
-        for side in (left, right):
-            side.becomes("up")
+        self.bring_up(left, right)
         return left, right
 
     def passes(self):
@@ -127,9 +133,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         left, right = self.sides()
         self.is_blocked()
         left.becomes("down")
-        self.assertEqual(left.ask("up"), "ok")
-        for side in (left, right):
-            side.becomes("up")
+        self.bring_up(left, right)
         self.passes()
         status = left.status()
         self.assertEqual(status["peer-id"], "right.example.net")

@@ -385,6 +385,31 @@ static void the_table_fits_eighty_columns(void **state)
 	assert_int_equal(show_table(ctl, "{", 1, 0, stdout, &err), -EBADMSG);
 }
 
+static void a_tunnel_says_since_when_and_why(void **state)
+{
+	static const char tunnels[] =
+		"{\"ipsec\":[{\"name\":\"berlin\",\"state\":\"cut\",\"request\":\"done\","
+		"\"since\":\"2026-11-23T10:00:00Z\",\"last-error\":\"gate is revoked\"}]}";
+	struct target target = { .kind = "ipsec" };
+	struct record *status = record_new();
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	assert_non_null(out);
+	assert_int_equal(show_table(*state, tunnels, strlen(tunnels), 0, out, NULL), 0);
+	record_add(status, "state", "cut");
+	record_add(status, "request", "done");
+	record_add(status, "last-error", "gate is revoked");
+	show_advice(*state, &target, status, 0, out);
+	fclose(out);
+	assert_non_null(
+		strstr(text, "berlin         cut         2026-11-23 done     gate is revoked"));
+	assert_non_null(strstr(text, "Wrong: gate is revoked\n"));
+	record_free(status);
+	free(text);
+}
+
 static void colours_are_for_terminals(void **state)
 {
 	struct ctl ctl = { .columns = 80, .color = true };
@@ -560,6 +585,7 @@ int main(void)
 		cmocka_unit_test(a_wait_that_is_too_long_says_how_to_go_on),
 		cmocka_unit_test(times_are_told_by_their_distance),
 		cmocka_unit_test(the_table_fits_eighty_columns),
+		cmocka_unit_test(a_tunnel_says_since_when_and_why),
 		cmocka_unit_test(colours_are_for_terminals),
 		cmocka_unit_test(an_event_is_one_readable_line),
 		cmocka_unit_test(exit_codes_tell_what_went_wrong),

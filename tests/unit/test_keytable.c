@@ -157,8 +157,6 @@ static const struct sample samples[] = {
 	{ &daemon_keys, "user", { "pkifs" }, { "", "a:b", "-x" } },
 	{ &daemon_keys, "worker-user", { "pkifs-net" }, { "a b" } },
 	{ &daemon_keys, "ipsec-user", { "pkifs-ipsec" }, { "" } },
-	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
-	{ &daemon_keys, "pkcs11-user", { "root" }, { "" } },
 	{ &daemon_keys, "charon-socket", { "/run/charon.vici" }, { "" } },
 	{ &daemon_keys, "pkcs11-socket", { "/run/pkifs/pkcs11" }, { "" } },
 	{ &daemon_keys, "charon-user", { "root" }, { "" } },

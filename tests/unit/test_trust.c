@@ -335,7 +335,7 @@ static void cas_that_are_no_more(void **state)
 	says(own(), "profile other has no CA certificate");
 	set("ca-profile", "corp");
 	says(own(), "");
-	assert_int_equal(tunnel_cas(&store, settings, cas), 0);
+	assert_int_equal(tunnel_cas(&store, settings, false, cas), 0);
 	assert_int_equal(sk_X509_num(cas), 1);
 	record_set(settings, "engine", "manual");
 	says(own(), "profile other has no CA certificate");
