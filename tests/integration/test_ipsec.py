@@ -287,6 +287,13 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.becomes(folder, "down")  # by itself, soon
         self.is_blocked()
 
+        self.left("policy", "out", "10.1.0.9/32", "10.2.0.9/32", "allow")
+        other = self.tunnel(m, "other", CONFIG.replace("0.0/24", "0.9/32"))
+        self.becomes(other, "failed")
+        other.rmdir()
+        self.assertTrue(until(lambda: len(self.left("policies")) == 4))
+        self.assertIn("dir=1 action=0 reqid=0 spi=0x0 mark=0", self.left("policies"))
+
     def test_a_restart_after_a_reboot_blocks(self):
         m = self.start()
         folder = self.up(m)
