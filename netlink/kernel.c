@@ -146,25 +146,7 @@ static void install_sas(struct tunnel *tunnel)
 	install_pair(tunnel, &tunnel->next);
 }
 
-static void remove_half(struct tunnel *tunnel, uint32_t spi, bool in)
-{
-	struct known_sa *known = find_half(tunnel, spi, in);
-
-	if (!known)
-		return;
-	queued(tunnel, xfrm_sa_delete(tunnel->space->xfrm, &known->sa, NULL));
-	*known = tunnel->sas[--tunnel->sa_count];
-}
-
-static void remove_halves(struct tunnel *tunnel, const struct sa_pair *pair)
-{
-	if (!pair->in || has_pair(tunnel, pair))
-		return;
-	remove_half(tunnel, pair->in, true);
-	remove_half(tunnel, pair->out, false);
-}
-
-/* What the kernel did not take is another one's, or nobody's; of a pair there are both or none. */
+/* What the kernel did not take is another one's, or nobody's. (The store takes its pair back.) */
 static void forget_refused_sas(struct tunnel *tunnel)
 {
 	size_t kept = 0;
@@ -175,8 +157,6 @@ static void forget_refused_sas(struct tunnel *tunnel)
 		if (!tunnel->sas[i].is.refused)
 			tunnel->sas[kept++] = tunnel->sas[i];
 	tunnel->sa_count = kept;
-	remove_halves(tunnel, &tunnel->current);
-	remove_halves(tunnel, &tunnel->next);
 }
 
 static bool is_of_pair(const struct tunnel *tunnel, const struct sa_pair *pair, const struct sa *sa)
