@@ -105,6 +105,8 @@ void charon_told(struct tunnel *tunnel)
 		snprintf(own->name, sizeof own->name, "pkifs-%u", tunnel_reqid(tunnel));
 		take_noted(tunnel);
 	}
+	if (own->version != record_number(tunnel->settings, "version", 0))
+		own->tries = 0;
 	own->version = record_number(tunnel->settings, "version", 0);
 	if (record_number(tunnel->settings, "approved", -1) == tunnel->asking)
 		tunnel->approved = true;
@@ -215,6 +217,8 @@ void charon_describe(const struct tunnel *tunnel, struct record *frame)
 		record_add(frame, "reason", own->why);
 	describe_request(own, frame);
 	record_add_number(frame, "asking", tunnel->asking);
+	if (own->key)
+		record_add(frame, "key-at", own->elsewhere ? "pkifs" : "charon");
 	for (size_t i = 0; i < tunnel->child_count; i++)
 		if (tunnel_has_child(tunnel, &tunnel->children[i]))
 			record_addf(frame, "sa", "%u %u %lld", tunnel->children[i].spis.in,

@@ -10,6 +10,8 @@
 
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
+#define TOKEN_MS    1000
+#define TOKEN_TRIES 3
 
 uint64_t charon_now(void)
 {
@@ -117,7 +119,7 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 	unsigned steps = own->failures < RETRY_STEPS ? own->failures : RETRY_STEPS;
 
 	own->begun = 0;
-	own->triggered = false;
+	own->triggered = own->childless = false; /* not every peer can do without */
 	own->failures++;
 	own->retry = charon_now() + ((uint64_t)RETRY_MS << steps);
 	if (!*own->why)
@@ -129,12 +131,12 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 
 /* --- credentials and connection --- */
 
-void charon_want_key(struct tunnel *tunnel)
+static void ask_store(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *frame;
 
-	if (own->asked == own->version || charon_now() < own->retry)
+	if (own->asked == own->version)
 		return;
 	own->asked = own->version;
 	frame = ipsec_frame("want-key");
@@ -152,30 +154,74 @@ void charon_fail(struct tunnel *tunnel, const char *why)
 	charon_fail_attempt(tunnel, why);
 }
 
+static void take_key(struct tunnel *tunnel, const struct record *answer, bool elsewhere)
+{
+	const char *name = record_get(answer, "id");
+	struct charon_tunnel *own = tunnel->charon;
+
+	own->key = own->version;
+	own->elsewhere = elsewhere;
+	if (name && strcmp(name, own->key_id) != 0) {
+		memcpy(own->old_key, own->key_id, sizeof own->old_key);
+		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	}
+	charon_step(tunnel);
+}
+
 static void key_loaded(struct vici *vici, int64_t id, const struct record *item,
                        const struct record *answer, const struct error *err, void *user)
 {
 	struct tunnel *tunnel = charon_answered(id);
-	const char *name = answer ? record_get(answer, "id") : NULL;
-	struct charon_tunnel *own;
 
 	(void)vici;
 	(void)item;
 	(void)user;
 	if (!tunnel)
 		return;
-	own = tunnel->charon;
-	own->asked = 0;
-	if (err) {
+	tunnel->charon->asked = 0;
+	if (err)
 		charon_fail(tunnel, err->text);
+	else
+		take_key(tunnel, answer, false);
+}
+
+/* One that was not found may be lent in a moment. */
+static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
+                         const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = charon_answered(id);
+
+	(void)vici;
+	(void)item;
+	(void)user;
+	if (!tunnel)
+		return;
+	if (err)
+		tunnel->charon->token_next = charon_now() + TOKEN_MS;
+	else
+		take_key(tunnel, answer, true);
+}
+
+/* The key stays in pkifs where charon has our module; else charon is given it. */
+void charon_want_key(struct tunnel *tunnel)
+{
+	const char *handle = record_get(tunnel->settings, "key-handle");
+	struct charon_tunnel *own = tunnel->charon;
+	struct record *message;
+
+	if (charon_now() < own->retry || charon_now() < own->token_next)
+		return;
+	if (!handle || !tunnel->space->charon->tokens || own->tries >= TOKEN_TRIES) {
+		ask_store(tunnel);
 		return;
 	}
-	own->key = own->version;
-	if (name && strcmp(name, own->key_id) != 0) {
-		memcpy(own->old_key, own->key_id, sizeof own->old_key);
-		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	own->tries++;
+	message = charon_message("handle", handle);
+	if (message) {
+		record_add(message, "module", "pkifs");
+		record_add(message, "slot", "0");
 	}
-	charon_step(tunnel);
+	charon_command(tunnel, "load-token", message, NULL, token_loaded);
 }
 
 void charon_key(struct tunnel *tunnel, const struct record *frame)
@@ -232,18 +278,39 @@ static void loaded(struct vici *vici, int64_t id, const struct record *item,
 	charon_step(tunnel);
 }
 
-/* The IKE SAs that there are were made with an earlier certificate, or their children were. */
-static void note_old_ikes(struct tunnel *tunnel)
+/*
+ * The IKE SAs that there are were made otherwise: by another certificate (also where a process
+ * before this one did so), or, where CHANGED, for other traffic. Those that follow have their first
+ * child in an exchange of its own, which costs the peer less time than one in which it proves
+ * itself: so it sends less to SAs that are not here yet.
+ */
+static void note_old_ikes(struct tunnel *tunnel, bool changed)
 {
 	struct charon_tunnel *own = tunnel->charon;
-	bool old = false;
+	bool old = changed;
 
 	for (size_t i = 0; i < tunnel->child_count; i++)
 		old = old || (!tunnel->children[i].gone && tunnel->children[i].version &&
 		              tunnel->children[i].version != own->version);
 	for (size_t i = 0; old && i < own->sas.ike_count; i++)
-		if (own->sas.ikes[i].id > own->old_ike)
+		if (own->sas.ikes[i].id > own->old_ike) {
 			own->old_ike = own->sas.ikes[i].id;
+			own->childless = true;
+		}
+}
+
+static void load(struct tunnel *tunnel, struct record *connection)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	char key[64];
+
+	own->told = own->childless;
+	own->clean = false;
+	if (connection && own->childless) {
+		snprintf(key, sizeof key, "%s.childless", own->name);
+		record_add(connection, key, "force");
+	}
+	charon_command(tunnel, "load-conn", connection, NULL, loaded);
 }
 
 /* True: it is loaded as it is to be. */
@@ -251,19 +318,22 @@ bool charon_is_loaded(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *connection;
+	bool same;
 
 	if (charon_now() < own->retry && !own->loaded)
 		return false;
 	connection = charon_connection(tunnel->settings, own->name, tunnel_reqid(tunnel));
-	if (connection && own->loaded && is_same(connection, own->loaded)) {
+	same = connection && own->loaded && is_same(connection, own->loaded);
+	if (same && own->told == own->childless) {
 		record_free(connection);
 		return true;
 	}
-	record_free(own->loaded);
-	own->loaded = connection ? record_copy(connection) : NULL;
-	own->clean = false;
-	note_old_ikes(tunnel);
-	charon_command(tunnel, "load-conn", connection, NULL, loaded);
+	if (!same) {
+		note_old_ikes(tunnel, own->loaded);
+		record_free(own->loaded);
+		own->loaded = connection ? record_copy(connection) : NULL;
+	}
+	load(tunnel, connection);
 	return false;
 }
 

@@ -15,7 +15,10 @@ struct charon {
 	bool looking;      /* a list-sas is under way */
 	bool again;        /* another one is to follow */
 	bool looked;       /* what charon has is known */
+	bool tokens;       /* it can have keys elsewhere (plugin pkcs11) */
 	uint64_t since;    /* of the last look that was whole */
+	uint64_t dirty;    /* since when its memory has certificates that were read; 0: it has none */
+	uint64_t flushed;  /* when it forgot the last ones */
 };
 
 enum action { ACTION_NONE, ACTION_UP, ACTION_DOWN, ACTION_REKEY };
@@ -28,7 +31,11 @@ struct charon_tunnel {
 	bool busy;                    /* a command is under way */
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
+	bool elsewhere;               /* charon has it signed by pkifs, and not the key itself */
+	unsigned tries;               /* to have it so; not before: */
+	uint64_t token_next;
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
+	bool childless, told;         /* an IKE SA is to be made first, and then its child; as loaded */
 	uint32_t old_ike;             /* IKE SAs up to this one are of an earlier certificate */
 	uint64_t begun, retry;        /* an attempt; not before */
 	unsigned failures;

@@ -81,6 +81,25 @@ static void add_own_id(X509 *certificate, const struct record *settings, struct 
 	record_free(names);
 }
 
+/* What pkifs signs with for who asks over PKCS#11 (offer.h), by the name that it has there. */
+static void add_handle(X509 *certificate, struct record *frame)
+{
+	const EVP_PKEY *key = X509_get0_pubkey(certificate);
+	unsigned char *der = NULL, id[KEY_ID_SIZE];
+	char text[2 * KEY_ID_SIZE + 1];
+	size_t length = 0;
+
+	if (!key || (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "EC")) ||
+	    public_key_to_der(key, &der, &length) < 0)
+		return;
+	if (public_key_id(der, length, id) == 0) {
+		for (size_t i = 0; i < sizeof id; i++)
+			snprintf(text + 2 * i, 3, "%02x", id[i]);
+		record_add(frame, "key-handle", text);
+	}
+	OPENSSL_free(der);
+}
+
 static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
 {
 	STACK_OF(X509) *certificates = sk_X509_new_null();
@@ -103,6 +122,7 @@ static int add_certificate(struct store *store, const struct record *settings, s
 		record_add_number(frame, "version", version.number);
 		certificate_add(frame, "certificate", certificate);
 		add_own_id(certificate, settings, frame);
+		add_handle(certificate, frame);
 	}
 	sk_X509_pop_free(certificates, X509_free);
 	edition_clear(&edition);
@@ -186,11 +206,12 @@ static bool is_same(const struct record *one, const struct record *other, const 
 
 int charon_report(const struct record *report, struct record *sas)
 {
-	static const char *const keys[] = { "sa", "ike", "esp", "peer-id", "peer" };
+	static const char *const keys[] = { "sa", "key-at", "ike", "esp", "peer-id", "peer" };
 	bool changed = false, peer = record_find(report, "peer-id");
 
 	for (size_t k = 0; k < COUNT(keys); k++) {
-		if (k > 0 && !peer) /* a process that has not asked who it is, yet */
+		if ((k == 1 && !record_find(report, keys[k])) ||
+		    (k > 1 && !peer)) /* a process that has not asked who it is, yet */
 			continue;
 		if (is_same(report, sas, keys[k]))
 			continue;
@@ -208,8 +229,8 @@ void charon_status(const struct record *settings, const struct record *sas, stru
 	unsigned spi_in, spi_out;
 	long long version;
 
-	if (name && *name)
-		record_add(status, "key-at", "charon");
+	if (name && *name && record_get(sas, "key-at"))
+		record_add(status, "key-at", record_get(sas, "key-at"));
 	if (pair && sscanf(pair, "%u %u %lld", &spi_in, &spi_out, &version) == 3) {
 		snprintf(in, 16, "%u", spi_in);
 		snprintf(out, 16, "%u", spi_out);

@@ -282,6 +282,25 @@ static int of_certificate(struct store *store, const char *name, struct trust *t
 	return r;
 }
 
+int tunnel_certificate(struct store *store, const struct record *settings, STACK_OF(X509) * all)
+{
+	const char *name = record_get(settings, "certificate-id");
+	struct edition edition = { 0 };
+	struct version version = { 0 };
+	struct object object;
+	int r = name && *name ? db_object_find(store->db, KIND_LOCAL, name, &object) : -ENOENT;
+
+	if (r == 0)
+		r = db_edition_get(store->db, object.edition, &edition);
+	if (r == 0 && edition.version)
+		r = db_version_get(store->db, edition.version, &version);
+	if (r == 0 && version.certificate.length)
+		r = blob_certificates(&version.certificate, all);
+	edition_clear(&edition);
+	version_clear(&version);
+	return r == -ENOENT ? 0 : r;
+}
+
 int tunnel_check_local_id(struct store *store, const struct record *config, struct error *err)
 {
 	const char *id = record_get(config, "local-id");
