@@ -105,6 +105,8 @@ void charon_told(struct tunnel *tunnel)
 		snprintf(own->name, sizeof own->name, "pkifs-%u", tunnel_reqid(tunnel));
 		take_noted(tunnel);
 	}
+	if (own->version != record_number(tunnel->settings, "version", 0))
+		own->refusals = 0;
 	own->version = record_number(tunnel->settings, "version", 0);
 	if (record_number(tunnel->settings, "approved", -1) == tunnel->asking)
 		tunnel->approved = true;

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_MS 1000 /* between two tries to reach charon */
+#define ASK_MS   1000 /* between two tries to reach charon */
+#define QUIET_MS 1000 /* behind the last peer that was asked for its certificate */
 
 /* The tunnel of a connection's NAME, as long as the store knows it. */
 struct tunnel *charon_named(const struct space *space, const char *name)
@@ -218,6 +219,20 @@ static void gone(struct vici *vici, const struct error *err, void *user)
 	lose(charon, err->text);
 }
 
+static void stats_told(struct vici *vici, int64_t id, const struct record *item,
+                       const struct record *answer, const struct error *err, void *user)
+{
+	struct charon *charon = user;
+	const struct field *field;
+
+	(void)vici;
+	(void)id;
+	(void)item;
+	charon->tokens = false;
+	for (size_t i = 0; !err && (field = record_next(answer, "plugins[]", &i)) != NULL;)
+		charon->tokens |= strcmp(field->value, "pkcs11") == 0;
+}
+
 /* Connections of tunnels that are not there any more. */
 static void conns_listed(struct vici *vici, int64_t id, const struct record *item,
                          const struct record *answer, const struct error *err, void *user)
@@ -263,6 +278,7 @@ void charon_socket(struct space *space, int *fd, const char *reason)
 	*charon->reason = 0;
 	for (size_t i = 0; i < COUNT(events); i++)
 		vici_register(charon->vici, events[i]);
+	vici_call(charon->vici, "stats", NULL, NULL, stats_told, 0);
 	vici_call(charon->vici, "get-conns", NULL, NULL, conns_listed, 0);
 	charon_look(charon);
 }
@@ -290,10 +306,27 @@ static void ask_for(struct charon *charon)
 	ipsec_send(frame);
 }
 
+/* What was read is forgotten, in a quiet moment: so the next peer's certificate is found alone. */
+static void forget_certificates(struct charon *charon)
+{
+	struct record *message;
+
+	if (!charon->dirty || charon_now() < charon->dirty + QUIET_MS)
+		return;
+	message = charon_message("type", "X509");
+	charon->dirty = 0;
+	charon->flushed = charon_now();
+	if (message)
+		vici_call(charon->vici, "flush-certs", message, NULL, NULL, 0);
+	record_free(message);
+}
+
 void charon_attend(struct charon *charon)
 {
 	if (!charon->vici)
 		ask_for(charon);
 	else if (is_attempting(charon))
 		charon_look(charon);
+	else
+		forget_certificates(charon);
 }

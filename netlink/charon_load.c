@@ -11,7 +11,6 @@
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
 #define REFUSALS    3 /* of our module's key, before charon gets it */
-#define REFUSED_MS  200
 
 uint64_t charon_now(void)
 {
@@ -119,7 +118,7 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 	unsigned steps = own->failures < RETRY_STEPS ? own->failures : RETRY_STEPS;
 
 	own->begun = 0;
-	own->triggered = false;
+	own->triggered = own->childless = false; /* not every peer can do without */
 	own->failures++;
 	own->retry = charon_now() + ((uint64_t)RETRY_MS << steps);
 	if (!*own->why)
@@ -154,8 +153,8 @@ static void took_key(struct tunnel *tunnel, const struct record *answer, const c
 	charon_step(tunnel);
 }
 
-/* Without the module, or where it found nothing: charon gets the key itself, unless it must not.
- * One refusal may be of a moment in which pkifs was busy, some in a row are not. */
+/* Where the module finds nothing charon gets the key itself, unless it must not. One that was not
+ * found may be lent in a moment. */
 static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
                          const struct record *answer, const struct error *err, void *user)
 {
@@ -176,7 +175,7 @@ static void token_loaded(struct vici *vici, int64_t id, const struct record *ite
 		charon_fail(tunnel, "key-at = pkifs: charon does not find the key by its module "
 		                    "pkifs-pkcs11.so");
 	} else if (++own->refusals < REFUSALS) {
-		own->retry = charon_now() + REFUSED_MS;
+		own->retry = charon_now() + RETRY_MS;
 	} else {
 		own->refusals = 0;
 		own->handed = own->version;
@@ -194,7 +193,7 @@ static bool lend_key(struct tunnel *tunnel)
 		charon_fail(tunnel, "key-at = pkifs: pkifs-pkcs11.so signs by RSA and EC keys");
 		return true;
 	}
-	if (!must && (!handle || own->handed == own->version ||
+	if (!must && (!handle || !tunnel->space->charon->tokens || own->handed == own->version ||
 	              record_is(tunnel->settings, "key-at", "charon")))
 		return false;
 	own->asked = own->version;
@@ -289,18 +288,39 @@ static void loaded(struct vici *vici, int64_t id, const struct record *item,
 	charon_step(tunnel);
 }
 
-/* The IKE SAs that there are were made with an earlier certificate, or their children were. */
-static void note_old_ikes(struct tunnel *tunnel)
+/*
+ * The IKE SAs that there are were made otherwise: by another certificate (also where a process
+ * before this one did so), or, where CHANGED, for other traffic. Those that follow have their first
+ * child in an exchange of its own, which costs the peer less time than one in which it proves
+ * itself: so it sends less to SAs that are not here yet.
+ */
+static void note_old_ikes(struct tunnel *tunnel, bool changed)
 {
 	struct charon_tunnel *own = tunnel->charon;
-	bool old = false;
+	bool old = changed;
 
 	for (size_t i = 0; i < tunnel->child_count; i++)
 		old = old || (!tunnel->children[i].gone && tunnel->children[i].version &&
 		              tunnel->children[i].version != own->version);
 	for (size_t i = 0; old && i < own->sas.ike_count; i++)
-		if (own->sas.ikes[i].id > own->old_ike)
+		if (own->sas.ikes[i].id > own->old_ike) {
 			own->old_ike = own->sas.ikes[i].id;
+			own->childless = true;
+		}
+}
+
+static void load(struct tunnel *tunnel, struct record *connection)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	char key[64];
+
+	own->told = own->childless;
+	own->clean = false;
+	if (connection && own->childless) {
+		snprintf(key, sizeof key, "%s.childless", own->name);
+		record_add(connection, key, "force");
+	}
+	charon_command(tunnel, "load-conn", connection, NULL, loaded);
 }
 
 /* True: it is loaded as it is to be. */
@@ -308,19 +328,22 @@ bool charon_is_loaded(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *connection;
+	bool same;
 
 	if (charon_now() < own->retry && !own->loaded)
 		return false;
 	connection = charon_connection(tunnel->settings, own->name, tunnel_reqid(tunnel));
-	if (connection && own->loaded && is_same(connection, own->loaded)) {
+	same = connection && own->loaded && is_same(connection, own->loaded);
+	if (same && own->told == own->childless) {
 		record_free(connection);
 		return true;
 	}
-	record_free(own->loaded);
-	own->loaded = connection ? record_copy(connection) : NULL;
-	own->clean = false;
-	note_old_ikes(tunnel);
-	charon_command(tunnel, "load-conn", connection, NULL, loaded);
+	if (!same) {
+		note_old_ikes(tunnel, own->loaded);
+		record_free(own->loaded);
+		own->loaded = connection ? record_copy(connection) : NULL;
+	}
+	load(tunnel, connection);
 	return false;
 }
 

@@ -15,7 +15,10 @@ struct charon {
 	bool looking;      /* a list-sas is under way */
 	bool again;        /* another one is to follow */
 	bool looked;       /* what charon has is known */
+	bool tokens;       /* it can have keys elsewhere (plugin pkcs11) */
 	uint64_t since;    /* of the last look that was whole */
+	uint64_t dirty; /* since when its memory has certificates that were read; 0: it has none */
+	uint64_t flushed; /* when it forgot the last ones */
 };
 
 enum action { ACTION_NONE, ACTION_UP, ACTION_DOWN, ACTION_REKEY };
@@ -29,6 +32,7 @@ struct charon_tunnel {
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
+	bool childless, told;  /* an IKE SA is to be made first, and then its child; as loaded */
 	const char *key_at;    /* "pkifs" or "charon", which then has the key; NULL: neither */
 	int64_t handed;        /* of the key that charon gets, for its module has it not */
 	unsigned refusals;     /* of the module's */

@@ -12,6 +12,7 @@
 #define HASTE_MS   400   /* charon has made an IKE SA for what it was to initiate */
 #define CHILD_MS   1500  /* and within that IKE SA the other one */
 #define REKEY_MS   10000
+#define FLUSHED_MS 5000
 
 static bool can_initiate(const struct tunnel *tunnel)
 {
@@ -28,33 +29,61 @@ static void terminate_ike(struct tunnel *tunnel, uint32_t id)
 
 /* --- who the peer is --- */
 
+static bool has_listed(const struct record *listed, const struct field *data)
+{
+	const struct field *field;
+
+	for (size_t i = 0; (field = record_next(listed, "peer", &i)) != NULL;)
+		if (field->length == data->length &&
+		    memcmp(field->value, data->value, data->length) == 0)
+			return true;
+	return false;
+}
+
+/* Charon's memory is short: a peer of the same name that it does not know any more is who it was.
+ */
+static void take_listed(struct charon_tunnel *own)
+{
+	const char *peer = record_get(own->listed, "peer-id");
+
+	if (!record_find(own->listed, "peer") && own->peers &&
+	    record_is(own->peers, "peer-id", peer)) {
+		record_free(own->listed);
+	} else {
+		record_free(own->peers);
+		own->peers = own->listed;
+	}
+	own->listed = NULL;
+}
+
 static void certificates_listed(struct vici *vici, int64_t id, const struct record *item,
                                 const struct record *answer, const struct error *err, void *user)
 {
 	struct tunnel *tunnel = ipsec_find(id);
 	const struct field *data = item ? record_find(item, "data") : NULL;
 	struct charon_tunnel *own = tunnel ? tunnel->charon : NULL;
+	struct charon *charon = user;
 
 	(void)vici;
 	(void)answer;
-	(void)user;
+	(void)err;
 	if (!own || !own->listed)
 		return;
 	if (item) {
-		if (data && !record_is(item, "has_privkey", "yes"))
+		if (data && !record_is(item, "has_privkey", "yes") &&
+		    !has_listed(own->listed, data))
 			record_add_bytes(own->listed, "peer", data->value, data->length);
 		return;
 	}
 	own->busy = false;
-	/* charon's memory is short: who proved the same name before has not another certificate */
-	if (!err && (record_find(own->listed, "peer") || !own->peers ||
-	             !record_is(own->peers, "peer-id", record_get(own->listed, "peer-id")))) {
-		record_free(own->peers);
-		own->peers = own->listed;
-	} else {
-		record_free(own->listed);
+	take_listed(own);
+	if (!record_find(own->peers, "peer") && charon->flushed &&
+	    charon_now() - charon->flushed <
+	            FLUSHED_MS) { /* it was to forget, a moment too early */
+		charon_terminate(tunnel, "ike", own->name);
+		return;
 	}
-	own->listed = NULL;
+	charon->dirty = charon_now();
 	tunnel->asking++;
 	ipsec_tell(tunnel);
 	charon_step(tunnel);
@@ -224,6 +253,12 @@ static void follow_request(struct tunnel *tunnel)
 {
 	const struct charon_tunnel *own = tunnel->charon;
 
+	if (own->action == ACTION_UP || own->action == ACTION_REKEY) {
+		if (!charon_is_usable(tunnel))
+			charon_end_request(tunnel, *tunnel->cut ? tunnel->cut : "it is not wanted");
+		else if (own->sent && !tunnel->sa_count)
+			charon_end_request(tunnel, "the SAs went away meanwhile");
+	}
 	if (own->action == ACTION_DOWN ||
 	    (own->action == ACTION_UP && (tunnel->up || !can_initiate(tunnel))))
 		charon_end_request(tunnel, NULL);
@@ -254,6 +289,7 @@ void charon_step(struct tunnel *tunnel)
 	}
 	if (!charon_is_loaded(tunnel) || follow_rekey(tunnel))
 		return;
+	own->childless &= old_ike(own) != 0;
 	if (old_ike(own) && charon_has_current(tunnel) && tunnel->up)
 		terminate_ike(tunnel, old_ike(own));
 	else if (*own->old_key && !old_ike(own))

@@ -175,7 +175,7 @@ struct reader {
 	bool in_list;
 };
 
-/* A name behind the sections of the path. A dot in it would be a section's end. */
+/* A name behind the sections of the path, without what has a meaning there. */
 static int take_name(struct reader *reader)
 {
 	size_t length, left = (size_t)(reader->end - reader->at);
@@ -183,12 +183,13 @@ static int take_name(struct reader *reader)
 	if (left < 1)
 		return -EBADMSG;
 	length = *reader->at;
-	if (length >= left || reader->length + length + sizeof "[]" > sizeof reader->path ||
+	if (!length || length >= left ||
+	    reader->length + length + sizeof "[]" > sizeof reader->path ||
 	    memchr(reader->at + 1, 0, length))
 		return -EBADMSG;
 	for (size_t i = 0; i < length; i++)
 		reader->path[reader->length + i] =
-			reader->at[1 + i] == '.' ? '_' : (char)reader->at[1 + i];
+			strchr(".[", reader->at[1 + i]) ? '_' : (char)reader->at[1 + i];
 	reader->path[reader->length + length] = 0;
 	reader->at += 1 + length;
 	return 0;

@@ -81,25 +81,23 @@ static void add_own_id(X509 *certificate, const struct record *settings, struct 
 	record_free(names);
 }
 
-/* What charon knows the key by in our module, where that lends it: not of all types. */
-static int add_handle(const X509 *certificate, struct record *frame)
+/* What pkifs signs with for who asks over PKCS#11 (offer.h), by the name that it has there. */
+static void add_handle(X509 *certificate, struct record *frame)
 {
-	int type = EVP_PKEY_get_base_id(X509_get0_pubkey(certificate)), r;
-	unsigned char *public, id[KEY_ID_SIZE];
+	const EVP_PKEY *key = X509_get0_pubkey(certificate);
+	unsigned char *der = NULL, id[KEY_ID_SIZE];
 	char text[2 * KEY_ID_SIZE + 1];
-	size_t length;
+	size_t length = 0;
 
-	if (type != EVP_PKEY_RSA && type != EVP_PKEY_EC)
-		return 0;
-	r = public_key_to_der(X509_get0_pubkey(certificate), &public, &length);
-	if (r < 0)
-		return r;
-	r = public_key_id(public, length, id);
-	OPENSSL_free(public);
-	for (size_t i = 0; i < sizeof id; i++)
-		snprintf(text + 2 * i, 3, "%02x", id[i]);
-	record_add(frame, "key-handle", text);
-	return r;
+	if (!key || (!EVP_PKEY_is_a(key, "RSA") && !EVP_PKEY_is_a(key, "EC")) ||
+	    public_key_to_der(key, &der, &length) < 0)
+		return;
+	if (public_key_id(der, length, id) == 0) {
+		for (size_t i = 0; i < sizeof id; i++)
+			snprintf(text + 2 * i, 3, "%02x", id[i]);
+		record_add(frame, "key-handle", text);
+	}
+	OPENSSL_free(der);
 }
 
 static int add_certificate(struct store *store, const struct record *settings, struct record *frame)
@@ -124,7 +122,7 @@ static int add_certificate(struct store *store, const struct record *settings, s
 		record_add_number(frame, "version", version.number);
 		certificate_add(frame, "certificate", certificate);
 		add_own_id(certificate, settings, frame);
-		r = add_handle(certificate, frame);
+		add_handle(certificate, frame);
 	}
 	sk_X509_pop_free(certificates, X509_free);
 	edition_clear(&edition);

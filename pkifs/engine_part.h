@@ -13,7 +13,7 @@ struct asked {
 };
 
 /* charon: strongSwan's daemon. The record of SAs has `wanted` (yes, no; absent: as `start` says),
- * `sa` (in, out, version), and who the peer is (peer.h). */
+ * `sa` (in, out, version), `key-at`, and who the peer is (peer.h). */
 int charon_check(const struct asked *asked, struct error *err);
 void charon_take(struct store *store, const char *action, const struct record *fields,
                  struct record *sas);

@@ -11,6 +11,7 @@ struct told {
 	int64_t object, generation; /* of the last frame */
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	struct trust trust;
+	uint64_t made_of;        /* verdict.h */
 	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	int64_t approved; /* of the times that the process asked about a peer; -1: none */
 	int64_t peer_cut; /* since when it is cut for its peer; 0: it is not */

@@ -38,4 +38,7 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 int tunnel_cas(struct store *store, const struct record *settings, bool above,
                STACK_OF(X509) * cas);
 
+/* Adds the tunnel's own certificate to ALL, where it has one. */
+int tunnel_certificate(struct store *store, const struct record *settings, STACK_OF(X509) * all);
+
 #endif

@@ -98,6 +98,7 @@ static int judge(struct store *store, const struct object *object, const struct 
 	if (r < 0)
 		return r;
 	trust = verdict->trust;
+	told->made_of = verdict->made_of;
 	r = engine_trust_peer(store, object, settings, &trust);
 	if (r < 0)
 		return r;
@@ -789,7 +790,7 @@ static int look_at(struct store *store, struct told *told, struct verdict **verd
 		r = look_at_peer(store, told, &trust);
 	if (r == 0)
 		r = tell_warning(store, told, trust.warning);
-	if (r < 0 || strcmp(trust.cut, told->trust.cut) == 0)
+	if (r < 0 || (strcmp(trust.cut, told->trust.cut) == 0 && told->made_of == verdict->made_of))
 		return r;
 	if (*verdict->trust.cut)
 		return add_ended(store, verdict, told);

@@ -36,6 +36,26 @@ void verdicts_free(struct verdict *verdicts)
 	}
 }
 
+/* The first bytes of a digest of each: an engine that is given them is to be told of others. */
+static int sum_up(struct store *store, const struct record *settings, uint64_t *sum)
+{
+	STACK_OF(X509) *all = sk_X509_new_null();
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	uint64_t part;
+	int r = all ? tunnel_cas(store, settings, true, all) : -ENOMEM;
+
+	if (r == 0)
+		r = tunnel_certificate(store, settings, all);
+	for (int i = 0; r == 0 && i < sk_X509_num(all); i++) {
+		if (X509_digest(sk_X509_value(all, i), EVP_sha256(), digest, NULL) != 1)
+			r = -ENOMEM;
+		memcpy(&part, digest, sizeof part);
+		*sum = (*sum << 1 | *sum >> 63) ^ part;
+	}
+	sk_X509_pop_free(all, X509_free);
+	return r;
+}
+
 int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **verdicts,
                    struct verdict **found)
 {
@@ -53,6 +73,8 @@ int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **
 	                         : -ENOMEM;
 	if (r == 0)
 		r = tunnel_trust(store, settings, &new->trust);
+	if (r == 0 && record_is(settings, "engine", "charon"))
+		r = sum_up(store, settings, &new->made_of);
 	record_free(settings);
 	if (r < 0) {
 		verdicts_free(new);

@@ -16,6 +16,7 @@ struct verdict {
 	struct verdict *next;
 	char *stands_on;
 	struct trust trust;
+	uint64_t made_of;     /* another one where the certificate or the CAs are others */
 	struct record *ended; /* the frame for those that are cut now */
 };
 /* That about STANDS_ON, found among VERDICTS or added to them. 0 or a negative errno. */

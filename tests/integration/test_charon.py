@@ -3,17 +3,23 @@ a kernel with ESP (user-mode-linux), each with a charon and a pkifs of its own."
 
 import contextlib
 import os
+import random
+import signal
+import socket
 import subprocess
 import threading
 import time
 import unittest
 
 import xfrm_hosts
-from harness import Test, until
-from ike import Charon, Pki
-from xfrm_hosts import ADDRESSES, MARK, on, ping, talk
+from harness import BIN, GAMES, Test, many, until
+from ike import PLUGINS, Charon, Pki
+from xfrm_hosts import ADDRESSES, MARK, Stream, on, ping, talk
 
 ESP = 50
+LENT = f"""plugins {{ pkcs11 {{ modules {{ pkifs {{
+    path = {BIN.parent}/lib/pkifs-pkcs11.so
+    load_certs = no }} }} }} }}"""
 ENDS = {"left": ("192.0.2.1", "192.0.2.2"), "right": ("192.0.2.2", "192.0.2.1")}
 SUBNETS = {"left": ("10.1.0.0/24", "10.2.0.0/24"), "right": ("10.2.0.0/24", "10.1.0.0/24")}
 
@@ -27,9 +33,13 @@ class Side:
 
     path = "ipsec/net"
 
-    def __init__(self, test, host, pki, *options):
+    def __init__(self, test, host, pki, *options, module=False):
         self.test, self.host, self.pki = test, host, pki
-        self.charon = Charon(test, host)
+        if module:  # the key stays in pkifs
+            os.environ["PKIFS_PKCS11_SOCKET"] = f"{test.folder}/{host}.p11/socket"
+            options += (f"pkcs11-socket={test.folder}/{host}.p11/socket",)
+        self.charon = Charon(test, host, *((f"{PLUGINS} pkcs11", LENT) if module else ()))
+        os.environ.pop("PKIFS_PKCS11_SOCKET", None)
         self.m = test.mount(f"store={test.folder}/{host}/store.db", "privilege-separation=yes",
                             "user=daemon", "worker-user=games", "ipsec-user=bin",
                             f"charon-socket={self.charon.socket}", *options, start=False)
@@ -66,6 +76,9 @@ class Side:
     def status(self):
         return self.m.status(self.path)
 
+    def spis(self):
+        return {line.split()[0] for line in self.tables("sas")}
+
     def ask(self, text):
         return self.m.request(self.path, text)
 
@@ -86,9 +99,9 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             for what in ("state", "policy"):
                 subprocess.run(["ip", "-n", host, "xfrm", what, "flush"], check=True)
 
-    def sides(self, pki=None, **settings):
+    def sides(self, pki=None, module=False, **settings):
         pki = pki or Pki(self.folder / "pki")
-        both = [Side(self, host, pki) for host in ADDRESSES]
+        both = [Side(self, host, pki, module=module) for host in ADDRESSES]
         for side in both:
             side.trust()
             side.identify()
@@ -97,6 +110,24 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             self.assertTrue(until(lambda s=side: "added vici connection" in s.charon.said()),
                             side.m.log.read_text())
         return both
+
+    def tell(self):
+        """How it is, for who looks for the reason."""
+        return "\n".join([*self.left("sas"), *self.left("policies"), *self.right("sas"),
+                          *self.right("policies"),
+                          *[m.read("ipsec/net/status") for m in self.mounts]])
+
+    @contextlib.contextmanager
+    def stream(self, what, bound):
+        """Packets in both directions, of which no more than BOUND are lost, none of them in clear."""
+        self.wire.packets()
+        with Stream() as stream:
+            yield stream
+        seen = self.wire.packets()
+        self.assertFalse([packet for packet in seen if MARK in packet[2]])
+        lost = [len(numbers) for numbers in stream.lost()]
+        print(f"{what}: of {stream.sent['left']} packets each way {lost[0]} and {lost[1]} were lost")
+        self.assertLessEqual(max(lost), bound, stream.lost())
 
     def bring_up(self, left, right):
         said = left.ask("up")
@@ -114,12 +145,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
 
     def passes(self):
         self.wire.packets()
-        if not talk("10.1.0.1", "10.2.0.1"):
-            self.fail("\n".join([str(self.wire.packets()), *self.left("sas"), *self.left("policies"),
-                                 *self.right("sas"), *self.right("policies"),
-                                 *[m.read("ipsec/net/status") for m in self.mounts],
-                                 *[m.read("events") for m in self.mounts],
-                                 ]))
+        self.assertTrue(talk("10.1.0.1", "10.2.0.1"), self.tell())
         seen = self.wire.packets()
         self.assertFalse([packet for packet in seen if MARK in packet[2]])
         self.assertEqual({packet[0] for packet in seen}, {ESP})
@@ -158,6 +184,155 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertNotIn("PRIVATE KEY", left.m.log.read_text() + left.charon.said())
         self.assertEqual(left.ask("up"), "ok")
         self.passes()
+
+    def test_deaths_change_nothing_in_the_kernel(self):
+        left, right = self.up()
+        policies = sorted(left.tables("policies"))
+        for role in ("ipsec", "store"):
+            before = left.m.children("ipsec")
+            with self.stream(f"{role} killed", 0):
+                left.m.kill(role)
+                self.assertTrue(until(lambda old=before: left.m.children("ipsec") not in ([], old)))
+                left.becomes("up")
+                time.sleep(1)
+        self.assertEqual(len(left.tables("sas")), 2)
+        old = left.spis()
+        with self.stream("charon killed", 20):
+            left.charon.stop(signal.SIGKILL)
+            self.assertTrue(until(lambda: "charon" in left.status()["last-error"]))
+            time.sleep(0.3)
+            self.assertEqual(left.status()["state"], "up")
+            self.assertEqual(left.spis(), old)
+            left.charon.start()
+            self.assertTrue(until(lambda: len(left.spis()) == 2 and not left.spis() & old),
+                            self.tell())
+            left.becomes("up")
+        self.passes()
+        self.assertEqual(sorted(left.tables("policies")), policies)
+        self.assertNotIn('"event":"drift"', left.m.read("events"))
+
+    def test_a_new_certificate_takes_over(self):
+        left, right = self.up()
+        time.sleep(1.5)  # charon forgets the certificate that was read
+        left.pki.issue("left")
+        with self.stream("renewal", 20):
+            left.identify()
+            self.assertTrue(until(lambda: left.status().get("version") == "2"), self.tell())
+            self.assertTrue(until(lambda: left.charon.swanctl("--list-sas").count("ESTABLISHED") == 1))
+        self.assertTrue(until(lambda: right.m.read("ipsec/net/peer.pem") == left.pki.read("left.pem")))
+        self.assertEqual(len(left.tables("sas")), 2)
+        self.passes()
+
+    def test_the_key_stays_in_pkifs(self):
+        left, right = self.up(module=True)
+        for side in (left, right):
+            self.assertEqual(side.status()["key-at"], "pkifs")
+            self.assertNotIn("loaded ANY private key", side.charon.said())
+        self.passes()
+        left.pki.issue("left", "ed25519")  # which no token signs with
+        left.identify()
+        self.assertTrue(until(lambda: left.status().get("version") == "2"), self.tell())
+        self.assertTrue(until(lambda: left.status()["key-at"] == "charon"), self.tell())
+        self.passes()
+
+    def test_a_revoked_peer_is_cut(self):
+        left, right = self.up()
+        left.pki.publish("right")
+        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        left.becomes("cut")
+        self.assertIn("CN=right.example.net is revoked", left.status()["last-error"])
+        self.is_blocked()
+        self.assertTrue(until(lambda: left.tables("sas") == []))
+        right.ask("up")  # charon does not have the connection any more
+        time.sleep(0.5)
+        self.assertEqual(left.tables("sas"), [])
+        self.assertEqual(left.status()["state"], "cut")
+        left.pki.publish()
+        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        left.becomes("up")
+        self.passes()
+
+    def test_attack_73_another_one_s_socket(self):
+        pki = Pki(self.folder / "pki")
+        left = Side(self, "left", pki)
+        left.charon.stop()
+        left.charon.socket.unlink(missing_ok=True)
+        left.trust()
+        left.identify()
+        left.tunnel(start="start")
+
+        def fails(words):
+            self.assertTrue(until(lambda: words in left.status()["last-error"]),
+                            left.m.read("ipsec/net/status"))
+            self.assertEqual(left.status()["state"], "failed")
+            self.is_blocked()
+            self.assertIn(words, left.ask("up"))
+        fails("No such file or directory")
+        for user, words in ((GAMES, "is user 5's, not root's"),
+                            (0, "charon did not answer")):
+            with socket.socket(socket.AF_UNIX) as fake:
+                os.chown(left.charon.folder, user, -1)
+                os.setresuid(user, user, 0)  # who listens has the rights of now
+                try:
+                    fake.bind(str(left.charon.socket))
+                    fake.listen()
+                finally:
+                    os.setresuid(0, 0, 0)
+                fails(words)
+            left.charon.socket.unlink()
+        left.charon.start()
+        left.becomes("connecting")
+
+    def test_attack_74_revoked_while_rekeying(self):
+        left, right = self.up()
+        for i in range(many(100)):
+            print("revoked while rekeying", i)
+            rekeying = [threading.Thread(target=side.ask, args=("rekey",)) for side in (left, right)]
+            for thread in rekeying:
+                thread.start()
+            time.sleep(random.random() / 20)
+            left.pki.publish("right")
+            with Stream(pace=0.002) as stream:
+                left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+                left.becomes("cut")
+                time.sleep(0.1)
+                heard = {host: len(numbers) for host, numbers in stream.heard.items()}
+                time.sleep(0.3)
+                self.assertEqual({host: len(numbers) for host, numbers in stream.heard.items()},
+                                 heard)
+            self.assertEqual(left.tables("sas"), [])
+            for thread in rekeying:
+                thread.join()
+            left.pki.publish()
+            left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+            for side in (left, right):
+                side.becomes("up")
+            self.passes()
+
+    def test_others_connections_are_left_alone(self):
+        left, right = self.up()
+        left.charon.load(left.pki, "192.0.2.1", "192.0.2.77")
+        left.m.kill("ipsec")
+        left.becomes("up")
+        before = left.charon.swanctl("--list-conns")
+        self.assertIn("t: IKEv2", before)
+        (left.m.point / "ipsec/net").rmdir()
+        self.assertTrue(until(lambda: "pkifs" not in left.charon.swanctl("--list-conns")))
+        self.assertTrue(until(lambda: "pkifs" not in left.charon.swanctl("--list-sas")))
+        self.assertIn("t: IKEv2", left.charon.swanctl("--list-conns"))
+        self.assertTrue(until(lambda: all(line.startswith(("dir=3", "dir=4"))  # charon's sockets'
+                                          for line in left.tables("policies"))))
+
+    def test_what_starts_it(self):
+        left, right = self.sides()
+        left.tunnel(start="start")
+        left.becomes("up")
+        self.passes()
+        left.ask("down")
+        self.is_blocked()
+        left.tunnel(start="trap")
+        self.assertEqual(left.ask("up"), "ok")
+        left.ask("down")
 
 
 if __name__ == "__main__":
