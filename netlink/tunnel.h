@@ -29,7 +29,8 @@ struct sa_pair {
 /* What the kernel has of a tunnel, or is to have. */
 struct known {
 	struct tunnel *tunnel; /* NULL: none that we were told of */
-	bool refused;          /* the kernel did not take it */
+	bool fresh;            /* the kernel is just being given it */
+	bool refused;          /* and did not take it */
 };
 struct known_sa {
 	struct known is; /* the first: what xfrm_failed is told ABOUT */

@@ -289,6 +289,13 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.becomes(folder, "down")  # by itself, soon
         self.is_blocked()
 
+        self.left("policy", "out", "10.1.0.9/32", "10.2.0.9/32", "allow")
+        other = self.tunnel(m, "other", CONFIG.replace("0.0/24", "0.9/32"))
+        self.becomes(other, "failed")
+        other.rmdir()
+        self.assertTrue(until(lambda: len(self.left("policies")) == 4))
+        self.assertIn("dir=1 action=0 reqid=0 spi=0x0 mark=0", self.left("policies"))
+
     def test_a_restart_after_a_reboot_blocks(self):
         m = self.start()
         folder = self.up(m)
@@ -300,6 +307,33 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.becomes(folder, "down")
         self.assertIn("no longer has the SAs", self.status(folder)["last-error"])
         self.is_blocked()
+
+    def test_ipv6_neighbours_find_each_other(self):
+        """Host to host, where nothing else passes in clear."""
+        ends = "2001:db8::1", "2001:db8::2"
+        m = self.start()
+        folder = self.tunnel(m, config="engine = manual\nmode = transport\n"
+                                       f"local-address = {ends[0]}\nremote-address = {ends[1]}\n")
+        self.assertTrue(until(lambda: len(self.left("policies")) == 6))
+        self.assertFalse(ping(*ends, patience=0.3))
+        sa = 7, "transport", "aes256gcm16"
+        for direction, spi, seed in ((1, 0x1002, 2), (-1, 0x1001, 1)):
+            self.right("sa", *ends[::direction], spi, *sa, key(seed))
+        self.right("policy", "out", "2001:db8::2/128", "2001:db8::1/128", "allow", *ends[::-1],
+                   0x1001, 7, "transport")
+        for kind in ("135", "136"):
+            for direction, one, other in (("out", *ends[::-1]), ("in", *ends)):
+                subprocess.run(["ip", "-n", "right", "xfrm", "policy", "add", "src", one, "dst",
+                                other, "proto", "ipv6-icmp", "type", kind, "dir", direction,
+                                "priority", "1"], check=True)
+        self.assertEqual(self.load(folder, 0x1001, 0x1002, 1), "ok")
+        for host in ("left", "right"):
+            subprocess.run(["ip", "-n", host, "neigh", "flush", "dev", "wan0"], check=True)
+        self.wire.packets()
+        self.assertTrue(ping(*ends))
+        self.assertEqual({packet[0] for packet in self.wire.packets()}, {50})
+        self.assertEqual(self.ask(folder, "down"), "ok")
+        self.assertFalse(ping(*ends, patience=0.3))
 
     def test_another_network_namespace(self):
         subprocess.run(["ip", "netns", "add", "spare"], check=True)
