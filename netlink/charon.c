@@ -106,7 +106,7 @@ void charon_told(struct tunnel *tunnel)
 		take_noted(tunnel);
 	}
 	if (own->version != record_number(tunnel->settings, "version", 0))
-		own->tries = 0;
+		own->refusals = 0;
 	own->version = record_number(tunnel->settings, "version", 0);
 	if (record_number(tunnel->settings, "approved", -1) == tunnel->asking)
 		tunnel->approved = true;
@@ -228,9 +228,9 @@ void charon_describe(const struct tunnel *tunnel, struct record *frame)
 	else if (!tunnel->failure.code && !*tunnel->cut && !tunnel->up && *own->why)
 		record_add(frame, "reason", own->why);
 	describe_request(own, frame);
+	if (own->key == own->version && own->key_at)
+		record_add(frame, "key-at", own->key_at);
 	record_add_number(frame, "asking", tunnel->asking);
-	if (own->key)
-		record_add(frame, "key-at", own->elsewhere ? "pkifs" : "charon");
 	describe_children(tunnel, true, frame);
 	describe_children(tunnel, false, frame);
 	if (tunnel->child_count && *own->sas.ike)

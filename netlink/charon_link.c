@@ -218,9 +218,9 @@ static void forget_told(struct charon_tunnel *own)
 	record_free(own->loaded);
 	own->loaded = NULL;
 	own->clean = own->busy = false;
-	own->key = own->asked = 0;
-	own->begun = own->retry = own->token_next = 0;
-	own->tries = 0;
+	own->key = own->asked = own->handed = 0;
+	own->key_at = NULL;
+	own->begun = own->retry = 0;
 	own->failures = 0;
 	own->old_ike = own->peer_ike = 0;
 	*own->key_id = *own->old_key = 0;

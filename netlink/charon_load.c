@@ -10,8 +10,7 @@
 
 #define RETRY_MS    1000 /* after the first attempt that failed, then twice that, … */
 #define RETRY_STEPS 6
-#define TOKEN_MS    1000
-#define TOKEN_TRIES 3
+#define REFUSALS    3 /* of our module's key, before charon gets it */
 
 uint64_t charon_now(void)
 {
@@ -131,12 +130,83 @@ void charon_fail_attempt(struct tunnel *tunnel, const char *otherwise)
 
 /* --- credentials and connection --- */
 
-static void ask_store(struct tunnel *tunnel)
+/* A step towards the tunnel failed for good: until something changes, or a while. */
+void charon_fail(struct tunnel *tunnel, const char *why)
+{
+	*tunnel->charon->why = 0;
+	charon_fail_attempt(tunnel, why);
+}
+
+/* Charon has the key of the version in use, at WHERE, by the name in ANSWER. */
+static void took_key(struct tunnel *tunnel, const struct record *answer, const char *where)
+{
+	struct charon_tunnel *own = tunnel->charon;
+	const char *name = record_get(answer, "id");
+
+	own->key = own->version;
+	own->key_at = where;
+	if (name && strcmp(name, own->key_id) != 0) {
+		memcpy(own->old_key, own->key_id, sizeof own->old_key);
+		snprintf(own->key_id, sizeof own->key_id, "%s", name);
+	}
+	ipsec_tell(tunnel);
+	charon_step(tunnel);
+}
+
+/* Where the module finds nothing charon gets the key itself, unless it must not. One that was not
+ * found may be lent in a moment. */
+static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
+                         const struct record *answer, const struct error *err, void *user)
+{
+	struct tunnel *tunnel = charon_answered(id);
+	struct charon_tunnel *own;
+
+	(void)vici;
+	(void)item;
+	(void)user;
+	if (!tunnel)
+		return;
+	own = tunnel->charon;
+	own->asked = 0;
+	if (!err) {
+		own->refusals = 0;
+		took_key(tunnel, answer, "pkifs");
+	} else if (record_is(tunnel->settings, "key-at", "pkifs")) {
+		charon_fail(tunnel, "key-at = pkifs: charon does not find the key by its module "
+		                    "pkifs-pkcs11.so");
+	} else if (++own->refusals < REFUSALS) {
+		own->retry = charon_now() + RETRY_MS;
+	} else {
+		own->refusals = 0;
+		own->handed = own->version;
+	}
+}
+
+/* True: charon is to sign by our module, or nothing is to be done yet. */
+static bool lend_key(struct tunnel *tunnel)
+{
+	const char *handle = record_get(tunnel->settings, "key-handle");
+	bool must = record_is(tunnel->settings, "key-at", "pkifs");
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (must && !handle) {
+		charon_fail(tunnel, "key-at = pkifs: pkifs-pkcs11.so signs by RSA and EC keys");
+		return true;
+	}
+	if (!must && (!handle || !tunnel->space->charon->tokens || own->handed == own->version ||
+	              record_is(tunnel->settings, "key-at", "charon")))
+		return false;
+	own->asked = own->version;
+	charon_command(tunnel, "load-token", charon_message("handle", handle), NULL, token_loaded);
+	return true;
+}
+
+void charon_want_key(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	struct record *frame;
 
-	if (own->asked == own->version)
+	if (own->asked == own->version || charon_now() < own->retry || lend_key(tunnel))
 		return;
 	own->asked = own->version;
 	frame = ipsec_frame("want-key");
@@ -145,27 +215,6 @@ static void ask_store(struct tunnel *tunnel)
 		record_add_number(frame, "version", own->version);
 	}
 	ipsec_send(frame);
-}
-
-/* A step towards the tunnel failed for good: until something changes, or a while. */
-void charon_fail(struct tunnel *tunnel, const char *why)
-{
-	*tunnel->charon->why = 0;
-	charon_fail_attempt(tunnel, why);
-}
-
-static void take_key(struct tunnel *tunnel, const struct record *answer, bool elsewhere)
-{
-	const char *name = record_get(answer, "id");
-	struct charon_tunnel *own = tunnel->charon;
-
-	own->key = own->version;
-	own->elsewhere = elsewhere;
-	if (name && strcmp(name, own->key_id) != 0) {
-		memcpy(own->old_key, own->key_id, sizeof own->old_key);
-		snprintf(own->key_id, sizeof own->key_id, "%s", name);
-	}
-	charon_step(tunnel);
 }
 
 static void key_loaded(struct vici *vici, int64_t id, const struct record *item,
@@ -182,46 +231,7 @@ static void key_loaded(struct vici *vici, int64_t id, const struct record *item,
 	if (err)
 		charon_fail(tunnel, err->text);
 	else
-		take_key(tunnel, answer, false);
-}
-
-/* One that was not found may be lent in a moment. */
-static void token_loaded(struct vici *vici, int64_t id, const struct record *item,
-                         const struct record *answer, const struct error *err, void *user)
-{
-	struct tunnel *tunnel = charon_answered(id);
-
-	(void)vici;
-	(void)item;
-	(void)user;
-	if (!tunnel)
-		return;
-	if (err)
-		tunnel->charon->token_next = charon_now() + TOKEN_MS;
-	else
-		take_key(tunnel, answer, true);
-}
-
-/* The key stays in pkifs where charon has our module; else charon is given it. */
-void charon_want_key(struct tunnel *tunnel)
-{
-	const char *handle = record_get(tunnel->settings, "key-handle");
-	struct charon_tunnel *own = tunnel->charon;
-	struct record *message;
-
-	if (charon_now() < own->retry || charon_now() < own->token_next)
-		return;
-	if (!handle || !tunnel->space->charon->tokens || own->tries >= TOKEN_TRIES) {
-		ask_store(tunnel);
-		return;
-	}
-	own->tries++;
-	message = charon_message("handle", handle);
-	if (message) {
-		record_add(message, "module", "pkifs");
-		record_add(message, "slot", "0");
-	}
-	charon_command(tunnel, "load-token", message, NULL, token_loaded);
+		took_key(tunnel, answer, "charon");
 }
 
 void charon_key(struct tunnel *tunnel, const struct record *frame)
@@ -357,6 +367,19 @@ bool charon_unload_key(struct tunnel *tunnel, char id[64])
 	return !needed && charon_command(tunnel, "unload-key", message, NULL, charon_looks_again);
 }
 
+bool charon_recalls_key(struct tunnel *tunnel)
+{
+	const char *wanted = record_get(tunnel->settings, "key-at");
+	struct charon_tunnel *own = tunnel->charon;
+
+	if (!own->key_at || !wanted || strcmp(wanted, "auto") == 0 ||
+	    strcmp(wanted, own->key_at) == 0)
+		return false;
+	own->key_at = NULL;
+	own->key = own->asked = 0;
+	return charon_unload_key(tunnel, own->key_id);
+}
+
 /* Nothing of it is to be in charon. */
 void charon_dismantle(struct tunnel *tunnel)
 {
@@ -375,6 +398,7 @@ void charon_dismantle(struct tunnel *tunnel)
 		charon_terminate(tunnel, "ike", own->name);
 	} else if (*own->key_id) {
 		own->key = own->asked = 0;
+		own->key_at = NULL;
 		charon_unload_key(tunnel, own->key_id);
 	}
 }

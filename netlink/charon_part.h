@@ -17,8 +17,8 @@ struct charon {
 	bool looked;       /* what charon has is known */
 	bool tokens;       /* it can have keys elsewhere (plugin pkcs11) */
 	uint64_t since;    /* of the last look that was whole */
-	uint64_t dirty;    /* since when its memory has certificates that were read; 0: it has none */
-	uint64_t flushed;  /* when it forgot the last ones */
+	uint64_t dirty; /* since when its memory has certificates that were read; 0: it has none */
+	uint64_t flushed; /* when it forgot the last ones */
 };
 
 enum action { ACTION_NONE, ACTION_UP, ACTION_DOWN, ACTION_REKEY };
@@ -31,13 +31,13 @@ struct charon_tunnel {
 	bool busy;                    /* a command is under way */
 	int64_t version;              /* of the certificate to be used */
 	int64_t key, asked;           /* of the key that charon has; that the store was asked for */
-	bool elsewhere;               /* charon has it signed by pkifs, and not the key itself */
-	unsigned tries;               /* to have it so; not before: */
-	uint64_t token_next;
 	char key_id[64], old_key[64]; /* charon's names of it, and of the one before */
-	bool childless, told;         /* an IKE SA is to be made first, and then its child; as loaded */
-	uint32_t old_ike;             /* IKE SAs up to this one are of an earlier certificate */
-	uint64_t begun, retry;        /* an attempt; not before */
+	bool childless, told;  /* an IKE SA is to be made first, and then its child; as loaded */
+	const char *key_at;    /* "pkifs" or "charon", which then has the key; NULL: neither */
+	int64_t handed;        /* of the key that charon gets, for its module has it not */
+	unsigned refusals;     /* of the module's */
+	uint32_t old_ike;      /* IKE SAs up to this one are of an earlier certificate */
+	uint64_t begun, retry; /* an attempt; not before */
 	unsigned failures;
 	bool triggered;        /* by a packet */
 	char why[256];         /* the last attempt failed */
@@ -83,6 +83,8 @@ void charon_terminate(struct tunnel *tunnel, const char *key, const char *value)
 bool charon_is_usable(const struct tunnel *tunnel);
 /* Towards it. Loaded: true: it is, as it is to be; else it is being loaded. */
 void charon_want_key(struct tunnel *tunnel);
+/* True: it is where it must not be any more (key-at), and is being taken away. */
+bool charon_recalls_key(struct tunnel *tunnel);
 bool charon_is_loaded(struct tunnel *tunnel);
 /* Away from it, or from a key that nobody needs: true: it is being unloaded. */
 void charon_dismantle(struct tunnel *tunnel);

@@ -319,6 +319,8 @@ void charon_step(struct tunnel *tunnel)
 	}
 	if (ask_peer(tunnel))
 		return;
+	if (charon_recalls_key(tunnel))
+		return;
 	if (own->key != own->version) {
 		charon_want_key(tunnel);
 		return;

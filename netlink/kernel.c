@@ -116,7 +116,7 @@ static void install_sa(struct tunnel *tunnel, uint32_t spi, bool in)
 		return;
 	tunnel_sa(tunnel, spi, in, &sa);
 	known = add_known(tunnel->sas, &tunnel->sa_count, &sa);
-	known->is.tunnel = tunnel;
+	known->is = (struct known){ .tunnel = tunnel, .fresh = true };
 	queued(tunnel, xfrm_sa_add(tunnel->space->xfrm, &sa, false, known));
 	explicit_bzero(&sa, sizeof sa);
 }
@@ -146,37 +146,22 @@ static void install_sas(struct tunnel *tunnel)
 	install_pair(tunnel, &tunnel->next);
 }
 
-static void remove_half(struct tunnel *tunnel, uint32_t spi, bool in)
-{
-	struct known_sa *known = find_half(tunnel, spi, in);
-
-	if (!known)
-		return;
-	queued(tunnel, xfrm_sa_delete(tunnel->space->xfrm, &known->sa, NULL));
-	*known = tunnel->sas[--tunnel->sa_count];
-}
-
-static void remove_halves(struct tunnel *tunnel, const struct sa_pair *pair)
-{
-	if (!pair->in || has_pair(tunnel, pair))
-		return;
-	remove_half(tunnel, pair->in, true);
-	remove_half(tunnel, pair->out, false);
-}
-
-/* What the kernel did not take is another one's, or nobody's; of a pair there are both or none. */
-static void forget_refused_sas(struct tunnel *tunnel)
+/* Of a pair the kernel has both or none. What it did not take is another one's, or nobody's. */
+static void settle_sas(struct tunnel *tunnel)
 {
 	size_t kept = 0;
 
-	if (!tunnel->failure.code || !tunnel->family)
-		return;
-	for (size_t i = 0; i < tunnel->sa_count; i++)
-		if (!tunnel->sas[i].is.refused)
-			tunnel->sas[kept++] = tunnel->sas[i];
+	for (size_t i = 0; i < tunnel->sa_count; i++) {
+		struct known_sa *known = &tunnel->sas[i];
+
+		if (tunnel->failure.code && known->is.fresh && !known->is.refused)
+			queued(tunnel, xfrm_sa_delete(tunnel->space->xfrm, &known->sa, NULL));
+		if (tunnel->failure.code && known->is.fresh)
+			continue;
+		known->is.fresh = false;
+		tunnel->sas[kept++] = *known;
+	}
 	tunnel->sa_count = kept;
-	remove_halves(tunnel, &tunnel->current);
-	remove_halves(tunnel, &tunnel->next);
 }
 
 static bool is_of_pair(const struct tunnel *tunnel, const struct sa_pair *pair, const struct sa *sa)
@@ -356,7 +341,7 @@ static bool external_is_up(const struct tunnel *tunnel)
 static void use_sas(struct tunnel *tunnel)
 {
 	if (!tunnel->external && !tunnel->charon)
-		forget_refused_sas(tunnel);
+		settle_sas(tunnel);
 	tunnel->up = !*tunnel->cut && (tunnel->external ? external_is_up(tunnel)
 	                               : tunnel->charon ? children_are_up(tunnel)
 	                                                : has_pair(tunnel, &tunnel->current));

@@ -349,10 +349,21 @@ static void kernel_told(uv_poll_t *poll, int status, int events)
 
 /* --- what the store says --- */
 
+/* SPACE's sockets, or others where its name stands for another namespace by now. */
+static void want_namespace(const struct space *space)
+{
+	struct record *record = ipsec_frame("want-namespace");
+
+	if (record) {
+		record_add(record, "netns", space->name);
+		record_add_number(record, "inode", space->inode);
+	}
+	ipsec_send(record);
+}
+
 static struct space *space_named(const char *name)
 {
 	struct space *space = i.spaces;
-	struct record *record;
 
 	while (space && strcmp(space->name, name) != 0)
 		space = space->following;
@@ -366,22 +377,19 @@ static struct space *space_named(const char *name)
 	space->monitor = -1;
 	space->following = i.spaces;
 	i.spaces = space;
-	record = ipsec_frame("want-namespace");
-	if (record)
-		record_add(record, "netns", name);
-	ipsec_send(record);
+	want_namespace(space);
 	return space;
 }
 
 static void open_space(struct space *space, int *fds)
 {
 	static const char none[] = "the kernel cannot be watched";
-	uv_poll_t *poll = calloc(1, sizeof *poll);
-	int r = poll ? xfrm_listen(fds[1]) : -ENOMEM;
+	int r = xfrm_listen(fds[1]);
 
-	if (r == 0)
-		r = uv_poll_init(i.loop, poll, fds[1]);
-	space->xfrm = r == 0 ? xfrm_open(fds[0], space_failed, space) : NULL;
+	space->poll = r == 0 ? calloc(1, sizeof *space->poll) : NULL;
+	if (space->poll)
+		r = uv_poll_init(i.loop, space->poll, fds[1]);
+	space->xfrm = space->poll && r == 0 ? xfrm_open(fds[0], space_failed, space) : NULL;
 	if (!space->xfrm) {
 		snprintf(space->reason, sizeof space->reason, "%s: %s", none, strerror(-r));
 		return;
@@ -389,25 +397,59 @@ static void open_space(struct space *space, int *fds)
 	xfrm_ignore(fds[1], xfrm_port(space->xfrm));
 	space->monitor = fds[1];
 	fds[0] = fds[1] = -1;
-	poll->data = space;
-	uv_poll_start(poll, UV_READABLE, kernel_told);
+	space->poll->data = space;
+	uv_poll_start(space->poll, UV_READABLE, kernel_told);
+}
+
+static void free_handle(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+/* What was in it is not ours any more: there is no way to it. */
+static void close_space(struct space *space)
+{
+	if (!space->xfrm)
+		return;
+	uv_close((uv_handle_t *)space->poll, free_handle);
+	close(space->monitor);
+	xfrm_close(space->xfrm);
+	space->xfrm = NULL;
+	space->monitor = -1;
+	space->hashed = false;
+	for (size_t k = 0; k < i.count; k++)
+		if (i.tunnels[k]->space == space) {
+			i.tunnels[k]->sa_count = i.tunnels[k]->policy_count = 0;
+			i.tunnels[k]->up = false;
+			i.tunnels[k]->due = i.tunnels[k]->asked = true;
+		}
 }
 
 static void take_namespace(const struct record *record, int *fds)
 {
 	const char *name = record_get(record, "netns"), *reason = record_get(record, "reason");
+	int64_t inode = record_number(record, "inode", 0);
 	struct space *space = name ? space_named(name) : NULL;
 
-	if (!space || space->xfrm)
+	if (!space || (space->xfrm && !reason && inode == space->inode))
 		return;
-	if (reason || fds[0] < 0 || fds[1] < 0)
-		snprintf(space->reason, sizeof space->reason, "%s", reason ? reason : "no socket");
-	else
+	close_space(space);
+	space->inode = reason ? 0 : inode;
+	snprintf(space->reason, sizeof space->reason, "%s", reason ? reason : "");
+	if (!reason)
 		open_space(space, fds);
 	if (space->xfrm)
 		settle(space, true);
 	else
 		apply_all();
+}
+
+/* A namespace may be deleted and made again, or be there at last. */
+static void look_for_namespaces(void)
+{
+	for (struct space *space = i.spaces; space; space = space->following)
+		if (*space->name)
+			want_namespace(space);
 }
 
 /* RECORD is taken over. */
@@ -540,6 +582,7 @@ static void forget_counters(void *user)
 static void tell_counters(uv_timer_t *timer)
 {
 	(void)timer;
+	look_for_namespaces();
 	for (struct space *space = i.spaces; space; space = space->following) {
 		struct sums sums = { .space = space, .record = ipsec_frame("counters") };
 

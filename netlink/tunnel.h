@@ -12,6 +12,8 @@
 #include "common/record.h"
 #include "netlink/xfrm.h"
 
+#include <uv.h>
+
 /*
  * Of the range: tunnels by their number, policies by a counter. Where a packet is to have SAs made,
  * its policy has a reqid from the second half, which no SA ever has.
@@ -27,7 +29,8 @@ struct sa_pair {
 /* What the kernel has of a tunnel, or is to have. */
 struct known {
 	struct tunnel *tunnel; /* NULL: none that we were told of */
-	bool refused;          /* the kernel did not take it */
+	bool fresh;            /* the kernel is just being given it */
+	bool refused;          /* and did not take it */
 };
 struct known_sa {
 	struct known is; /* the first: what xfrm_failed is told ABOUT */
@@ -80,7 +83,7 @@ struct tunnel {
 	uint32_t out;   /* SPI of the one that what goes out takes; 0: whichever the kernel takes */
 	bool approved;  /* the store believes the peer that they lead to */
 	int64_t asking; /* how often it was asked */
-	char cut[400]; /* why it may not be used; empty: it may */
+	char cut[400];  /* why it may not be used; empty: it may */
 	struct error failure;
 	unsigned changes; /* made by the last space_apply */
 	bool due, asked;  /* to be applied; a frame was about it since */
@@ -99,10 +102,12 @@ struct space {
 	char name[65];
 	struct xfrm *xfrm; /* NULL: not opened yet */
 	int monitor;
-	char reason[256]; /* why it cannot be opened */
+	uv_poll_t *poll;       /* of the monitor */
+	int64_t inode;         /* tells it from others of the name; 0: not known */
+	char reason[256];      /* why it cannot be opened */
 	struct charon *charon; /* the connection to it; NULL: none was needed yet */
-	bool hashed;      /* its policies are found by hash */
-	bool stale;       /* the kernel may have something else than we know */
+	bool hashed;           /* its policies are found by hash */
+	bool stale;            /* the kernel may have something else than we know */
 	/* what is ours in the kernel, and was not claimed by a tunnel (yet) */
 	struct known_sa *sas;
 	size_t sa_count;
@@ -138,8 +143,8 @@ bool tunnel_has_keys(const struct tunnel *tunnel, const struct sa_pair *pair);
 int policy_compare(const void *one, const void *other);
 
 /*
- * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as can
- * be; their `up`, `changes` and `failure` say what came of it.
+ * kernel.c. Makes the kernel what the COUNT of TUNNELS, all in SPACE, say, in as few messages as
+ * can be; their `up`, `changes` and `failure` say what came of it.
  */
 void space_apply(struct space *space, struct tunnel *const *tunnels, size_t count);
 /* Takes all that is TUNNEL's out of the kernel. */

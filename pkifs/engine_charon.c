@@ -161,7 +161,8 @@ int charon_frame(struct store *store, const struct object *object, const struct 
                  const struct record *sas, struct record *frame)
 {
 	static const char *const keys[] = { "remote-id",    "ike-proposal", "esp-proposal",
-		                            "ike-lifetime", "esp-lifetime", "dpd-interval" };
+		                            "ike-lifetime", "esp-lifetime", "dpd-interval",
+		                            "key-at" };
 	const char *name = record_get(settings, "certificate-id");
 	const struct field *field;
 	int r = 0;
@@ -204,21 +205,25 @@ static bool is_same(const struct record *one, const struct record *other, const 
 	return true;
 }
 
+/* True: what REPORT has of KEY is new. */
+static bool take(const struct record *report, const char *key, struct record *sas)
+{
+	if (is_same(report, sas, key))
+		return false;
+	record_remove(sas, key);
+	copy(report, key, sas);
+	return true;
+}
+
 int charon_report(const struct record *report, struct record *sas)
 {
-	static const char *const keys[] = { "sa", "key-at", "ike", "esp", "peer-id", "peer" };
-	bool changed = false, peer = record_find(report, "peer-id");
+	static const char *const of_peer[] = { "ike", "esp", "peer-id", "peer" };
+	bool changed = take(report, "sa", sas), peer = record_find(report, "peer-id");
 
-	for (size_t k = 0; k < COUNT(keys); k++) {
-		if ((k == 1 && !record_find(report, keys[k])) ||
-		    (k > 1 && !peer)) /* a process that has not asked who it is, yet */
-			continue;
-		if (is_same(report, sas, keys[k]))
-			continue;
-		record_remove(sas, keys[k]);
-		copy(report, keys[k], sas);
-		changed = true;
-	}
+	if (record_find(report, "key-at")) /* else it is not loaded yet */
+		changed |= take(report, "key-at", sas);
+	for (size_t k = 0; peer && k < COUNT(of_peer); k++) /* who it is was asked */
+		changed |= take(report, of_peer[k], sas);
 	return changed;
 }
 

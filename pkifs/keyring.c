@@ -15,7 +15,7 @@
 #define PERIOD       10         /* seconds between two looks at what time may end */
 #define AGAIN        60         /* seconds until what the kernel did not take is tried again */
 #define CERTIFICATES 1000       /* in a ring */
-#define BYTES        (7u << 20) /* of them, in a frame */
+#define ROOM         (6u << 20) /* bytes of certificates in a frame */
 
 struct ring {
 	struct ring *next;
@@ -242,22 +242,26 @@ static bool has(const struct record *frame, const unsigned char *der, size_t len
 	return false;
 }
 
-static int add_certificate(struct record *frame, const char *name, const X509 *certificate)
+/* Once, and as long as there is ROOM, in bytes. */
+static int add_certificate(struct record *frame, size_t *room, const char *name,
+                           const X509 *certificate)
 {
 	unsigned char *der = NULL;
 	size_t length = 0;
 	int r = certificate_to_der(certificate, &der, &length);
 
-	if (r == 0 && !has(frame, der, length)) {
+	if (r == 0 && length <= *room && !has(frame, der, length)) {
 		record_add(frame, "name", name);
 		record_add_bytes(frame, "certificate", der, length);
+		*room -= length;
 	}
 	OPENSSL_free(der);
 	return r;
 }
 
 /* A version's chain below CA, the highest first, then its own. */
-static int add_chain(struct store *store, const char *wanted, const X509 *ca, struct record *frame)
+static int add_chain(struct store *store, const char *wanted, const X509 *ca, size_t *room,
+                     struct record *frame)
 {
 	STACK_OF(X509) *chain = sk_X509_new_null();
 	struct version version = { 0 };
@@ -274,35 +278,32 @@ static int add_chain(struct store *store, const char *wanted, const X509 *ca, st
 	if (top == sk_X509_num(chain)) /* of a CA before this one: the kernel has its word */
 		top = 1;
 	while (r == 0 && top-- > 0)
-		r = add_certificate(frame, name, sk_X509_value(chain, top));
+		r = add_certificate(frame, room, name, sk_X509_value(chain, top));
 	version_clear(&version);
 	sk_X509_pop_free(chain, X509_free);
 	return r;
 }
 
-static int add_all(struct store *store, struct ring *ring, struct record *frame)
+static int add_all(struct store *store, const struct ring *ring, struct record *frame)
 {
 	const char *pem = record_get(ring->told, "ca");
 	STACK_OF(X509) *cas = NULL;
 	const struct field *field;
-	size_t bytes = 0;
+	size_t room = ROOM;
 	int r;
 
 	if (!pem)
 		return 0;
 	r = certificates_read(pem, strlen(pem), 1, &cas, NULL);
 	if (r == 0)
-		r = add_certificate(frame, "CA", sk_X509_value(cas, 0));
-	for (size_t i = 0;
-	     r == 0 && bytes < BYTES && (field = record_next(ring->told, "version", &i)) != NULL;) {
-		r = add_chain(store, field->value, sk_X509_value(cas, 0), frame);
-		bytes += record_field(frame, record_count(frame) - 1)->length;
-	}
+		r = add_certificate(frame, &room, "CA", sk_X509_value(cas, 0));
+	for (size_t i = 0; r == 0 && (field = record_next(ring->told, "version", &i)) != NULL;)
+		r = add_chain(store, field->value, sk_X509_value(cas, 0), &room, frame);
 	sk_X509_pop_free(cas, X509_free);
 	return r;
 }
 
-static int tell(struct store *store, struct ring *ring)
+static int tell(struct store *store, const struct ring *ring)
 {
 	struct record *frame = record_new();
 	char owner[33];
@@ -330,8 +331,9 @@ static int look_at(struct store *store, struct ring *ring)
 	if (r == 0 && (!is_same(ring->told, wanted) || now >= ring->again)) {
 		record_free(ring->told);
 		ring->told = wanted;
-		ring->again = INT64_MAX;
-		return tell(store, ring);
+		r = tell(store, ring);
+		ring->again = r < 0 ? now : INT64_MAX;
+		return r;
 	}
 	record_free(wanted);
 	return r;

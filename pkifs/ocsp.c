@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/ocsp.h"
 #include "common/x509.h"
+#include "pkifs/believed.h"
 #include "pkifs/watch.h"
 #include "pkifs/work.h"
 
@@ -336,6 +337,7 @@ static int take(const struct question *question, const struct record *result, co
 		keep_failure(question, &row, result, err.text);
 	if (r == 0)
 		r = db_ocsp_put(store->db, &row, KEPT_MAX);
+	believed_forget(); /* it may be of a CA above peers, too */
 	if (r == 0)
 		r = row.object ? watch_look(store, row.object) : watch_profile(store, row.profile);
 	ocsp_row_clear(&row);

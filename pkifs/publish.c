@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/believed.h"
 #include "pkifs/crl.h"
 #include "pkifs/object.h"
 #include "pkifs/renewal.h"
@@ -122,6 +123,8 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = watch_look(store, object->id);
 	else if (r == 0 && object->kind == KIND_CA && old.crl != edition->crl)
 		r = watch_profile(store, object->id);
+	if (object->kind == KIND_CA)
+		believed_forget();
 	tunnels_look(store);
 	edition_clear(&old);
 	return r;

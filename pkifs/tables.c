@@ -181,6 +181,8 @@ static const struct key ipsec_keys[] = {
 	  "what is protected on the peer's side (the address itself)" },
 	{ "engine", 0, "charon", check_words, 0, 0, "charon builtin manual external", NULL, 0,
 	  "who makes the keys" },
+	{ "key-at", 0, "auto", check_words, 0, 0, "auto pkifs charon", NULL, 0,
+	  "charon: pkifs signs for it (pkifs-pkcs11.so), or it gets the key; auto: what works" },
 	{ "mode", 0, "tunnel", check_words, 0, 0, "tunnel transport", NULL, 0,
 	  "whole packets, or what is in them" },
 	{ "ike-proposal", KEY_REPEATS, NULL, check_ike_proposal, 0, 0, NULL, NULL, 8,

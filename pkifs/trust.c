@@ -1,6 +1,7 @@
 #include "pkifs/trust.h"
 
 #include "common/x509.h"
+#include "pkifs/believed.h"
 #include "pkifs/identity.h"
 #include "pkifs/object.h"
 #include "pkifs/sources.h"
@@ -348,6 +349,45 @@ int tunnel_trust(struct store *store, const struct record *settings, struct trus
 
 /* --- a peer's certificate --- */
 
+/*
+ * Adds what may stand between a peer and the CA, and did not come with it: our own certificate has
+ * the same issuers often.
+ */
+static int add_own_chain(struct store *store, const struct record *settings, STACK_OF(X509) * to)
+{
+	const char *name = record_get(settings, "certificate-id");
+	struct edition edition = { 0 };
+	struct version version = { 0 };
+	struct object object;
+	int r;
+
+	if (!name || !*name)
+		return 0;
+	r = db_object_find(store->db, KIND_LOCAL, name, &object);
+	if (r == 0)
+		r = db_edition_get(store->db, object.edition, &edition);
+	if (r == 0 && edition.version)
+		r = db_version_get(store->db, edition.version, &version);
+	if (r == 0)
+		r = blob_certificates(&version.chain, to);
+	edition_clear(&edition);
+	version_clear(&version);
+	return r;
+}
+
+/* The same of CAs that have a profile and PROFILE as their issuer. */
+static int add_cas_below(struct store *store, const struct object *profile, STACK_OF(X509) * to)
+{
+	struct object by = { 0 };
+	int r = 0;
+
+	while (r == 0 && (r = db_reference_next(store->db, profile->id, by.id, &by)) == 0)
+		if (by.kind == KIND_CA)
+			r = add_cas(store, &by, false, to);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* By PROFILE; CHAIN gets more issuers. */
 static int of_peer_by(struct store *store, const struct object *profile, STACK_OF(X509) * chain,
                       bool *sound, struct trust *trust)
 {
@@ -360,10 +400,11 @@ static int of_peer_by(struct store *store, const struct object *profile, STACK_O
 	struct record *settings = NULL;
 	int r = question.anchors ? store_settings(store, profile, &settings) : -ENOMEM;
 
-	*trust = (struct trust){ 0 };
 	sources.settings = settings;
 	if (r == 0)
 		r = add_cas(store, profile, false, question.anchors);
+	if (r == 0)
+		r = add_cas_below(store, profile, chain);
 	if (r == 0 && !sk_X509_num(question.anchors))
 		cut(trust, "profile %s has no CA certificate", profile->name);
 	else if (r == 0)
@@ -371,6 +412,8 @@ static int of_peer_by(struct store *store, const struct object *profile, STACK_O
 	*sound = answer.sound;
 	if (r == 0 && answer.sound)
 		r = sources_want(&sources, 0, &answer);
+	if (r == 0 && !*trust->cut && !*trust->warning && store_clock_trusted(store))
+		believed_note(profile->id, &answer, store_now(store));
 	path_answer_clear(&answer);
 	record_free(settings);
 	sk_X509_pop_free(question.anchors, X509_free);
@@ -393,9 +436,10 @@ static void check_remote_id(const struct record *settings, X509 *peer, struct tr
 	record_free(names);
 }
 
-int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_OF(X509) * chain,
-                      struct trust *trust)
+static int of_peer(struct store *store, const struct record *settings, STACK_OF(X509) * chain,
+                   struct trust *trust)
 {
+	X509 *leaf = sk_X509_value(chain, 0);
 	struct object profile;
 	bool sound = false, found = false;
 	size_t at = 0;
@@ -403,13 +447,12 @@ int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_
 
 	*trust = (struct trust){ 0 };
 	cut(trust, "no profile vouches for the peer: ca-profile names none");
-	if (sk_X509_num(chain) < 1)
-		return -EINVAL;
 	while (!found && (r = next_profile(store, settings, &at, &profile)) == 0) {
-		struct trust one;
-		bool one_sound;
+		struct trust one = { 0 };
+		bool one_sound = believed_still(profile.id, leaf, store_now(store));
 
-		r = of_peer_by(store, &profile, chain, &one_sound, &one);
+		if (!one_sound)
+			r = of_peer_by(store, &profile, chain, &one_sound, &one);
 		if (r < 0)
 			return r;
 		found = !*one.cut;
@@ -418,6 +461,18 @@ int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_
 		sound = sound || one_sound;
 	}
 	if (found)
-		check_remote_id(settings, sk_X509_value(chain, 0), trust);
+		check_remote_id(settings, leaf, trust);
 	return found || r == -ENOENT ? 0 : r;
+}
+
+int tunnel_trust_peer(struct store *store, const struct record *settings, STACK_OF(X509) * chain,
+                      struct trust *trust)
+{
+	STACK_OF(X509) *all = sk_X509_num(chain) < 1 ? NULL : X509_chain_up_ref(chain);
+	int r = all ? add_own_chain(store, settings, all) : -EINVAL;
+
+	if (r == 0)
+		r = of_peer(store, settings, all, trust);
+	sk_X509_pop_free(all, X509_free);
+	return r;
 }

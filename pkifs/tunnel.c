@@ -149,6 +149,7 @@ static int make_frame(struct store *store, const struct object *object, struct t
 static void send_frame(struct store *store, struct record *frame)
 {
 	offer_look(store);
+	offer_run(store); /* before charon looks for the key */
 	if (t.ready)
 		child_send(t.child, frame, NULL, 0);
 	record_free(frame);

@@ -50,14 +50,14 @@ static void refused(void *about, const struct error *err, void *user)
 	fail(err->text);
 }
 
-static void ours_sa(struct xfrm *xfrm, unsigned i)
+static void ours_sa(struct xfrm *xfrm, const struct proposal *proposal, unsigned i)
 {
-	struct sa sa = { .info = { .family = AF_INET,
+	struct sa sa = { .proposal = *proposal,
+		         .info = { .family = AF_INET,
 		                   .reqid = REQID + i,
 		                   .mode = XFRM_MODE_TUNNEL,
 		                   .replay_window = 32 } };
 
-	proposal_read("aes256gcm16", false, false, &sa.proposal, NULL);
 	sa.info.saddr.a4 = inet_addr("192.0.2.1");
 	sa.info.id.daddr.a4 = inet_addr("192.0.2.2");
 	sa.info.id.spi = htonl(FIRST_SPI + i);
@@ -203,14 +203,17 @@ static void tell(const char *what, unsigned count, double begin)
 static void measure_ours(unsigned count)
 {
 	struct xfrm *xfrm = xfrm_open(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM), refused, NULL);
+	struct proposal proposal;
 	double begin = now();
 
+	proposal_read("aes256gcm16", false, false, &proposal, NULL);
 	for (unsigned i = 0; i < count; i++)
-		ours_sa(xfrm, i);
+		ours_sa(xfrm, &proposal, i);
 	if (!xfrm || xfrm_flush(xfrm) < 0)
 		fail("no answer");
 	tell("sas", count, begin);
 	begin = now();
+	xfrm_policy_hash(xfrm, 24, 48, NULL); /* as netlink/kernel.c does */
 	for (unsigned i = 0; i < count; i++)
 		ours_policy(xfrm, i);
 	if (xfrm_flush(xfrm) < 0)

@@ -3,6 +3,7 @@
  * The text's own last certificate is the CA, so that its path is built and judged; CRLs in the text
  * are those of the store. A verdict is lines that can be printed, and the same when asked again.
  */
+#include "pkifs/identity.h"
 #include "pkifs/verify.h"
 
 #include <errno.h>
@@ -101,6 +102,29 @@ static void ask(const struct verify_question *question, bool lenient)
 	sk_X509_free(anchors);
 }
 
+/* What one end of a tunnel calls itself: each name that a certificate has, it has. */
+static void identify(X509 *certificate)
+{
+	struct record *names = record_new();
+	bool found = identity_default(certificate, names);
+
+	must(found == (record_count(names) > 0));
+	for (size_t i = 0; i < record_count(names); i++) {
+		const struct field *field = record_field(names, i);
+		struct path_name name;
+		char other[300];
+
+		if (strcmp(field->key, "subject") == 0) /* it may be of more than can be written */
+			continue;
+		must(identity_check_local(field->value, certificate, NULL) == 0);
+		snprintf(other, sizeof other, "*%s", field->value + strcspn(field->value, ".@"));
+		if (strcmp(field->key, "domain-name") == 0 &&
+		    identity_read(other, &name, NULL) == 0)
+			must(identity_fits(&name, certificate));
+	}
+	record_free(names);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct verify_question question;
@@ -110,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		read_crls(data, size);
 		ask(&question, false);
 		ask(&question, true);
+		identify(sk_X509_value(question.certificates, 0));
 		sk_X509_CRL_pop_free(crls, X509_CRL_free);
 	} else {
 		must(*err.text);

@@ -234,12 +234,12 @@ class Life(Ring):
         self.says(m, "there is a keyring of that name that is not this store's")
         self.assertEqual(self.serial(), theirs)
         self.assertEqual([text for _, _, text in self.described(theirs)], ["something"])
+        m.stop()  # else it takes the place
         other = self.mount()  # neither is that of another store
         keyctl("unlink", theirs, "@u")
         self.profile(other)
         self.becomes(other, "CA")
         mine = self.serial()
-        m.stop()
         m.start()
         self.says(m, "that is not this store's")
         self.assertEqual(self.serial(), mine)

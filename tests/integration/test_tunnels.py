@@ -25,6 +25,7 @@ local-subnet = 10.1.0.0/24
 certificate-id = gate
 remote-subnet = {}/24
 """
+OTHER = "10.8.0.0"  # where a tunnel leads that has no certificate
 
 
 def key(seed):
@@ -36,7 +37,7 @@ def network(number, host=0):
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_tunnels.py", 290
+    script, seconds, variables = "test_tunnels.py", 290, ("TUNNELS",)
 
 
 class Stream:
@@ -123,17 +124,20 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         """COUNT tunnels, up."""
         begun = time.monotonic()
         for number in range(count):
-            folder = f"ipsec/t{number}"
-            (self.m.point / folder).mkdir()
-            self.m.write(f"{folder}/config", CONFIG.format(network(number)))
-            spi = 0x1000 + 2 * number
-            self.m.write(f"{folder}/request",
-                         f"action = load-sa\nspi-in = {spi}\nspi-out = {spi + 1}\n"
-                         f"esp = aes256gcm16\nkey-in = {key(2 * number)}\n"
-                         f"key-out = {key(2 * number + 1)}\n")
+            self.tunnel(number, CONFIG.format(network(number)))
         for number in range(count):
             self.assertEqual((self.m.point / f"ipsec/t{number}/wait").read_text(), "ok\n")
         print(f"{count} tunnels loaded in {time.monotonic() - begun:.2f} s")
+
+    def tunnel(self, number, config):
+        folder = f"ipsec/t{number}"
+        (self.m.point / folder).mkdir()
+        self.m.write(f"{folder}/config", config)
+        spi = 0x1000 + 2 * number
+        self.m.write(f"{folder}/request",
+                     f"action = load-sa\nspi-in = {spi}\nspi-out = {spi + 1}\n"
+                     f"esp = aes256gcm16\nkey-in = {key(2 * number)}\n"
+                     f"key-out = {key(2 * number + 1)}\n")
 
     def peer(self, number):
         """The right host has the other end of that tunnel."""
@@ -159,7 +163,9 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
     def test_one_revocation_cuts_all(self):
         self.certificate()
         self.load(COUNT)
-        self.assertEqual(self.kernel(), (2 * COUNT, 3 * COUNT))
+        self.tunnel(COUNT, CONFIG.format(OTHER).replace("certificate-id = gate\n", ""))
+        self.assertEqual((self.m.point / f"ipsec/t{COUNT}/wait").read_text(), "ok\n")
+        self.assertEqual(self.kernel(), (2 * COUNT + 2, 3 * COUNT + 3))
         self.authority.revoke()
         crl = self.authority.crl()
         self.peer(COUNT - 1)
@@ -168,7 +174,8 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         begun = time.monotonic()
         self.m.write("ca/corp/crl.pem", crl)
         written = time.monotonic()
-        self.assertTrue(until(lambda: self.states() == {"cut": COUNT}), self.states())
+        self.assertTrue(until(lambda: self.states() == {"cut": COUNT, "up": 1}),
+                        self.states())
         known = time.monotonic()
         time.sleep(0.5)
         (taken, last), (came, arrived), tried = stream.end()
@@ -178,7 +185,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
               f"{taken} out and {came} in of {tried} packets")
         self.assertGreater(min(taken, came), 100)
         self.assertLess(max(last, arrived), known)
-        self.assertEqual(self.kernel(), (0, 3 * COUNT))
+        self.assertEqual(self.kernel(), (2, 3 * COUNT + 3))
 
     def delete_forwarding(self):
         """Somebody takes a policy of the first tunnel's away, which the stream does not need."""

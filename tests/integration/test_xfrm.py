@@ -1,11 +1,15 @@
 """netlink/'s XFRM layer on a kernel with ESP (user-mode-linux): each algorithm and mode with traffic
 that nobody on the wire can read, limits, events, errors."""
 
+import contextlib
+import socket
+import subprocess
 import time
 import unittest
 
+from harness import until
 import xfrm_hosts
-from xfrm_hosts import ADDRESSES, MARK, ping, talk
+from xfrm_hosts import ADDRESSES, MARK, on, ping, talk
 
 KEY = {"aes128gcm16": 20, "aes256gcm16": 36, "chacha20poly1305": 36, "aes128": 16, "aes256": 32,
        "aes128ctr": 20, "aes256ctr": 36, "3des": 24, "sha256": 32, "sha384": 48, "sha512": 64,
@@ -26,6 +30,7 @@ class Uml(xfrm_hosts.Guest):
 
 class InGuest(xfrm_hosts.TwoHosts):
     spi = 0x1000
+    nat = True
 
     def tunnel(self, proposal, outer, inner, mode="tunnel", more=""):
         """SAs in both directions, and policies: `outer` and `inner` index ADDRESSES. Gives what
@@ -88,9 +93,84 @@ class InGuest(xfrm_hosts.TwoHosts):
 
     def test_udp_encapsulation(self):
         for host in (self.left, self.right):
-            host("encap", 4500)
+            host("natt", 4, 4500)
         self.tunnel("aes256gcm16", 1, 0, more="encap=4500")
         self.passes(0, 17, 4500)
+
+    def heard(self):
+        """What came to the right's socket for IKE."""
+        found = []
+        until(lambda: found.extend(self.right("heard")) or found)
+        return [line.split() for line in found]
+
+    def behind_nat(self):
+        """The left's tunnel through the router to the right, whose SAs have the port that it shows.
+        The SPIs of the right, in and out."""
+        here, shown, there = "198.51.100.2", "203.0.113.1", "203.0.113.2"
+        for host in (self.left, self.right):
+            host("natt", 4, 4500)
+        self.left("ike", there, 4500, "hello")
+        (address, port, word), = self.heard()
+        self.assertEqual((address, word), (shown, "hello"))
+        self.assertNotEqual(port, "4500")
+        InGuest.spi += 2
+        out, back = self.spi, self.spi + 1
+        for host, me, you, spis, near, far, seeds, port in (
+                (self.left, here, there, (out, back), "10.1.0.1/32", "10.2.0.1/32", (1, 2), 4500),
+                (self.right, there, shown, (back, out), "10.2.0.1/32", "10.1.0.1/32", (2, 1), port)):
+            self.half(host, me, you, spis[0], seeds[0], "encap=4500", f"encap-to={port}")
+            self.half(host, you, me, spis[1], seeds[1], f"encap={port}", "encap-to=4500",
+                      "window=32")
+            for direction, one, other, ends, spi in (("out", near, far, (me, you), spis[0]),
+                                                     ("in", far, near, (you, me), 0)):
+                host("policy", direction, one, other, "allow", *ends, spi, 7, "tunnel")
+                self.addCleanup(host.try_, "delete-policy", direction, one, other)
+        return out, back
+
+    def half(self, host, source, target, spi, seed, *more):
+        host("sa", source, target, spi, 7, "tunnel", "aes256gcm16", key("aes256gcm16", seed), *more)
+        self.addCleanup(host.try_, "delete-sa", target, spi)
+
+    def test_a_nat_that_changes_its_mind(self):
+        """The right follows the peer's port, and the keys and numbers of packets stay."""
+        out, back = self.behind_nat()
+        self.passes(0, 17)
+        self.right("events")
+        for state in ("down", "up"):  # the router forgets whom it knew
+            subprocess.run(["ip", "-n", "nat", "link", "set", "out0", state], check=True)
+        self.assertFalse(ping("10.1.0.1", "10.2.0.1", patience=0.5))
+        self.assertIn(f"mapping spi=0x{out:x} reqid=7 from=", "\n".join(self.right("events")))
+        before = self.counted(self.right, out)
+        self.right("follow", out, back)
+        self.passes(0, 17)
+        self.assertGreater(self.counted(self.right, out), before)
+        self.assertNotIn("mapping", "\n".join(self.right("events")))
+
+    def test_keepalives_are_nobody_s_message(self):
+        self.behind_nat()
+        self.wire.packets()
+        self.left("keepalive", "203.0.113.2", 4500)
+        self.left("ike", "203.0.113.2", 4500, "more")
+        self.assertEqual([words[2] for words in self.heard()], ["more"])
+        self.assertIn(b"\xff", [packet[28:] for _, _, packet in self.wire.packets()])
+
+    def test_ike_passes_where_all_is_blocked(self):
+        ends = ["198.51.100.2/32", "203.0.113.2/32"]
+        self.left("policy", "out", *ends, "block")
+        self.addCleanup(self.left.try_, "delete-policy", "out", *ends)
+        for host in (self.left, self.right):
+            host("natt", 4, 4500)
+        self.left("ike", "203.0.113.2", 4500, "hello")
+        self.assertEqual(self.heard()[0][2], "hello")
+        with on("left"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            with self.assertRaises(PermissionError):
+                other.sendto(b"x", ("203.0.113.2", 4500))
+
+    @staticmethod
+    def counted(host, spi):
+        """The packets of an SA."""
+        return next(int(line.split("packets=")[1].split()[0]) for line in host("sas")
+                    if f"spi=0x{spi:x} " in line)
 
     def test_a_wide_window(self):
         self.tunnel("aes256gcm16-esn", 1, 0, more="window=1024")
@@ -128,6 +208,38 @@ class InGuest(xfrm_hosts.TwoHosts):
         self.left("delete-policy", "out", "10.1.0.9/32", "10.2.0.9/32")
         self.right("delete-sa", "192.0.2.2", 0x9001)
         self.right("flush-mark", 5)
+
+    def test_each_limit(self):
+        """Three packets of 42 bytes go through an SA that ends before."""
+        for limit in ("soft-packets=1", "hard-packets=1", "soft-bytes=50", "hard-bytes=50"):
+            with self.subTest(limit):
+                self.left("events")
+                remove = self.tunnel("aes256gcm16", 1, 0, more=limit)
+                for _ in range(3):
+                    ping("10.1.0.1", "10.2.0.1", patience=0.3)
+                self.assertIn(f"expire-{limit[:4]} spi=0x{self.spi:x} reqid=7",
+                              "\n".join(self.left("events")))
+                remove()
+
+    def test_an_output_mark_is_on_what_goes_out(self):
+        rule = "fwmark", "6/255", "prohibit"
+        remove = self.tunnel("aes256gcm16", 1, 0, more="output-mark=6")
+        self.passes(0)
+        subprocess.run(["ip", "-n", "left", "rule", "add", "pref", "1", *rule], check=True)
+        self.addCleanup(subprocess.run, ["ip", "-n", "left", "rule", "del", "pref", "1", *rule],
+                        check=True)
+        self.assertFalse(ping("10.1.0.1", "10.2.0.1", patience=0.3))
+        remove()
+        self.assertTrue(ping("10.1.0.1", "10.2.0.1"))
+
+    def test_what_is_forwarded_is_blocked(self):
+        networks = "fwd", "198.51.100.0/24", "203.0.113.0/24"
+        with contextlib.closing(xfrm_hosts.Tables("nat")) as router:
+            self.assertTrue(ping("198.51.100.2", "203.0.113.2"))
+            router("policy", *networks, "block")
+            self.assertFalse(ping("198.51.100.2", "203.0.113.2", patience=0.3))
+            router("delete-policy", *networks)
+            self.assertTrue(ping("198.51.100.2", "203.0.113.2"))
 
     def test_output_mark_and_if_id(self):
         self.left("sa", "192.0.2.1", "192.0.2.2", 0x9101, 8, "tunnel", "aes256gcm16",

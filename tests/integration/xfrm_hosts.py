@@ -221,12 +221,15 @@ class Guest(unittest.TestCase):
     """Has SCRIPT's tests (SECONDS at most) run in a guest of uml-run, where IN_GUEST is."""
 
     script = seconds = None
+    variables = ()  # of the environment, that count there, too
 
     def test_in_a_guest(self):
         here = LAB.parent / "integration"
         done = subprocess.run(
             [LAB / "uml-run", "-t", str(self.seconds), "-r", here.parent.parent, "-r", BIN.parent, "env",
-             "IN_GUEST=1", f"PKIFS_BIN={BIN}", "PATIENCE=60", "python3", "-B", self.script,
+             "IN_GUEST=1", f"PKIFS_BIN={BIN}", "PATIENCE=60",
+             *(f"{name}={os.environ[name]}" for name in self.variables if name in os.environ),
+             "python3", "-B", self.script,
              *os.environ.get("TESTS", "InGuest").split()],
             cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         print(done.stdout)

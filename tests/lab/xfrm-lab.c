@@ -6,13 +6,16 @@
  *   policy DIR SRC/LENGTH DST/LENGTH allow|block [TSRC TDST SPI REQID MODE] [NAME=NUMBER]...
  *   delete-policy DIR SRC/LENGTH DST/LENGTH [NAME=NUMBER]...
  *   flush-mark MARK     what has that mark, with a mask of 255
- *   encap PORT          takes ESP out of UDP there
+ *   natt 4|6 PORT       a socket there, that ESP is taken out of UDP at
+ *   ike ADDRESS PORT WORD, keepalive ADDRESS PORT    sends them from it
+ *   heard               what came there, but for ESP: a line each
+ *   follow IN OUT       the SAs of these SPIs go where the last mapping event says
  *   sas, policies       a line each
  *   events              what was told since
  *
  * Each is answered by lines, then "ok" or "failed: WHY". Weak algorithms are taken.
  */
-#include "netlink/xfrm.h"
+#include "netlink/natt.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define WORDS 24
 
@@ -70,7 +74,7 @@ static void set_limit(__u64 *limit, uint64_t number)
 
 static void sa_options(char **words, struct sa *sa)
 {
-	uint16_t port = (uint16_t)option(words, "encap");
+	uint16_t port = (uint16_t)option(words, "encap"), to = (uint16_t)option(words, "encap-to");
 
 	sa->replay_window = (uint32_t)option(words, "window");
 	sa->mark = (struct xfrm_mark){ .v = (uint32_t)option(words, "mark") };
@@ -82,11 +86,12 @@ static void sa_options(char **words, struct sa *sa)
 	if (port)
 		sa->encap = (struct xfrm_encap_tmpl){ .encap_type = UDP_ENCAP_ESPINUDP,
 			                              .encap_sport = htons(port),
-			                              .encap_dport = htons(port) };
+			                              .encap_dport = htons(to ? to : port) };
 	lifetime_endless(&sa->info.lft);
 	set_limit(&sa->info.lft.soft_packet_limit, option(words, "soft-packets"));
 	set_limit(&sa->info.lft.hard_packet_limit, option(words, "hard-packets"));
 	set_limit(&sa->info.lft.soft_byte_limit, option(words, "soft-bytes"));
+	set_limit(&sa->info.lft.hard_byte_limit, option(words, "hard-bytes"));
 	set_limit(&sa->info.lft.hard_add_expires_seconds, option(words, "hard-seconds"));
 }
 
@@ -170,15 +175,68 @@ static int change_policy(char **words, bool delete)
 	return r < 0 ? r : xfrm_policy_add(xfrm, &policy, true, NULL);
 }
 
-static int take_out_of_udp(const char *port)
-{
-	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
-	int type = UDP_ENCAP_ESPINUDP, fd = socket(AF_INET, SOCK_DGRAM, 0);
+static int natt = -1;
+static struct xfrm_event mapping;
 
-	if (fd < 0 || bind(fd, (void *)&any, sizeof any) < 0 ||
-	    setsockopt(fd, IPPROTO_UDP, UDP_ENCAP, &type, sizeof type) < 0)
-		return -errno;
-	return 0;
+static int open_natt(char **words)
+{
+	int family = words[1][0] == '6' ? AF_INET6 : AF_INET;
+
+	if (natt >= 0)
+		close(natt);
+	natt = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return natt < 0 ? -errno : natt_open(natt, family, (uint16_t)atoi(words[2]));
+}
+
+static int send_natt(char **words)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+		                  .sin_port = htons((uint16_t)atoi(words[2])) };
+	int r = address(words[1], &to.sin_addr);
+
+	if (r < 0)
+		return r;
+	return words[3] ? natt_send(natt, (void *)&to, sizeof to, words[3], strlen(words[3]))
+	                : natt_keepalive(natt, (void *)&to, sizeof to);
+}
+
+static int show_heard(void)
+{
+	struct sockaddr_storage from;
+	char message[100], text[INET6_ADDRSTRLEN];
+	ssize_t size;
+
+	while ((size = natt_receive(natt, message, sizeof message, &from)) >= 0) {
+		const struct sockaddr_in *in = (void *)&from;
+
+		printf("%s %u %.*s\n", inet_ntop(AF_INET, &in->sin_addr, text, sizeof text),
+		       ntohs(in->sin_port), (int)size, message);
+	}
+	return size == -EAGAIN ? 0 : (int)size;
+}
+
+struct wanted {
+	uint32_t spi;
+	struct sa sa;
+};
+
+static void find_sa(const struct sa *sa, void *user)
+{
+	struct wanted *wanted = user;
+
+	if (ntohl(sa->info.id.spi) == wanted->spi)
+		wanted->sa = *sa;
+}
+
+static int follow(char **words)
+{
+	struct wanted in = { .spi = (uint32_t)strtoul(words[1], NULL, 0) };
+	struct wanted out = { .spi = (uint32_t)strtoul(words[2], NULL, 0) };
+	int r = xfrm_sa_dump(xfrm, find_sa, NULL, &in);
+
+	if (r == 0)
+		r = xfrm_sa_dump(xfrm, find_sa, NULL, &out);
+	return r < 0 ? r : natt_follow(xfrm, &mapping, &in.sa, &out.sa, NULL);
 }
 
 static void show_sa(const struct sa *sa, void *user)
@@ -194,6 +252,8 @@ static void show_sa(const struct sa *sa, void *user)
 static void show_policy(const struct policy *policy, void *user)
 {
 	(void)user;
+	if (policy->info.dir > XFRM_POLICY_FWD) /* a socket's own */
+		return;
 	printf("dir=%u action=%u reqid=%u spi=0x%x mark=%u\n", policy->info.dir,
 	       policy->info.action, policy->template.reqid, ntohl(policy->template.id.spi),
 	       policy->mark.v);
@@ -206,6 +266,8 @@ static void show_event(const struct xfrm_event *event, void *user)
 		                             "mapping",  "lost" };
 
 	(void)user;
+	if (event->kind == XFRM_EVENT_MAPPING)
+		mapping = *event;
 	printf("%s%s spi=0x%x reqid=%u from=%u\n", names[event->kind],
 	       event->kind == XFRM_EVENT_EXPIRE ? event->hard ? "-hard" : "-soft" : "",
 	       ntohl(event->sa.info.id.spi),
@@ -226,8 +288,14 @@ static int run(char **words)
 		return change_policy(words, true);
 	if (strcmp(words[0], "flush-mark") == 0)
 		return xfrm_flush_mark(xfrm, (struct xfrm_mark){ (uint32_t)atoi(words[1]), 255 });
-	if (strcmp(words[0], "encap") == 0)
-		return take_out_of_udp(words[1]);
+	if (strcmp(words[0], "natt") == 0)
+		return open_natt(words);
+	if (strcmp(words[0], "ike") == 0 || strcmp(words[0], "keepalive") == 0)
+		return send_natt(words);
+	if (strcmp(words[0], "heard") == 0)
+		return show_heard();
+	if (strcmp(words[0], "follow") == 0)
+		return follow(words);
 	if (strcmp(words[0], "sas") == 0)
 		return xfrm_sa_dump(xfrm, show_sa, NULL, NULL);
 	if (strcmp(words[0], "policies") == 0)

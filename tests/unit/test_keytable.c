@@ -147,6 +147,7 @@ static const struct sample samples[] = {
 	{ &ipsec_config_keys, "fail-closed", { "yes", "no" }, { "on" } },
 	{ &ipsec_config_keys, "mark", { "5", "0x10/0xff" }, { "", "5/4", "x", "5/0" } },
 	{ &ipsec_config_keys, "if-id", { "1" }, { "0", "2147483648" } },
+	{ &ipsec_config_keys, "key-at", { "auto", "pkifs", "charon" }, { "", "token" } },
 	{ &ipsec_config_keys, "netns", { "blue" }, { "../x", "a/b", "" } },
 	{ &ipsec_config_keys, "allow-legacy", { "yes" }, { "1" } },
 

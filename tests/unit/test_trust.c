@@ -1,6 +1,7 @@
 /* Who a tunnel trusts: its own certificate, and its peer's, by what the store has. */
 #include "common/x509.h"
 #include "forge.h"
+#include "pkifs/believed.h"
 #include "pkifs/verdict.h"
 #include "store_fixture.h"
 
@@ -97,6 +98,7 @@ static int make_world(void **state)
 		return -1;
 	f = *state;
 	now = NOW;
+	believed_forget();
 	store = (struct store){ .db = f->db, .folder = -1 };
 	store.last_effect = &store.effects;
 	settings = record_new();
@@ -193,6 +195,27 @@ static void a_peer_of_the_ca_before_is_one(void **state)
 	says(peer(PEER(FROM_CA), NULL), "CN=peer");
 }
 
+/* An IKE daemon may tell of the peer's certificate alone. */
+static void who_stands_between_may_be_known(void **state)
+{
+	struct fixture *f = *state;
+	X509 *mine = PEER(FROM_SUB);
+
+	set("ca-profile", "corp");
+	says(peer(PEER(FROM_SUB), NULL), "CN=peer");
+	profile(f, "sub", sub);
+	assert_int_equal(db_reference_add(store.db, object_of(KIND_CA, "sub").id,
+	                                  object_of(KIND_CA, "corp").id),
+	                 0);
+	says(peer(PEER(FROM_SUB), NULL), "");
+	assert_int_equal(db_reference_clear(store.db, object_of(KIND_CA, "sub").id), 0);
+	says(peer(PEER(FROM_SUB), NULL), "CN=peer");
+	gate(f, mine, sub, "profile");
+	set("certificate-id", "gate");
+	says(peer(PEER(FROM_SUB), NULL), "");
+	X509_free(mine);
+}
+
 static void what_a_peer_is_for(void **state)
 {
 	static const struct {
@@ -247,6 +270,44 @@ static void a_peer_has_the_remote_id(void **state)
 		record_set(settings, "remote-id", cases[i].wanted);
 		says(peer(PEER(FROM_CA), NULL), cases[i].said);
 	}
+}
+
+/* Until something is heard, for a minute, and not beyond its end. */
+static void who_was_believed_still_is(void **state)
+{
+	static const char *const unknown = "whether CN=peer is revoked is not known";
+	struct fixture *f = *state;
+	X509 *long_lived = PEER(FROM_CA), *ends = PEER(FROM_CA, .from = -1, .to = 1);
+
+	set("ca-profile", "corp");
+	for (int i = 0; i < 2; i++) {
+		X509_up_ref(long_lived);
+		says(peer(long_lived, NULL), i == 0 ? "" : unknown);
+		believed_forget();
+		configure(KIND_CA, "corp", i == 0 ? "" : "revocation-check = disable\n");
+	}
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "");
+	configure(KIND_CA, "corp", ""); /* unheard */
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "");
+	set("remote-id", "b.example"); /* that is asked each time */
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), "not what remote-id");
+	set("remote-id", "any");
+	now += 60;
+	X509_up_ref(long_lived);
+	says(peer(long_lived, NULL), unknown);
+
+	profile(f, "corp", ca);
+	now = NOW + DAY - 5;
+	X509_up_ref(ends);
+	says(peer(ends, NULL), "");
+	now = NOW + DAY + 5;
+	X509_up_ref(ends);
+	says(peer(ends, NULL), "CN=peer expired on");
+	X509_free(long_lived);
+	X509_free(ends);
 }
 
 /* There is no CRL: crl-on-download-failure decides. */
@@ -379,9 +440,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_peer_is_one_of_the_profiles),
 		TEST(a_peer_of_the_ca_before_is_one),
+		TEST(who_stands_between_may_be_known),
 		TEST(what_a_peer_is_for),
 		TEST(a_peer_has_its_time),
 		TEST(a_peer_has_the_remote_id),
+		TEST(who_was_believed_still_is),
 		TEST(what_is_not_known_is_refused_or_told),
 		TEST(our_certificate_is_judged_by_its_profile),
 		TEST(our_name_is_one_that_it_has),
