@@ -71,6 +71,7 @@ static bool merge(struct tunnel *tunnel)
 		struct child child = own->sas.children[i];
 		const struct child *known = known_child(tunnel, &child.spis);
 
+		child.since = known ? known->since : charon_now();
 		if (known)
 			child.version = known->version;
 		else if (child.ike > own->old_ike)
@@ -157,14 +158,36 @@ static void hear_log(const struct charon *charon, const struct record *message)
 		charon_set_why(tunnel, line);
 }
 
+/* Both ends have the new SAs: the peer has said so, or was told. */
+static void hear_rekey(struct tunnel *tunnel, const struct record *message)
+{
+	static const char end[] = ".new.spi-out";
+
+	for (size_t i = 0; i < record_count(message); i++) {
+		const struct field *field = record_field(message, i);
+		size_t length = strlen(field->key);
+
+		if (length < sizeof end || strcmp(field->key + length + 1 - sizeof end, end) != 0)
+			continue;
+		tunnel->out = (uint32_t)strtoul(field->value, NULL, 16);
+		ipsec_apply(tunnel);
+	}
+}
+
 static void event(struct vici *vici, const char *name, const struct record *message, void *user)
 {
 	struct charon *charon = user;
+	struct tunnel *tunnel;
 
 	(void)vici;
-	if (strcmp(name, "log") == 0)
+	if (strcmp(name, "log") == 0) {
 		hear_log(charon, message);
-	else if (about(charon->space, message))
+		return;
+	}
+	tunnel = about(charon->space, message);
+	if (tunnel && strcmp(name, "child-rekey") == 0)
+		hear_rekey(tunnel, message);
+	if (tunnel)
 		charon_look(charon);
 }
 
