@@ -6,9 +6,8 @@
 #include "pkifs/told.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
-#include <stdlib.h>
+#include <openssl/sha.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,10 +22,9 @@ static struct {
 	int listener;  /* when has_listener */
 	bool has_listener;
 	long long uid;
-	int64_t asked;        /* the supervisor */
-	unsigned incarnation; /* of the keys process that was told */
-	unsigned char *told;  /* the frame that it was told */
-	size_t told_length;
+	int64_t asked;                            /* the supervisor */
+	unsigned incarnation;                     /* of the keys process that was told */
+	unsigned char told[SHA256_DIGEST_LENGTH]; /* of the frame that it was told */
 } o = { .look = true };
 
 void offer_look(struct store *store)
@@ -36,49 +34,59 @@ void offer_look(struct store *store)
 
 /* --- what is offered --- */
 
-static bool has_id(const struct record *ids, const char *id)
+static bool has(const struct record *record, const char *key, const void *value, size_t length)
 {
 	const struct field *field;
 
-	for (size_t i = 0; (field = record_next(ids, "id", &i)) != NULL;)
-		if (memcmp(field->value, id, KEY_ID_SIZE) == 0)
+	for (size_t i = 0; (field = record_next(record, key, &i)) != NULL;)
+		if (field->length == length && memcmp(field->value, value, length) == 0)
 			return true;
 	return false;
 }
 
 struct offers {
 	struct store *store;
-	struct record *frame, *done; /* certificate ids and keys that are in the frame */
+	struct record *frame, *done; /* what tunnels stand on, and keys, that are in the frame */
 	size_t size;
 };
+
+static int add_offer(struct offers *offers, const struct record *offer)
+{
+	unsigned char *bytes;
+	size_t length;
+	int r = record_encode(offer, &bytes, &length);
+
+	if (r < 0)
+		return r;
+	if (offers->size + length <= OFFER_MAX)
+		record_add_bytes(offers->frame, "key", bytes, length);
+	else
+		log_warning("there are more keys of tunnels than pkifs-pkcs11.so can be offered");
+	offers->size += length;
+	OPENSSL_clear_free(bytes, length);
+	return 0;
+}
 
 static int add_key(struct offers *offers, int64_t row, const char *label)
 {
 	struct record *offer = record_new();
-	unsigned char *bytes = NULL;
-	char id[KEY_ID_SIZE];
+	unsigned char id[KEY_ID_SIZE];
 	struct key_pair key;
-	size_t length;
 	int r = offer ? db_key_get(offers->store->db, row, &key) : -ENOMEM;
 
 	if (r < 0) {
 		record_free(offer);
 		return r;
 	}
-	r = public_key_id(key.public.data, key.public.length, (unsigned char *)id);
-	if (r == 0 && !has_id(offers->done, id)) {
+	r = public_key_id(key.public.data, key.public.length, id);
+	if (r == 0 && !has(offers->done, "id", id, sizeof id)) {
 		record_add_bytes(offer, "id", id, sizeof id);
 		record_add(offer, "label", label);
 		record_add_number(offer, "owner", key.object);
 		record_add_bytes(offer, "sealed", key.sealed.data, key.sealed.length);
 		record_add_bytes(offer, "public", key.public.data, key.public.length);
-		r = record_encode(offer, &bytes, &length);
-		if (r == 0 && offers->size + length <= OFFER_MAX) {
-			record_add_bytes(offers->frame, "key", bytes, length);
-			record_add_bytes(offers->done, "id", id, sizeof id);
-			offers->size += length;
-		}
-		OPENSSL_clear_free(bytes, r == 0 ? length : 0);
+		r = add_offer(offers, offer);
+		record_add_bytes(offers->done, "id", id, sizeof id);
 	}
 	key_pair_clear(&key);
 	record_free(offer);
@@ -106,32 +114,22 @@ static int add_certificate_id(struct offers *offers, const char *name)
 	return r == -ENOENT ? 0 : r;
 }
 
-static bool has_name(const struct record *names, const char *name)
-{
-	const struct field *field;
-
-	for (size_t i = 0; (field = record_next(names, "name", &i)) != NULL;)
-		if (strcmp(field->value, name) == 0)
-			return true;
-	return false;
-}
-
 /* A tunnel that is cut, or has another engine, lends nothing. */
 static int add_tunnel(struct offers *offers, const struct told *told)
 {
+	size_t length = told->stands_on ? strlen(told->stands_on) : 0;
 	struct record *settings = NULL;
 	const char *name;
-	int r = 0;
+	int r;
 
-	if (!told->stands_on || *told->trust.cut)
+	if (!length || *told->trust.cut ||
+	    has(offers->done, "stands-on", told->stands_on, length)) /* as most do */
 		return 0;
-	r = record_parse(told->stands_on, strlen(told->stands_on), NULL, &settings, NULL);
+	record_add(offers->done, "stands-on", told->stands_on);
+	r = record_parse(told->stands_on, length, NULL, &settings, NULL);
 	name = r == 0 ? record_get(settings, "certificate-id") : NULL;
-	if (name && *name && record_is(settings, "engine", "charon") &&
-	    !has_name(offers->done, name)) {
-		record_add(offers->done, "name", name);
+	if (name && *name && record_is(settings, "engine", "charon"))
 		r = add_certificate_id(offers, name);
-	}
 	record_free(settings);
 	return r;
 }
@@ -184,23 +182,18 @@ static int hand_listener(struct store *store)
 /* FRAME is taken over. */
 static int hand_keys(struct store *store, struct record *frame, bool again)
 {
-	unsigned char *bytes = NULL;
+	unsigned char *bytes = NULL, digest[SHA256_DIGEST_LENGTH];
 	size_t length = 0;
 	int r = record_encode(frame, &bytes, &length);
 
-	if (r == 0 && !again && o.told && length == o.told_length &&
-	    memcmp(bytes, o.told, length) == 0) {
-		OPENSSL_clear_free(bytes, length);
-		record_free(frame);
-		return 0;
-	}
-	if (r < 0) {
+	if (r == 0 && EVP_Digest(bytes, length, digest, NULL, EVP_sha256(), NULL) != 1)
+		r = -ENOMEM;
+	OPENSSL_clear_free(bytes, length);
+	if (r < 0 || (!again && memcmp(digest, o.told, sizeof digest) == 0)) {
 		record_free(frame);
 		return r;
 	}
-	OPENSSL_clear_free(o.told, o.told_length);
-	o.told = bytes;
-	o.told_length = length;
+	memcpy(o.told, digest, sizeof digest);
 	return secrets_ask(store, frame, false, NULL, 0, answered, store);
 }
 

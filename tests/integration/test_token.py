@@ -14,7 +14,7 @@ MODULES = f"plugins {{ pkcs11 {{ modules {{ pkifs {{ path = {MODULE}\n load_cert
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_token.py", 120
+    script, seconds = "test_token.py", 290
 
 
 class Side(test_charon.Side):
