@@ -206,6 +206,18 @@ static void describe_request(const struct charon_tunnel *own, struct record *fra
 		record_add(frame, "failure", own->failure);
 }
 
+/* The one that is used comes first. */
+static void describe_children(const struct tunnel *tunnel, bool used, struct record *frame)
+{
+	for (size_t i = 0; i < tunnel->child_count; i++) {
+		const struct child *child = &tunnel->children[i];
+
+		if ((child->spis.out == tunnel->out) == used && tunnel_has_child(tunnel, child))
+			record_addf(frame, "sa", "%u %u %lld", child->spis.in, child->spis.out,
+			            (long long)child->version);
+	}
+}
+
 void charon_describe(const struct tunnel *tunnel, struct record *frame)
 {
 	const struct charon_tunnel *own = tunnel->charon;
@@ -219,11 +231,8 @@ void charon_describe(const struct tunnel *tunnel, struct record *frame)
 	if (own->key == own->version && own->key_at)
 		record_add(frame, "key-at", own->key_at);
 	record_add_number(frame, "asking", tunnel->asking);
-	for (size_t i = 0; i < tunnel->child_count; i++)
-		if (tunnel_has_child(tunnel, &tunnel->children[i]))
-			record_addf(frame, "sa", "%u %u %lld", tunnel->children[i].spis.in,
-			            tunnel->children[i].spis.out,
-			            (long long)tunnel->children[i].version);
+	describe_children(tunnel, true, frame);
+	describe_children(tunnel, false, frame);
 	if (tunnel->child_count && *own->sas.ike)
 		record_add(frame, "ike", own->sas.ike);
 	if (tunnel->child_count && *own->sas.esp)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define ASK_MS   1000 /* between two tries to reach charon */
+#define GONE_MS  60000
 #define QUIET_MS 1000 /* behind the last peer that was asked for its certificate */
 
 /* The tunnel of a connection's NAME, as long as the store knows it. */
@@ -51,8 +52,8 @@ static const struct child *known_child(const struct tunnel *tunnel, const struct
 	return NULL;
 }
 
-/* The children that charon has; those that it has not any more stay as long as the kernel has them.
- * True: something changed. */
+/* The children that charon has; those that it has not any more stay as long as the kernel has them,
+ * and a while, should they turn up again. True: something changed. */
 static bool merge(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -60,17 +61,22 @@ static bool merge(struct tunnel *tunnel)
 	size_t count = 0;
 	bool changed;
 
-	for (size_t i = 0; i < tunnel->child_count && count < CHILDREN; i++) {
+	for (size_t i = 0; i < tunnel->child_count && count < CHILDREN / 2; i++) {
 		struct child child = tunnel->children[i];
+		bool was_gone = child.gone;
 
 		child.gone = !has_pair(&own->sas, &child.spis);
-		if (child.gone && tunnel_has_child(tunnel, &child))
+		if (child.gone && !was_gone)
+			child.since = charon_now();
+		if (child.gone &&
+		    (tunnel_has_child(tunnel, &child) || charon_now() < child.since + GONE_MS))
 			merged[count++] = child;
 	}
 	for (size_t i = 0; i < own->sas.child_count && count < CHILDREN; i++) {
 		struct child child = own->sas.children[i];
 		const struct child *known = known_child(tunnel, &child.spis);
 
+		child.since = known ? known->since : charon_now();
 		if (known)
 			child.version = known->version;
 		else if (child.ike > own->old_ike)
@@ -157,14 +163,36 @@ static void hear_log(const struct charon *charon, const struct record *message)
 		charon_set_why(tunnel, line);
 }
 
+/* Both ends have the new SAs: the peer has said so, or was told. */
+static void hear_rekey(struct tunnel *tunnel, const struct record *message)
+{
+	static const char end[] = ".new.spi-out";
+
+	for (size_t i = 0; i < record_count(message); i++) {
+		const struct field *field = record_field(message, i);
+		size_t length = strlen(field->key);
+
+		if (length < sizeof end || strcmp(field->key + length + 1 - sizeof end, end) != 0)
+			continue;
+		tunnel->out = (uint32_t)strtoul(field->value, NULL, 16);
+		ipsec_apply(tunnel);
+	}
+}
+
 static void event(struct vici *vici, const char *name, const struct record *message, void *user)
 {
 	struct charon *charon = user;
+	struct tunnel *tunnel;
 
 	(void)vici;
-	if (strcmp(name, "log") == 0)
+	if (strcmp(name, "log") == 0) {
 		hear_log(charon, message);
-	else if (about(charon->space, message))
+		return;
+	}
+	tunnel = about(charon->space, message);
+	if (tunnel && strcmp(name, "child-rekey") == 0)
+		hear_rekey(tunnel, message);
+	if (tunnel)
 		charon_look(charon);
 }
 

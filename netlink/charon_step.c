@@ -12,6 +12,7 @@
 #define HASTE_MS   400   /* charon has made an IKE SA for what it was to initiate */
 #define CHILD_MS   1500  /* and within that IKE SA the other one */
 #define REKEY_MS   10000
+#define USE_MS     500
 #define FLUSHED_MS 5000
 
 static bool can_initiate(const struct tunnel *tunnel)
@@ -133,6 +134,46 @@ bool charon_has_current(const struct tunnel *tunnel)
 	return false;
 }
 
+/* Charon lists them in no order. */
+static bool is_newer(const struct child *child, const struct child *than)
+{
+	return !than || child->ike > than->ike ||
+	       (child->ike == than->ike && child->since > than->since);
+}
+
+static const struct child *newest(const struct tunnel *tunnel)
+{
+	const struct child *found = NULL;
+
+	for (size_t i = 0; i < tunnel->child_count; i++) {
+		const struct child *child = &tunnel->children[i];
+
+		if (!child->gone && tunnel_has_child(tunnel, child) && is_newer(child, found))
+			found = child;
+	}
+	return found;
+}
+
+/* By then the peer has what it agreed on. */
+static void use_newest(struct tunnel *tunnel)
+{
+	const struct child *child = newest(tunnel);
+
+	if (!child || child->spis.out == tunnel->out || charon_now() < child->since + USE_MS)
+		return;
+	tunnel->out = child->spis.out;
+	ipsec_apply(tunnel);
+}
+
+/* The peer, too, had time to use SAs that replace those of an earlier IKE SA. */
+static bool is_settled(const struct tunnel *tunnel)
+{
+	const struct child *child = newest(tunnel);
+
+	return child && child->ike > tunnel->charon->old_ike && child->spis.out == tunnel->out &&
+	       charon_now() > child->since + 2 * USE_MS;
+}
+
 /* An IKE SA of an earlier certificate; 0: there is none. */
 static uint32_t old_ike(const struct charon_tunnel *own)
 {
@@ -201,6 +242,15 @@ static void follow_attempt(struct tunnel *tunnel)
 		terminate_ike(tunnel, ike->id);
 }
 
+/* The kernel has SAs that others are to follow. */
+static bool has_some(const struct tunnel *tunnel)
+{
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (tunnel_has_child(tunnel, &tunnel->children[i]))
+			return true;
+	return false;
+}
+
 static void attempt(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -212,7 +262,7 @@ static void attempt(struct tunnel *tunnel)
 		*own->why = 0;
 	} else if (own->begun) {
 		follow_attempt(tunnel);
-	} else if ((tunnel->wish == WISH_UP || own->triggered || tunnel->child_count) &&
+	} else if ((tunnel->wish == WISH_UP || own->triggered || has_some(tunnel)) &&
 	           can_initiate(tunnel) && charon_now() >= own->retry) {
 		initiate(tunnel);
 	}
@@ -220,12 +270,9 @@ static void attempt(struct tunnel *tunnel)
 
 static uint32_t last_spi(const struct tunnel *tunnel)
 {
-	uint32_t spi = 0;
+	const struct child *child = newest(tunnel);
 
-	for (size_t i = 0; i < tunnel->child_count; i++)
-		if (!tunnel->children[i].gone)
-			spi = tunnel->children[i].spis.in;
-	return spi;
+	return child ? child->spis.in : 0;
 }
 
 /* True: a command was sent. */
@@ -290,7 +337,8 @@ void charon_step(struct tunnel *tunnel)
 	if (!charon_is_loaded(tunnel) || follow_rekey(tunnel))
 		return;
 	own->childless &= old_ike(own) != 0;
-	if (old_ike(own) && charon_has_current(tunnel) && tunnel->up)
+	use_newest(tunnel);
+	if (old_ike(own) && is_settled(tunnel) && tunnel->up)
 		terminate_ike(tunnel, old_ike(own));
 	else if (*own->old_key && !old_ike(own))
 		charon_unload_key(tunnel, own->old_key);

@@ -212,7 +212,9 @@ static void set_template(const struct tunnel *tunnel, bool up, uint8_t direction
 	template->id.daddr = out ? tunnel->remote : tunnel->local;
 	template->id.proto = IPPROTO_ESP;
 	/* without it the kernel takes any SA of the reqid; what comes in may have an older one */
-	template->id.spi = out ? htonl(tunnel->current.out) : 0;
+	template->id.spi = !out || !up      ? 0
+	                   : tunnel->charon ? htonl(tunnel->out)
+	                                    : htonl(tunnel->current.out);
 	template->reqid = tunnel_reqid(tunnel) + (up ? 0 : RANGE_TRAP);
 	template->mode = tunnel->mode;
 	template->aalgos = template->ealgos = template->calgos = UINT32_MAX;

@@ -48,7 +48,8 @@ struct child {
 	struct sa_pair spis;
 	uint32_t ike;
 	int64_t version;
-	bool gone; /* the daemon does not know it any more */
+	bool gone;      /* the daemon does not know it any more */
+	uint64_t since; /* when it was seen first */
 };
 
 /* What is to be with a tunnel whose SAs are negotiated. */
@@ -79,6 +80,7 @@ struct tunnel {
 	enum wish wish;
 	struct child children[CHILDREN]; /* charon's SAs */
 	size_t child_count;
+	uint32_t out;   /* SPI of the one that what goes out takes; 0: whichever the kernel takes */
 	bool approved;  /* the store believes the peer that they lead to */
 	int64_t asking; /* how often it was asked */
 	char cut[400];  /* why it may not be used; empty: it may */
@@ -92,6 +94,7 @@ struct tunnel {
 	size_t policy_count;
 	struct known_policy *wanted; /* meanwhile: what is to be in their place */
 	size_t wanted_count;
+	bool planned; /* they are known */
 };
 
 /* A network namespace. */

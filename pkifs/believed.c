@@ -1,5 +1,6 @@
 #include "pkifs/believed.h"
 
+#include "common/stubcrl.h"
 #include "common/x509.h"
 
 #include <openssl/evp.h>
@@ -14,30 +15,62 @@ struct believed {
 	struct believed *next;
 	int64_t profile, from, until;
 	unsigned char digest[SHA256_DIGEST_LENGTH]; /* of the leaf */
+	STACK_OF(X509) * path;                      /* the leaf and all above it */
 };
 
 static struct believed *all;
 static size_t count;
 
-void believed_forget(void)
+/* The one at *AT goes. */
+static void drop(struct believed **at)
 {
-	struct believed *next;
+	struct believed *one = *at;
 
-	for (; all; all = next) {
-		next = all->next;
-		free(all);
-	}
-	count = 0;
+	*at = one->next;
+	sk_X509_pop_free(one->path, X509_free);
+	free(one);
+	count--;
 }
 
-static struct believed *find(int64_t profile, const unsigned char *digest)
+void believed_forget(void)
 {
-	struct believed *one = all;
+	while (all)
+		drop(&all);
+}
 
-	while (one &&
-	       (one->profile != profile || memcmp(one->digest, digest, sizeof one->digest) != 0))
-		one = one->next;
-	return one;
+static bool is_in(X509_CRL *crl, STACK_OF(X509) * path)
+{
+	struct crl_entry entry;
+
+	for (int i = 0; i < sk_X509_num(path); i++) {
+		X509 *one = sk_X509_value(path, i);
+
+		if (stub_crl_find(crl, X509_get0_serialNumber(one), X509_get_issuer_name(one),
+		                  &entry) != 0) /* or it cannot be looked up */
+			return true;
+	}
+	return false;
+}
+
+void believed_hear(X509_CRL *crl)
+{
+	struct believed **at = &all;
+
+	while (*at)
+		if (is_in(crl, (*at)->path))
+			drop(at);
+		else
+			at = &(*at)->next;
+}
+
+static struct believed **find(int64_t profile, const unsigned char *digest)
+{
+	struct believed **at = &all;
+
+	while (*at && ((*at)->profile != profile ||
+	               memcmp((*at)->digest, digest, sizeof(*at)->digest) != 0))
+		at = &(*at)->next;
+	return at;
 }
 
 bool believed_still(int64_t profile, X509 *leaf, int64_t now)
@@ -47,32 +80,36 @@ bool believed_still(int64_t profile, X509 *leaf, int64_t now)
 
 	if (X509_digest(leaf, EVP_sha256(), digest, NULL) != 1)
 		return false;
-	one = find(profile, digest);
+	one = *find(profile, digest);
 	return one && now >= one->from && now < one->until;
 }
 
 void believed_note(int64_t profile, const struct path_answer *answer, int64_t now)
 {
-	struct believed new = { .profile = profile, .from = now, .until = now + SECONDS };
-	struct believed *one;
+	struct believed *new = calloc(1, sizeof *new), **old;
 
-	if (X509_digest(answer->steps[0].certificate, EVP_sha256(), new.digest, NULL) != 1)
+	if (!new)
 		return;
+	*new = (struct believed){ .profile = profile, .from = now, .until = now + SECONDS };
+	new->path = path_issuers(answer);
+	if (!new->path ||
+	    X509_digest(answer->steps[0].certificate, EVP_sha256(), new->digest, NULL) != 1 ||
+	    !X509_add_cert(new->path, answer->steps[0].certificate, X509_ADD_FLAG_UP_REF)) {
+		sk_X509_pop_free(new->path, X509_free);
+		free(new);
+		return;
+	}
 	for (int i = 0; i < answer->count; i++) {
 		int64_t end = asn1_time_seconds(X509_get0_notAfter(answer->steps[i].certificate));
 
-		new.until = end < new.until ? end : new.until;
+		new->until = end < new->until ? end : new->until;
 	}
-	one = find(profile, new.digest);
-	if (!one && count >= MOST)
+	old = find(profile, new->digest);
+	if (*old)
+		drop(old);
+	else if (count >= MOST)
 		believed_forget();
-	if (!one && (one = malloc(sizeof *one))) {
-		new.next = all;
-		all = one;
-		count++;
-	} else if (one) {
-		new.next = one->next;
-	}
-	if (one)
-		*one = new;
+	new->next = all;
+	all = new;
+	count++;
 }

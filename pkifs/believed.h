@@ -14,7 +14,11 @@ bool believed_still(int64_t profile, X509 *leaf, int64_t now);
 /* ANSWER says so. */
 void believed_note(int64_t profile, const struct path_answer *answer, int64_t now);
 
-/* A CA, a config of its profile, or what is known of revocation is another one. */
+/* CRL (a stub) says of those who are in it what nobody has heard: they are not believed any more.
+ */
+void believed_hear(X509_CRL *crl);
+
+/* A CA, a config of its profile, or what else is known of revocation is another one. */
 void believed_forget(void);
 
 #endif

@@ -6,6 +6,7 @@
 #include "common/crlfacts.h"
 #include "common/stubcrl.h"
 #include "common/x509.h"
+#include "pkifs/believed.h"
 #include "pkifs/crl.h"
 #include "pkifs/validate.h"
 #include "pkifs/watch.h"
@@ -326,6 +327,22 @@ static int tell(struct store *store, const struct object *object, const struct c
 	return r;
 }
 
+/* The CA's own, complete and in force, changes nothing for peers who are not in it. */
+static void tell_believers(struct store *store, const struct crl *crl)
+{
+	const int64_t plain = CRL_TRUSTED | CRL_OWN | CRL_WHOLE;
+	int64_t now = store_now(store);
+	X509_CRL *stub = NULL;
+
+	if ((crl->kind & (plain | CRL_INDIRECT)) == plain && !*crl->base &&
+	    crl->this_update <= now && now < crl->next_update)
+		stub = crl_cached(store, crl, NULL);
+	if (stub)
+		believed_hear(stub);
+	else
+		believed_forget();
+}
+
 int crl_arrive(struct store *store, const struct object *object, const struct crl_arrival *arrival,
                struct crl *row, struct error *err)
 {
@@ -355,6 +372,8 @@ int crl_arrive(struct store *store, const struct object *object, const struct cr
 	if (r == 0 && (crl.kind & CRL_TRUSTED))
 		r = store_clock_floor(store, crl.this_update);
 	if (r == 0)
+		tell_believers(store, &crl);
+	if (r == 0)
 		r = watch_profile(store, object->id);
 	if (r == 0)
 		r = tell(store, object, &crl);
@@ -371,6 +390,7 @@ int crl_forget(struct store *store, const struct object *object, struct edition 
 	int r = db_crl_drop(store->db, object->id, 0);
 
 	edition->crl = 0;
+	believed_forget();
 	if (r == 0)
 		r = watch_profile(store, object->id);
 	return r < 0 ? r : crl_sweep_after(store);

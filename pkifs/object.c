@@ -2,6 +2,7 @@
 
 #include "pkifs/account.h"
 #include "pkifs/autoenroll.h"
+#include "pkifs/believed.h"
 #include "pkifs/crl.h"
 #include "pkifs/declare.h"
 #include "pkifs/jobs.h"
@@ -143,8 +144,10 @@ static int follow_config(struct store *store, const struct object *object)
 	int r;
 
 	tunnels_look(store);
-	if (object->kind == KIND_CA)
+	if (object->kind == KIND_CA) {
+		believed_forget();
 		keyrings_reconfigured(store);
+	}
 	if (object->kind == KIND_IPSEC)
 		return tunnel_reconfigured(store, object);
 	r = object->kind == KIND_CA ? renewal_reconfigured(store, object->id)

@@ -123,7 +123,9 @@ int edition_publish(struct store *store, const struct object *object, struct edi
 		r = watch_look(store, object->id);
 	else if (r == 0 && object->kind == KIND_CA && old.crl != edition->crl)
 		r = watch_profile(store, object->id);
-	if (object->kind == KIND_CA)
+	if (object->kind == KIND_CA &&
+	    (differs(&old.certificate, &edition->certificate) ||
+	     differs(&old.former, &edition->former) || (old.crl && !edition->crl)))
 		believed_forget();
 	tunnels_look(store);
 	edition_clear(&old);

@@ -2,7 +2,6 @@
 
 #include "common/log.h"
 #include "common/x509.h"
-#include "pkifs/believed.h"
 #include "pkifs/object.h"
 #include "pkifs/ocsp.h"
 #include "pkifs/path.h"
@@ -348,7 +347,6 @@ int watch_look(struct store *store, int64_t object)
 
 int watch_profile(struct store *store, int64_t profile)
 {
-	believed_forget();
 	tunnels_look(store);
 	return mark(store, profile, 0);
 }

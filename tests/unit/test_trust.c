@@ -1,4 +1,5 @@
 /* Who a tunnel trusts: its own certificate, and its peer's, by what the store has. */
+#include "common/stubcrl.h"
 #include "common/x509.h"
 #include "forge.h"
 #include "pkifs/believed.h"
@@ -8,6 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static struct store store;
 static struct record *settings; /* the tunnel's */
@@ -310,6 +313,85 @@ static void who_was_believed_still_is(void **state)
 	X509_free(ends);
 }
 
+/* An index with an entry for the serial number of REVOKED. */
+static struct crl_index *index_of(const X509 *revoked)
+{
+	struct crl_trailer trailer = { .magic = CRL_MAGIC, .entries = { [7] = 1 } };
+	struct crl_entry entry = { .reason = CRL_NO_REASON };
+	int fd = memfd_create("index", MFD_CLOEXEC);
+	struct crl_index *index;
+	uint64_t sum;
+
+	assert_true(crl_entry_set_serial(&entry, X509_get0_serialNumber(revoked)));
+	crl_entry_seal(&entry);
+	sum = crl_sum(CRL_SUM, &entry, CRL_KEY);
+	sum = crl_sum(sum, &trailer, offsetof(struct crl_trailer, sum));
+	for (size_t i = sizeof trailer.sum; i-- > 0; sum >>= 8)
+		trailer.sum[i] = (unsigned char)sum;
+	assert_int_equal(write(fd, &entry, sizeof entry), sizeof entry);
+	assert_int_equal(write(fd, &entry, CRL_KEY), CRL_KEY);
+	assert_int_equal(write(fd, &trailer, sizeof trailer), sizeof trailer);
+	assert_int_equal(crl_index_open(fd, &index), 0);
+	return index;
+}
+
+/* A CRL of the root's that has REVOKED in it. */
+static X509_CRL *crl_of(const X509 *revoked)
+{
+	unsigned char *der = NULL, digest[32] = { 0 };
+	X509_CRL *whole = X509_CRL_new(), *stub;
+	ASN1_TIME *from = ASN1_TIME_set(NULL, NOW - DAY), *to = ASN1_TIME_set(NULL, NOW + DAY);
+	struct error err = { 0 };
+	int length;
+
+	X509_CRL_set_version(whole, X509_CRL_VERSION_2);
+	X509_CRL_set_issuer_name(whole, X509_get_subject_name(ca));
+	X509_CRL_set1_lastUpdate(whole, from);
+	X509_CRL_set1_nextUpdate(whole, to);
+	assert_true(X509_CRL_sign(whole, ca_key, EVP_sha256()) > 0);
+	length = i2d_X509_CRL(whole, &der);
+	stub = stub_crl_new(&(struct stub){ der, (size_t)length, digest, sizeof digest },
+	                    index_of(revoked), &err);
+	if (!stub)
+		fail_msg("%s", err.text);
+	OPENSSL_free(der);
+	X509_CRL_free(whole);
+	ASN1_TIME_free(from);
+	ASN1_TIME_free(to);
+	return stub;
+}
+
+/* A CRL changes nothing for those who are not in it. */
+static void who_is_in_a_crl_is_judged_again(void **state)
+{
+	X509 *good = PEER(FROM_CA), *bad = PEER(FROM_CA), *below = PEER(FROM_SUB);
+	int64_t corp = object_of(KIND_CA, "corp").id;
+	X509 *const all[] = { good, bad, below };
+	X509_CRL *crl;
+
+	(void)state;
+	assert_int_equal(ASN1_INTEGER_set(X509_get_serialNumber(bad), 4711), 1);
+	assert_true(X509_sign(bad, ca_key, EVP_sha256()) > 0);
+	set("ca-profile", "corp");
+	for (size_t i = 0; i < COUNT(all); i++) {
+		X509_up_ref(all[i]);
+		says(peer(all[i], sub), "");
+		assert_true(believed_still(corp, all[i], now));
+	}
+	crl = crl_of(bad);
+	believed_hear(crl);
+	X509_CRL_free(crl);
+	assert_true(believed_still(corp, good, now));
+	assert_false(believed_still(corp, bad, now));
+	assert_true(believed_still(corp, below, now));
+	crl = crl_of(sub);
+	believed_hear(crl);
+	X509_CRL_free(crl);
+	assert_false(believed_still(corp, below, now));
+	for (size_t i = 0; i < COUNT(all); i++)
+		X509_free(all[i]);
+}
+
 /* There is no CRL: crl-on-download-failure decides. */
 static void what_is_not_known_is_refused_or_told(void **state)
 {
@@ -445,6 +527,7 @@ int main(void)
 		TEST(a_peer_has_its_time),
 		TEST(a_peer_has_the_remote_id),
 		TEST(who_was_believed_still_is),
+		TEST(who_is_in_a_crl_is_judged_again),
 		TEST(what_is_not_known_is_refused_or_told),
 		TEST(our_certificate_is_judged_by_its_profile),
 		TEST(our_name_is_one_that_it_has),
