@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define ASK_MS   1000 /* between two tries to reach charon */
+#define GONE_MS  60000
 #define QUIET_MS 1000 /* behind the last peer that was asked for its certificate */
 
 /* The tunnel of a connection's NAME, as long as the store knows it. */
@@ -51,8 +52,8 @@ static const struct child *known_child(const struct tunnel *tunnel, const struct
 	return NULL;
 }
 
-/* The children that charon has; those that it has not any more stay as long as the kernel has them.
- * True: something changed. */
+/* The children that charon has; those that it has not any more stay as long as the kernel has them,
+ * and a while, should they turn up again. True: something changed. */
 static bool merge(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -60,11 +61,15 @@ static bool merge(struct tunnel *tunnel)
 	size_t count = 0;
 	bool changed;
 
-	for (size_t i = 0; i < tunnel->child_count && count < CHILDREN; i++) {
+	for (size_t i = 0; i < tunnel->child_count && count < CHILDREN / 2; i++) {
 		struct child child = tunnel->children[i];
+		bool was_gone = child.gone;
 
 		child.gone = !has_pair(&own->sas, &child.spis);
-		if (child.gone && tunnel_has_child(tunnel, &child))
+		if (child.gone && !was_gone)
+			child.since = charon_now();
+		if (child.gone &&
+		    (tunnel_has_child(tunnel, &child) || charon_now() < child.since + GONE_MS))
 			merged[count++] = child;
 	}
 	for (size_t i = 0; i < own->sas.child_count && count < CHILDREN; i++) {

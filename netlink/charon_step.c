@@ -242,6 +242,15 @@ static void follow_attempt(struct tunnel *tunnel)
 		terminate_ike(tunnel, ike->id);
 }
 
+/* The kernel has SAs that others are to follow. */
+static bool has_some(const struct tunnel *tunnel)
+{
+	for (size_t i = 0; i < tunnel->child_count; i++)
+		if (tunnel_has_child(tunnel, &tunnel->children[i]))
+			return true;
+	return false;
+}
+
 static void attempt(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -253,7 +262,7 @@ static void attempt(struct tunnel *tunnel)
 		*own->why = 0;
 	} else if (own->begun) {
 		follow_attempt(tunnel);
-	} else if ((tunnel->wish == WISH_UP || own->triggered || tunnel->child_count) &&
+	} else if ((tunnel->wish == WISH_UP || own->triggered || has_some(tunnel)) &&
 	           can_initiate(tunnel) && charon_now() >= own->retry) {
 		initiate(tunnel);
 	}

@@ -38,30 +38,6 @@ static void take_ends(struct tunnel *tunnel, const struct child *child)
 	tunnel->remote = in->info.saddr;
 }
 
-/*
- * charon has new SAs in the kernel before the peer has its own, and counts on a policy that names
- * the SPI: what goes out stays with the one that it has until that goes, or somebody knows better.
- */
-static void choose(struct tunnel *tunnel, const struct child *live)
-{
-	if (!tunnel->out || !sa_of_spi(tunnel, tunnel->out))
-		tunnel->out = live ? live->spis.out : 0;
-}
-
-/* Once the store believes the peer; then also SAs by which the daemon replaces those that it told
- * of, before it tells of them. */
-bool children_are_up(struct tunnel *tunnel)
-{
-	const struct child *live = live_child(tunnel);
-
-	if (live)
-		take_ends(tunnel, live);
-	choose(tunnel, live);
-	if (!tunnel->sa_count)
-		tunnel->approved = false;
-	return tunnel->wish != WISH_DOWN && tunnel->approved && tunnel->sa_count >= 2;
-}
-
 /* What the daemon has forgotten, as it does when it dies, serves until there is another one. */
 bool children_want(const struct tunnel *tunnel, const struct sa *sa)
 {
@@ -77,4 +53,30 @@ bool children_want(const struct tunnel *tunnel, const struct sa *sa)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * charon has new SAs in the kernel before the peer has its own, and counts on a policy that names
+ * the SPI: what goes out stays with the one that it has until that goes, or somebody knows better.
+ */
+static void choose(struct tunnel *tunnel, const struct child *live)
+{
+	const struct sa *out = tunnel->out ? sa_of_spi(tunnel, tunnel->out) : NULL;
+
+	if (!out || !children_want(tunnel, out))
+		tunnel->out = live ? live->spis.out : 0;
+}
+
+/* Once the store believes the peer; then also SAs by which the daemon replaces those that it told
+ * of, before it tells of them. */
+bool children_are_up(struct tunnel *tunnel)
+{
+	const struct child *live = live_child(tunnel);
+
+	if (live)
+		take_ends(tunnel, live);
+	choose(tunnel, live);
+	if (!tunnel->sa_count)
+		tunnel->approved = false;
+	return tunnel->wish != WISH_DOWN && tunnel->approved && tunnel->sa_count >= 2;
 }

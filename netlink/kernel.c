@@ -274,14 +274,16 @@ static void plan_policies(struct tunnel *tunnel)
 	free(tunnel->wanted);
 	tunnel->wanted = NULL;
 	tunnel->wanted_count = 0;
-	if (tunnel_policies(tunnel, tunnel->up, &tunnel->wanted, &tunnel->wanted_count) < 0)
+	tunnel->planned =
+		tunnel_policies(tunnel, tunnel->up, &tunnel->wanted, &tunnel->wanted_count) == 0;
+	if (!tunnel->planned)
 		queued(tunnel, -ENOMEM);
 }
 
 /* OUT: those of what goes out; else all others, and then none is left that is not wanted. */
 static void put_policies(struct tunnel *tunnel, bool out)
 {
-	if (tunnel->failure.code == -ENOMEM)
+	if (!tunnel->planned)
 		return;
 	for (size_t i = 0; i < tunnel->wanted_count; i++)
 		if ((tunnel->wanted[i].policy.info.dir == XFRM_POLICY_OUT) == out)

@@ -94,6 +94,7 @@ struct tunnel {
 	size_t policy_count;
 	struct known_policy *wanted; /* meanwhile: what is to be in their place */
 	size_t wanted_count;
+	bool planned; /* they are known */
 };
 
 /* A network namespace. */

@@ -25,7 +25,7 @@ SUBNETS = {"left": ("10.1.0.0/24", "10.2.0.0/24"), "right": ("10.2.0.0/24", "10.
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_charon.py", 290
+    script, seconds = "test_charon.py", 580
 
 
 class Side:
@@ -223,7 +223,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             self.addCleanup(subprocess.run, ["tc", "-n", host, "qdisc", "del", "dev", "wan0", "root"],
                             check=True)
         for side in (left, right):
-            with self.stream(f"{side.host} rekeys 3 times", 20):
+            with self.stream(f"{side.host} rekeys 3 times", 10):
                 for _ in range(3):
                     self.assertEqual(side.ask("rekey"), "ok")
                     time.sleep(0.5)
@@ -339,6 +339,17 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertIn("t: IKEv2", left.charon.swanctl("--list-conns"))
         self.assertTrue(until(lambda: all(line.startswith(("dir=3", "dir=4"))  # charon's sockets'
                                           for line in left.tables("policies"))))
+
+    def test_a_peer_that_is_not_believed_never_gets_a_packet(self):
+        left, right = self.sides()
+        left.pki.publish("right")
+        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        with Stream(pace=0.002) as stream:
+            left.m.write("ipsec/net/request", "up")
+            left.becomes("cut")
+            time.sleep(0.3)
+        self.assertEqual(stream.heard, {"left": set(), "right": set()})
+        self.assertIn("CN=right.example.net is revoked", left.status()["last-error"])
 
     def test_what_starts_it(self):
         left, right = self.sides()

@@ -14,7 +14,7 @@ MODULES = f"plugins {{ pkcs11 {{ modules {{ pkifs {{ path = {MODULE}\n load_cert
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_token.py", 120
+    script, seconds = "test_token.py", 290
 
 
 class Side(test_charon.Side):
@@ -84,7 +84,10 @@ class InGuest(test_charon.InGuest):
         for side in (left, right):
             side.becomes("up")
         for role in ("keys", "store"):
+            before = left.m.children(role)
             left.m.kill(role)
+            self.assertTrue(until(lambda old=before, r=role: left.m.children(r) not in ([], old)))
+            left.becomes("up")
             self.assertEqual(left.ask("down"), "ok")
             self.comes_up(left, right)
 
