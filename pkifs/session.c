@@ -29,7 +29,7 @@ struct session {
 	int current;       /* slot of the request that runs or is answered, or -1 */
 	uint64_t doubtful; /* a predecessor died as it answered this one: it may have been heard */
 	int next_small;    /* where to look for a free small slot first */
-	bool replaying_init, replaying, polling, stopped;
+	bool replaying_init, replaying, polling, started, stopped;
 	struct answer *first, **last; /* wait for the commit */
 };
 
@@ -64,7 +64,7 @@ static void readable(uv_poll_t *poll, int status, int events);
 
 static void keep_polling(struct session *session)
 {
-	bool wanted = !session->stopped && free_large(session) >= 0;
+	bool wanted = session->started && !session->stopped && free_large(session) >= 0;
 
 	if (wanted && !session->polling)
 		uv_poll_start(&session->poll, UV_READABLE, readable);
@@ -415,6 +415,7 @@ int session_start(struct session *session)
 	if (count)
 		log_info("took over %d requests that were under way", count);
 	session->hooks->after(session->user);
+	session->started = true;
 	keep_polling(session);
 	return 0;
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 
 from harness import Test, main, until
 from scep import Ca, assert_valid
@@ -189,6 +190,31 @@ class Restart(Test):
             self.again(signal.SIGKILL)
             for j in range(i + 1):
                 self.assertEqual(self.m.read(f"local/host{j}/config"), f"subject = CN=host{j}\n")
+
+
+class Start(Test):
+    def serves_without_its_keys(self):
+        """Whether a new store answers while its keys process is stopped. (It may have been too late
+        to stop it.)"""
+        m = self.mount(start=False)
+        m.spawn()
+        while not (found := m.children("keys")):
+            pass
+        os.kill(found[0], signal.SIGSTOP)
+        listing = subprocess.Popen(["ls", m.point], stdout=subprocess.PIPE)
+        with listing:
+            try:
+                listing.wait(1.5)
+                return b"README" in listing.stdout.read()
+            except subprocess.TimeoutExpired:
+                return False
+            finally:
+                os.kill(found[0], signal.SIGCONT)
+                self.assertTrue(until(m.is_mounted))
+
+    def test_nothing_is_served_before_the_store_key_is_known(self):
+        """What came so early was run once more when it was."""
+        self.assertTrue(any(not self.serves_without_its_keys() for _ in range(5)))
 
 
 if __name__ == "__main__":
