@@ -84,7 +84,10 @@ class InGuest(test_charon.InGuest):
         for side in (left, right):
             side.becomes("up")
         for role in ("keys", "store"):
+            before = left.m.children(role)
             left.m.kill(role)
+            self.assertTrue(until(lambda old=before, r=role: left.m.children(r) not in ([], old)))
+            left.becomes("up")
             self.assertEqual(left.ask("down"), "ok")
             self.comes_up(left, right)
 
