@@ -2,8 +2,10 @@
 libreswan as they are."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 import unittest
 
@@ -11,6 +13,9 @@ import xfrm_hosts
 from harness import BIN, LAB, SANITIZED, Test, many, run, until
 from ike import KEYS, NETWORKS, Charon, Pki, Pluto
 from xfrm_hosts import ADDRESSES, MARK, Stream, on, ping, talk
+
+sys.path.append(str(LAB.parent / "docs"))
+from test_examples import is_like, of_markdown  # noqa: E402
 
 UDP, ESP = 17, 50
 # Ways from the left to the right, as the left's tunnel has them.
@@ -296,23 +301,39 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.assertEqual(m.status(tunnel)["state"], "up")
         self.assertEqual(m.status(tunnel)["version"], "2")
 
-    def test_revocation_cuts(self):
+    def test_the_guide_until_the_peer_is_revoked(self):
+        """docs/guides/ipsec.md, with a libreswan at the right."""
         pki = Pki(self.folder / "pki")
         m, _ = self.site("left", pki)
         right = Pluto(self, "right")
         right.load(pki, "192.0.2.2", "192.0.2.1")
-        tunnel = self.tunnel(m, "right", **keyed(CABLE))
-        self.brought_up(m, tunnel, ESP)
+        guide = LAB.parent.parent / "docs/guides/ipsec.md"
+        config, = re.findall(r"^`/pki/ipsec/right/config`:\n\n```ini\n(.*?)^```", guide.read_text(),
+                             re.M | re.S)
+        _, examples = of_markdown(guide)[0]
+        examples = [example for example in examples if "/pki/ipsec/" in example.command]
+        self.assertEqual(len(examples), 6)
+
+        def types(example):
+            done = run("bash", "-c", example.command.replace("/pki/", f"{m.point}/"))
+            self.assertEqual(done.returncode, 0, f"{example.command}: {done.stderr}")
+            self.assertTrue(is_like(example.output, done.stdout.splitlines()),
+                            f"{example.command} prints\n{done.stdout}")
+        types(examples[0])
+        m.write("ipsec/right/config", config)
+        for example in examples[1:5]:
+            types(example)
+        self.passes(ESP)
         pki.publish("right")
         m.write("ca/corp/crl.pem", pki.read("crl.pem"))
-        self.becomes(m, tunnel, "cut")
-        self.assertIn("revoked", m.status(tunnel)["last-error"])
+        self.becomes(m, "ipsec/right", "cut")
+        types(examples[5])
         self.assertEqual(self.left("sas"), [])
         self.is_blocked()
-        m.write(f"{tunnel}/request", "up")  # the peer shows the same one again
-        self.assertTrue(until(lambda: m.status(tunnel)["request"] == "failed", 20))
+        m.write("ipsec/right/request", "up")  # the peer shows the same one again
+        self.assertTrue(until(lambda: m.status("ipsec/right")["request"] == "failed", 20))
         self.is_blocked()
-        self.assertIn("revoked", m.status(tunnel)["last-error"])
+        self.assertIn("revoked", m.status("ipsec/right")["last-error"])
 
     def test_many_tunnels(self):
         pki = Pki(self.folder / "pki")
