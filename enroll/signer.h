@@ -19,8 +19,9 @@ void signer_close(struct signer *signer);
 
 /*
  * The key granted as NAME ("new", "current", "account") whose public part is SPKI. RSA, DSA and
- * ECDSA keys sign (RSA also decrypts) through OpenSSL's own functions; an Ed25519 key has its public
- * part only and signs by signer_sign_*. The caller owns the key, which must not outlive SIGNER.
+ * ECDSA keys sign (RSA also decrypts) through OpenSSL's own functions; an Ed25519 key has its
+ * public part only and signs by signer_sign_*. The caller owns the key, which must not outlive
+ * SIGNER.
  */
 EVP_PKEY *signer_key(struct signer *signer, const char *name, const void *spki, size_t length,
                      struct error *err);

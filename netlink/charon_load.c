@@ -330,8 +330,11 @@ bool charon_is_loaded(struct tunnel *tunnel)
 	struct record *connection;
 	bool same;
 
+	if (own->loaded && own->checked == tunnel->generation && own->told == own->childless)
+		return true;
 	if (charon_now() < own->retry && !own->loaded)
 		return false;
+	own->checked = tunnel->generation;
 	connection = charon_connection(tunnel->settings, own->name, tunnel_reqid(tunnel));
 	same = connection && own->loaded && is_same(connection, own->loaded);
 	if (same && own->told == own->childless) {

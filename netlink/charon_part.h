@@ -26,6 +26,7 @@ enum action { ACTION_NONE, ACTION_UP, ACTION_DOWN, ACTION_REKEY };
 struct charon_tunnel {
 	char name[32];
 	struct charon_sas sas, found; /* as of the last look; of the one under way */
+	int64_t checked;              /* generation of the frame that `loaded` is known to fit */
 	struct record *loaded;        /* the connection that charon has; NULL: none, or unknown */
 	bool clean;                   /* charon has nothing of it */
 	bool busy;                    /* a command is under way */

@@ -27,9 +27,8 @@ bool engine_retire_due(int64_t now);
 int engine_retire(struct store *store, const struct object *object);
 
 /* What `status` says of the SAs; the SPIs in use, or "". */
-int engine_describe(struct store *store, const struct object *object,
-                    const struct record *settings, struct record *status, char in[16],
-                    char out[16]);
+int engine_describe(struct store *store, const struct object *object, const struct record *settings,
+                    struct record *status, char in[16], char out[16]);
 
 /* Adds what OBJECT's engine has to be told besides the settings of the traffic. */
 int engine_frame(struct store *store, const struct object *object, const struct record *settings,

@@ -13,9 +13,9 @@ struct told {
 	struct trust trust;
 	uint64_t made_of;        /* verdict.h */
 	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
-	int64_t approved; /* of the times that the process asked about a peer; -1: none */
-	int64_t peer_cut; /* since when it is cut for its peer; 0: it is not */
-	bool peer;        /* who the peer is, is noted */
+	int64_t approved;        /* of the times that the process asked about a peer; -1: none */
+	int64_t peer_cut;        /* since when it is cut for its peer; 0: it is not */
+	bool peer;               /* who the peer is, is noted */
 	struct record *counters; /* fields `sa`: SPI, bytes, packets */
 	struct record *seen;     /* `spi-in`, `spi-out`: SAs that others made */
 };

@@ -10,6 +10,7 @@
 #include "pkifs/keyring.h"
 #include "pkifs/offer.h"
 #include "pkifs/told.h"
+#include "pkifs/tunnel_key.h"
 #include "pkifs/verdict.h"
 
 #include <errno.h>
@@ -428,75 +429,6 @@ static int take_state(struct store *store, const struct record *record)
 	return r == 0 && drift ? tell_drift(store, &object, drift) : r;
 }
 
-struct key_wish {
-	struct store *store;
-	int64_t tunnel, version;
-};
-
-static void key_opened(void *user, const struct record *answer, const struct error *err)
-{
-	struct key_wish *wish = user;
-	const struct field *pem = answer ? record_find(answer, "pem") : NULL;
-	struct record *frame = record_new();
-
-	if (frame) {
-		record_add(frame, "frame", "key");
-		record_add_number(frame, "tunnel", wish->tunnel);
-		record_add_number(frame, "version", wish->version);
-		if (pem)
-			record_add_bytes(frame, "key", pem->value, pem->length);
-		else
-			record_add(frame, "reason", err->text);
-		send_frame(wish->store, frame);
-	}
-	free(wish);
-}
-
-/* The row of the key of VERSION of the tunnel's certificate id. */
-static int find_key(struct store *store, int64_t tunnel, int64_t number, int64_t *key)
-{
-	struct record *settings = NULL;
-	struct version version = { 0 };
-	struct object object, local;
-	int64_t row;
-	int r = db_object_get(store->db, tunnel, &object);
-
-	if (r == 0)
-		r = store_settings(store, &object, &settings);
-	if (r == 0 && (object.kind != KIND_IPSEC || !record_get(settings, "certificate-id") ||
-	               !record_is(settings, "engine", "charon")))
-		r = -ENOENT;
-	if (r == 0)
-		r = db_object_find(store->db, KIND_LOCAL, record_get(settings, "certificate-id"),
-		                   &local);
-	if (r == 0)
-		r = db_version_find(store->db, local.id, number, &row);
-	if (r == 0)
-		r = db_version_get(store->db, row, &version);
-	if (r == 0)
-		*key = version.key_pair;
-	record_free(settings);
-	version_clear(&version);
-	return r;
-}
-
-/* An engine outside needs the private key: it passes through the process to it. */
-static void give_key(struct store *store, const struct record *record)
-{
-	struct key_wish *wish = calloc(1, sizeof *wish);
-	const struct error err = { .text = "the private key cannot be read" };
-	int64_t key;
-
-	if (!wish)
-		return;
-	*wish = (struct key_wish){ .store = store,
-		                   .tunnel = record_number(record, "tunnel", 0),
-		                   .version = record_number(record, "version", 0) };
-	if (find_key(store, wish->tunnel, wish->version, &key) < 0 ||
-	    secrets_open(store, key, key_opened, wish) < 0)
-		key_opened(wish, NULL, &err);
-}
-
 static void received(struct child *child, struct record *record, void *user)
 {
 	struct store *store = user;
@@ -512,7 +444,7 @@ static void received(struct child *child, struct record *record, void *user)
 	} else if (record_is(record, "frame", "counters")) {
 		told_counters(record);
 	} else if (record_is(record, "frame", "want-key")) {
-		give_key(store, record);
+		tunnel_lend_key(store, record, send_frame);
 	} else if (record_is(record, "frame", "want-namespace") ||
 	           record_is(record, "frame", "want-charon")) {
 		channel_send(store->supervisor, record, NULL, 0);
@@ -748,9 +680,11 @@ static int look_at_peer(struct store *store, struct told *told, struct trust *tr
 		r = db_object_get(store->db, told->object, &object);
 		return r < 0 ? r : engine_forget_peer(store, &object);
 	}
-	if (!due) {
+	if (!due) { /* what was said of it stands */
 		if (told->peer_cut)
 			*trust = told->trust;
+		else if (!*trust->warning)
+			memcpy(trust->warning, told->trust.warning, sizeof trust->warning);
 		return 0;
 	}
 	r = db_object_get(store->db, told->object, &object);

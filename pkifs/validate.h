@@ -20,7 +20,7 @@ struct expectation {
 	const struct record *config; /* `subject`, names as asked for; NULL: not compared */
 	const char *serial;          /* the device's serial number for `SN` */
 	X509 *previous;              /* a renewal is compared with this instead; may be NULL */
-	STACK_OF(X509) *anchors;     /* trust only these (the confirmed CA and its issuers) */
+	STACK_OF(X509) * anchors;    /* trust only these (the confirmed CA and its issuers) */
 	bool system_store;           /* also the system's trust store */
 	bool require_anchor;         /* false: a certificate loaded by hand may have none */
 	bool accept_changed_names;   /* of a first certificate */
@@ -41,8 +41,8 @@ struct expectation {
  * as asked. 0; -EINVAL with the first reason in words and what to set; -ENOENT when no candidate
  * has the key.
  */
-int validate_own(const struct expectation *expectation, STACK_OF(X509) *candidates, X509 **leaf,
-                 STACK_OF(X509) **chain, struct record *differences, struct error *err);
+int validate_own(const struct expectation *expectation, STACK_OF(X509) * candidates, X509 **leaf,
+                 STACK_OF(X509) * *chain, struct record *differences, struct error *err);
 
 /*
  * A CA certificate that is to be trusted: CA:TRUE, keyCertSign where it has a key usage, key
@@ -55,8 +55,8 @@ int validate_ca(X509 *certificate, int64_t now, bool clock_trusted, bool allow_l
  * Sorts what a CA sent (GetCACert) into the CA itself (the issuer of the others, or the only
  * one), RA certificates (issued by it, not CAs) and its issuers. Stacks are the caller's.
  */
-int sort_ca_bundle(STACK_OF(X509) *bundle, X509 **ca, STACK_OF(X509) **ra,
-                   STACK_OF(X509) **issuers, struct error *err);
+int sort_ca_bundle(STACK_OF(X509) * bundle, X509 **ca, STACK_OF(X509) * *ra,
+                   STACK_OF(X509) * *issuers, struct error *err);
 
 /*
  * The same for a CA that follows the one that has the certificates KNOWN: what is new in BUNDLE.
@@ -64,8 +64,8 @@ int sort_ca_bundle(STACK_OF(X509) *bundle, X509 **ca, STACK_OF(X509) **ra,
  * before all; where there is none, other CAs count only if they are ANNOUNCED as the next, since
  * intermediates come and go. -ENOENT: nothing is new.
  */
-int sort_next_ca(STACK_OF(X509) *bundle, STACK_OF(X509) *known, bool announced, X509 **ca,
-                 STACK_OF(X509) **ra, STACK_OF(X509) **issuers, struct error *err);
+int sort_next_ca(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool announced, X509 **ca,
+                 STACK_OF(X509) * *ra, STACK_OF(X509) * *issuers, struct error *err);
 
 /*
  * Whether CURRENT vouches for NEXT, which has its name: with its key it signed NEXT, or one of
@@ -73,7 +73,7 @@ int sort_next_ca(STACK_OF(X509) *bundle, STACK_OF(X509) *known, bool announced, 
  * below it. One that has ended vouches for nobody,
  * and none for one that is older (by OldWithNew it would be replaced by the one it followed).
  */
-bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) *bundle, int64_t now,
+bool vouches_for(X509 *current, X509 *next, STACK_OF(X509) * bundle, int64_t now,
                  bool clock_trusted, bool allow_legacy);
 
 #endif

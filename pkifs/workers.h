@@ -36,8 +36,8 @@ size_t workers_limit(const struct store *store);
 struct worker *worker_give(struct store *store, const struct worker_job *job);
 
 /*
- * Tells the worker that its checkpoint is durable; REJECTED (may be NULL), why what it brought to be
- * judged would not be taken; NOTICE (may be empty), why its challenges cannot be served.
+ * Tells the worker that its checkpoint is durable; REJECTED (may be NULL), why what it brought to
+ * be judged would not be taken; NOTICE (may be empty), why its challenges cannot be served.
  */
 void worker_go(struct worker *worker, long long job, const char *rejected, const char *notice);
 

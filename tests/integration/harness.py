@@ -326,8 +326,13 @@ class Mount:
         return (self.point / path).read_text()
 
     def write(self, path, text):
-        with open(self.point / path, "w") as file:
-            file.write(text)
+        try:
+            with open(self.point / path, "w") as file:
+                file.write(text)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                error.add_note(os.getxattr(self.point / path, "user.pkifs.error").decode())
+            raise
 
     def status(self, path):
         """`status` of an object as a dictionary."""

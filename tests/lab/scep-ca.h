@@ -59,7 +59,7 @@ struct lab_ca {
 	const char *once; /* file of challenges that serve one transaction each */
 	const EVP_CIPHER *cipher;
 	const EVP_MD *digest;
-	long lifetime; /* of what it issues, in seconds */
+	long lifetime;   /* of what it issues, in seconds */
 	int polls;       /* PENDING answers before the certificate */
 	int retry_after; /* seconds, with PENDING */
 	int refuse;      /* failInfo, or -1 */

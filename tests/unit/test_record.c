@@ -176,8 +176,8 @@ static void quotes_must_pair_up(void **state)
 static void what_is_quoted_is_read_as_it_was(void **state)
 {
 	static const char *const values[] = {
-		"", "plain", "two words", "\"so\" it says", "\"", "\\", " blank before", "behind\t",
-		"in\\side\"", "\"\\",
+		"",   "plain",         "two words", "\"so\" it says", "\"",
+		"\\", " blank before", "behind\t",  "in\\side\"",     "\"\\",
 	};
 
 	(void)state;
