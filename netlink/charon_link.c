@@ -158,9 +158,15 @@ static void hear_log(const struct charon *charon, const struct record *message)
 {
 	const char *name = record_get(message, "ikesa-name"), *line = record_get(message, "msg");
 	struct tunnel *tunnel = name ? charon_named(charon->space, name) : NULL;
+	char why[256];
+	int length;
 
-	if (tunnel && line && !*tunnel->charon->why && tells_why(line))
-		charon_set_why(tunnel, line);
+	if (!tunnel || !line || *tunnel->charon->why || !tells_why(line))
+		return;
+	for (length = (int)strlen(line); length > 0 && line[length - 1] == ' ';)
+		length--;
+	snprintf(why, sizeof why, "charon says: %.*s", length, line);
+	charon_set_why(tunnel, why);
 }
 
 /* Both ends have the new SAs: the peer has said so, or was told. */
