@@ -1,9 +1,12 @@
 """How long a tunnel takes to come up, in a guest (tests/lab/uml-run) that runs tunnels_in_guest.py."""
 
 import json
+import os
+import shutil
 import subprocess
 
 from bench import BIN, HERE, Row, scaled
+from harness import SANITIZED
 
 NOTE = ("**Tunnel up** (in user-mode-linux): a packet a millisecond wants to go; from the start of "
         "`sh -c 'echo up > request'`, or of `swanctl --initiate`, until the first one goes in ESP. "
@@ -13,6 +16,8 @@ NOTE = ("**Tunnel up** (in user-mode-linux): a packet a millisecond wants to go;
 
 
 def measure():
+    if SANITIZED or os.geteuid() != 0 or not shutil.which("linux.uml"):
+        return  # no guest
     done = subprocess.run(
         [HERE.parent / "lab/uml-run", "-r", HERE.parent.parent, "-r", BIN.parent, "env", "IN_GUEST=1",
          f"PKIFS_BIN={BIN}", "python3", "-B", HERE / "tunnels_in_guest.py", str(scaled(15, 2))],
@@ -20,5 +25,6 @@ def measure():
     if done.returncode != 0:
         raise AssertionError(done.stdout)
     ours, theirs, start = json.loads(done.stdout.splitlines()[-1])
+    theirs = max(theirs - start, 1)
     yield Row("tunnel: from `up` to the first packet in ESP", f"{ours:.0f} ms",
-              f"swanctl {theirs - start:.0f} ms", ours / (theirs - start), "<= 1.25")
+              f"swanctl {theirs:.0f} ms", ours / theirs, "<= 1.25")
