@@ -583,14 +583,20 @@ int tunnel_forget(struct store *store, const struct object *object)
 int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
+	const char *peer = record_get(config, "remote-address");
 	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
+	struct traffic end;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
 		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
+	if (record_is(config, "start", "trap") && (!peer || traffic_read(peer, &end, NULL) < 0))
+		return error_set(err, -EINVAL,
+		                 "start = trap needs an IP address as remote-address: packets wait "
+		                 "for SAs that lead there");
 	return tunnel_check_local_id(store, config, err);
 }
 

@@ -353,14 +353,25 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
 
     def test_what_starts_it(self):
         left, right = self.sides()
-        left.tunnel(start="start")
+        right.tunnel(remote_address="any")  # it is called
+        with self.assertRaises(OSError):
+            right.tunnel(remote_address="any", start="trap")
+        self.assertIn("start = trap needs an IP address", right.status()["last-error"])
+        left.tunnel(start="trap")
+        left.becomes("down")
+        self.assertTrue(until(lambda: ping("10.1.0.1", "10.2.0.1", patience=0.5)), self.tell())
         left.becomes("up")
+        right.becomes("up")
         self.passes()
         left.ask("down")
+        self.is_blocked()  # and no packet begins it
+        self.assertEqual(left.status()["state"], "down")
+        left.tunnel(start="start", remote_id="other.example.net")
+        self.assertIn("failed: ", left.ask("up"))
         self.is_blocked()
-        left.tunnel(start="trap")
-        self.assertEqual(left.ask("up"), "ok")
-        left.ask("down")
+        left.tunnel(start="start", remote_id="*.example.net")  # as it is tried anyway
+        left.becomes("up")
+        self.passes()
 
 
 if __name__ == "__main__":
