@@ -23,6 +23,13 @@ static void tick(uv_timer_t *timer)
 			charon_step(tunnel);
 }
 
+void charons_each(void (*each)(const struct charon *charon))
+{
+	for (struct charon *charon = c.first; charon; charon = charon->following)
+		if (charon->vici)
+			each(charon);
+}
+
 /* --- the store --- */
 
 static bool join(struct space *space)

@@ -29,6 +29,9 @@ void charon_applied(struct tunnel *tunnel);
 void charon_socket(struct space *space, int *fd, const char *reason);
 void charon_key(struct tunnel *tunnel, const struct record *frame);
 
+/* The frame `crls`: what all charons are to have, from now on. */
+void charon_crls(const struct record *frame);
+
 /* What the kernel tells, where it is of charon's SAs; false: it is not. */
 bool charon_event(struct space *space, const struct xfrm_event *event);
 

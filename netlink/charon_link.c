@@ -314,6 +314,7 @@ void charon_socket(struct space *space, int *fd, const char *reason)
 		vici_register(charon->vici, events[i]);
 	vici_call(charon->vici, "stats", NULL, NULL, stats_told, 0);
 	vici_call(charon->vici, "get-conns", NULL, NULL, conns_listed, 0);
+	charon_push_crls(charon);
 	charon_look(charon);
 }
 

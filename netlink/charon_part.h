@@ -56,6 +56,11 @@ struct charon_tunnel {
 
 uint64_t charon_now(void);
 
+/* charon_crl.c: gives CHARON all CRLs. */
+void charon_push_crls(const struct charon *charon);
+/* Calls EACH for the charons that can be reached. */
+void charons_each(void (*each)(const struct charon *charon));
+
 /* charon_link.c: asks charon what it has, and goes on from that. Once a tick: asks for a socket
  * where there is none, looks where something is under way. */
 void charon_look(struct charon *charon);

@@ -544,6 +544,8 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 		take_namespace(record, fds);
 	} else if (record_is(record, "frame", "charon")) {
 		take_charon(record, fds);
+	} else if (record_is(record, "frame", "crls")) {
+		charon_crls(record);
 	} else if (record_is(record, "frame", "key")) {
 		take_key(record);
 	} else if (record_is(record, "frame", "cut")) {

@@ -12,6 +12,7 @@ struct told {
 	int64_t request, asked;     /* the request under way, and its frame's generation */
 	struct trust trust;
 	uint64_t made_of;        /* verdict.h */
+	uint64_t crls_sum;       /* the same */
 	char *stands_on;         /* the settings that its trust depends on (verdict.h) */
 	int64_t approved;        /* of the times that the process asked about a peer; -1: none */
 	int64_t peer_cut;        /* since when it is cut for its peer; 0: it is not */

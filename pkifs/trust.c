@@ -2,6 +2,7 @@
 
 #include "common/x509.h"
 #include "pkifs/believed.h"
+#include "pkifs/crl.h"
 #include "pkifs/identity.h"
 #include "pkifs/object.h"
 #include "pkifs/sources.h"
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 __attribute__((format(printf, 2, 3))) static void cut(struct trust *trust, const char *format, ...)
 {
@@ -133,6 +135,43 @@ int tunnel_cas(struct store *store, const struct record *settings, bool above, S
 
 	while ((r = next_profile(store, settings, &at, &profile)) == 0)
 		if ((r = add_cas(store, &profile, above, cas)) < 0)
+			return r;
+	return r == -ENOENT ? 0 : r;
+}
+
+static int add_crl(struct store *store, const struct object *profile, int64_t *room,
+                   struct record *record)
+{
+	struct edition edition = { 0 };
+	struct crl crl = { 0 };
+	char *bytes = NULL;
+	int r = db_edition_get(store->db, profile->edition, &edition), fd = -1;
+
+	if (r == 0 && edition.crl && db_crl_get(store->db, edition.crl, &crl) == 0 &&
+	    crl.size <= TUNNEL_CRL_MAX && crl.size <= *room)
+		fd = crl_open(store, crl.file, false);
+	if (fd >= 0)
+		bytes = malloc((size_t)crl.size + 1);
+	if (bytes && pread(fd, bytes, (size_t)crl.size, 0) == crl.size) {
+		record_add_bytes(record, "crl", bytes, (size_t)crl.size);
+		*room -= crl.size;
+	}
+	if (fd >= 0)
+		close(fd);
+	free(bytes);
+	edition_clear(&edition);
+	return r;
+}
+
+int tunnel_crls(struct store *store, const struct record *settings, struct record *record)
+{
+	int64_t room = TUNNEL_CRLS_MAX;
+	struct object profile;
+	size_t at = 0;
+	int r;
+
+	while ((r = next_profile(store, settings, &at, &profile)) == 0)
+		if ((r = add_crl(store, &profile, &room, record)) < 0)
 			return r;
 	return r == -ENOENT ? 0 : r;
 }

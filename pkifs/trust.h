@@ -38,6 +38,14 @@ int tunnel_check_local_id(struct store *store, const struct record *config, stru
 int tunnel_cas(struct store *store, const struct record *settings, bool above,
                STACK_OF(X509) * cas);
 
+/*
+ * Adds the CRLs of those CAs to RECORD, as the fields `crl` (DER): those that VICI, whose values are
+ * short, can take, and not more than a frame holds.
+ */
+#define TUNNEL_CRL_MAX  60000
+#define TUNNEL_CRLS_MAX 180000
+int tunnel_crls(struct store *store, const struct record *settings, struct record *record);
+
 /* Adds the tunnel's own certificate to ALL, where it has one. */
 int tunnel_certificate(struct store *store, const struct record *settings, STACK_OF(X509) * all);
 

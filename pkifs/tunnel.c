@@ -85,6 +85,20 @@ static int add_keys(struct store *store, const struct object *object, struct rec
 	return r;
 }
 
+static void send_frame(struct store *store, struct record *frame);
+
+/* The CRLs that VERDICT has are sent once for all whose they are. Inside a change. */
+static int tell_crls(struct store *store, struct told *told, struct verdict *verdict)
+{
+	struct record *frame = verdict->crls;
+
+	if (told->crls_sum == verdict->crls_sum)
+		return 0;
+	told->crls_sum = verdict->crls_sum;
+	verdict->crls = NULL;
+	return frame ? store_send_after(store, send_frame, frame) : 0;
+}
+
 /* What it stands on, and whether that is believed. */
 static int judge(struct store *store, const struct object *object, const struct record *settings,
                  struct told *told, struct verdict **verdicts)
@@ -96,6 +110,9 @@ static int judge(struct store *store, const struct object *object, const struct 
 	free(told->stands_on);
 	told->stands_on = tunnel_stands_on(settings);
 	r = told->stands_on ? tunnel_verdict(store, told->stands_on, verdicts, &verdict) : -ENOMEM;
+	if (r < 0)
+		return r;
+	r = tell_crls(store, told, verdict);
 	if (r < 0)
 		return r;
 	trust = verdict->trust;
@@ -237,8 +254,10 @@ static int tell_all(struct store *store)
 		struct told *told = told_of(object.id);
 		struct record *frame = NULL;
 
-		if (told)
+		if (told) {
 			told->approved = 0; /* whoever it was when the SAs were noted */
+			told->crls_sum = 0;
+		}
 		if (!told || make_frame(store, &object, told, &verdicts, &frame) < 0) {
 			log_error("tunnel %s cannot be read", object.name);
 			continue;
@@ -583,14 +602,20 @@ int tunnel_forget(struct store *store, const struct object *object)
 int tunnel_check_config(struct store *store, const struct record *config, struct error *err)
 {
 	static const char *const keys[] = { "ike-proposal", "esp-proposal" };
+	const char *peer = record_get(config, "remote-address");
 	bool legacy = record_is(config, "allow-legacy", "yes");
 	const struct field *field;
 	struct proposal proposal;
+	struct traffic end;
 
 	for (size_t k = 0; k < COUNT(keys); k++)
 		for (size_t i = 0; (field = record_next(config, keys[k], &i)) != NULL;)
 			if (proposal_read(field->value, k == 0, legacy, &proposal, err) < 0)
 				return -EINVAL;
+	if (record_is(config, "start", "trap") && (!peer || traffic_read(peer, &end, NULL) < 0))
+		return error_set(err, -EINVAL,
+		                 "start = trap needs an IP address as remote-address: packets wait "
+		                 "for SAs that lead there");
 	return tunnel_check_local_id(store, config, err);
 }
 
@@ -717,6 +742,8 @@ static int look_at(struct store *store, struct told *told, struct verdict **verd
 	struct trust trust;
 	int r = tunnel_verdict(store, told->stands_on, verdicts, &verdict);
 
+	if (r == 0)
+		r = tell_crls(store, told, verdict);
 	if (r < 0)
 		return r;
 	trust = verdict->trust;

@@ -30,6 +30,7 @@ void verdicts_free(struct verdict *verdicts)
 		struct verdict *next = verdicts->next;
 
 		record_free(verdicts->ended);
+		record_free(verdicts->crls);
 		free(verdicts->stands_on);
 		free(verdicts);
 		verdicts = next;
@@ -56,6 +57,27 @@ static int sum_up(struct store *store, const struct record *settings, uint64_t *
 	return r;
 }
 
+static int read_crls(struct store *store, const struct record *settings, struct verdict *verdict)
+{
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	const struct field *crl;
+	uint64_t part;
+	int r;
+
+	verdict->crls = record_new();
+	if (!verdict->crls)
+		return -ENOMEM;
+	record_add(verdict->crls, "frame", "crls");
+	r = tunnel_crls(store, settings, verdict->crls);
+	for (size_t i = 0; r == 0 && (crl = record_next(verdict->crls, "crl", &i)) != NULL;) {
+		if (EVP_Digest(crl->value, crl->length, digest, NULL, EVP_sha256(), NULL) != 1)
+			r = -ENOMEM;
+		memcpy(&part, digest, sizeof part);
+		verdict->crls_sum ^= part;
+	}
+	return r;
+}
+
 int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **verdicts,
                    struct verdict **found)
 {
@@ -75,6 +97,8 @@ int tunnel_verdict(struct store *store, const char *stands_on, struct verdict **
 		r = tunnel_trust(store, settings, &new->trust);
 	if (r == 0 && record_is(settings, "engine", "charon"))
 		r = sum_up(store, settings, &new->made_of);
+	if (r == 0 && record_is(settings, "engine", "charon"))
+		r = read_crls(store, settings, new);
 	record_free(settings);
 	if (r < 0) {
 		verdicts_free(new);

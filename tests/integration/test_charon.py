@@ -342,25 +342,46 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
 
     def test_a_peer_that_is_not_believed_never_gets_a_packet(self):
         left, right = self.sides()
-        left.pki.publish("right")
-        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        left.tunnel(remote_id="*.net")  # to charon * is more than a label
         with Stream(pace=0.002) as stream:
             left.m.write("ipsec/net/request", "up")
             left.becomes("cut")
             time.sleep(0.3)
         self.assertEqual(stream.heard, {"left": set(), "right": set()})
-        self.assertIn("CN=right.example.net is revoked", left.status()["last-error"])
+        self.assertIn("the peer is right.example.net, and not what remote-id = *.net stands for",
+                      left.status()["last-error"])
+
+    def test_charon_has_the_crl(self):
+        left, right = self.sides()
+        left.pki.publish("right")
+        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        self.assertIn("revoked", left.ask("up"))
+        self.assertIn("certificate was revoked on", left.charon.said())
+        left.pki.publish()
+        left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
+        self.bring_up(left, right)
 
     def test_what_starts_it(self):
         left, right = self.sides()
-        left.tunnel(start="start")
+        right.tunnel(remote_address="any")  # it is called
+        with self.assertRaises(OSError):
+            right.tunnel(remote_address="any", start="trap")
+        self.assertIn("start = trap needs an IP address", right.status()["last-error"])
+        left.tunnel(start="trap")
+        left.becomes("down")
+        self.assertTrue(until(lambda: ping("10.1.0.1", "10.2.0.1", patience=0.5)), self.tell())
         left.becomes("up")
+        right.becomes("up")
         self.passes()
         left.ask("down")
+        self.is_blocked()  # and no packet begins it
+        self.assertEqual(left.status()["state"], "down")
+        left.tunnel(start="start", remote_id="other.example.net")
+        self.assertIn("failed: ", left.ask("up"))
         self.is_blocked()
-        left.tunnel(start="trap")
-        self.assertEqual(left.ask("up"), "ok")
-        left.ask("down")
+        left.tunnel(start="start", remote_id="*.example.net")  # as it is tried anyway
+        left.becomes("up")
+        self.passes()
 
 
 if __name__ == "__main__":
