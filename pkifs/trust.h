@@ -39,8 +39,8 @@ int tunnel_cas(struct store *store, const struct record *settings, bool above,
                STACK_OF(X509) * cas);
 
 /*
- * Adds the CRLs of those CAs to RECORD, as the fields `crl` (DER): those that VICI, whose values are
- * short, can take, and not more than a frame holds.
+ * Adds the CRLs of those CAs to RECORD, as the fields `crl` (DER): those that VICI, whose values
+ * are short, can take, and not more than a frame holds.
  */
 #define TUNNEL_CRL_MAX  60000
 #define TUNNEL_CRLS_MAX 180000

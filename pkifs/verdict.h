@@ -16,9 +16,9 @@ struct verdict {
 	struct verdict *next;
 	char *stands_on;
 	struct trust trust;
-	uint64_t made_of;     /* another one where the certificate or the CAs are others */
-	struct record *crls;  /* the frame for an engine that is given the CRLs; NULL: it was sent */
-	uint64_t crls_sum;    /* another one where they are others; 0: there are none */
+	uint64_t made_of;    /* another one where the certificate or the CAs are others */
+	struct record *crls; /* the frame for an engine that is given the CRLs; NULL: it was sent */
+	uint64_t crls_sum;   /* another one where they are others; 0: there are none */
 	struct record *ended; /* the frame for those that are cut now */
 };
 /* That about STANDS_ON, found among VERDICTS or added to them. 0 or a negative errno. */
