@@ -36,7 +36,7 @@ static struct {
 	struct tunnel **due;     /* room for as many */
 	size_t count, room;
 	uint32_t range;
-	bool all_told;
+	bool all_told, untold; /* some could not be read: what is ours and nobody's stays */
 	uv_timer_t again, soon, counters;
 } i;
 
@@ -307,7 +307,8 @@ static void settle(struct space *space, bool asked)
 			i.tunnels[k]->asked |= asked;
 		}
 	apply(space);
-	space_sweep(space);
+	if (!i.untold)
+		space_sweep(space);
 }
 
 static void settle_stale(uv_timer_t *timer)
@@ -517,9 +518,10 @@ static void take_key(const struct record *record)
 		charon_key(tunnel, record);
 }
 
-static void take_all_told(void)
+static void take_all_told(const struct record *record)
 {
 	i.all_told = true;
+	i.untold = record_find(record, "but");
 	for (struct space *space = i.spaces; space; space = space->following)
 		settle(space, true);
 	apply_all();
@@ -553,7 +555,7 @@ static void received(struct channel *channel, struct record *record, int *fds, i
 	} else if (record_is(record, "frame", "forget")) {
 		forget(record_number(record, "tunnel", 0));
 	} else if (record_is(record, "frame", "all-told")) {
-		take_all_told();
+		take_all_told(record);
 	}
 	record_free(record);
 }

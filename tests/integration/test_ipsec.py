@@ -12,6 +12,7 @@ import unittest
 
 from x509 import Authority
 from harness import Test, until
+from storefile import sql
 import xfrm_hosts
 from xfrm_hosts import MARK, Tables, on, ping, talk
 
@@ -307,6 +308,21 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.becomes(folder, "down")
         self.assertIn("no longer has the SAs", self.status(folder)["last-error"])
         self.is_blocked()
+
+    def test_one_that_cannot_be_read_is_not_unblocked(self):
+        m = self.start()
+        self.up(m)
+        self.tunnel(m, "paris", CONFIG.replace("10.2.0.0", "10.3.0.0"))
+        self.assertTrue(until(lambda: len(self.left("policies")) == 6))
+        before = sorted(self.left("policies"))
+        m.stop()
+        sql(self.folder / "var/store.db", "UPDATE meta SET value=x'ff' WHERE name LIKE 'tunnel-%'")
+        with on("left"):
+            m.start()
+        self.assertTrue(until(lambda: "tunnel berlin cannot be read" in m.log.read_text()))
+        self.becomes(m.point / "ipsec/paris", "down")
+        time.sleep(0.3)
+        self.assertEqual(sorted(self.left("policies")), before)
 
     def test_ipv6_neighbours_find_each_other(self):
         """Host to host, where nothing else passes in clear."""
