@@ -32,6 +32,11 @@ static void drop(struct believed **at)
 	count--;
 }
 
+bool believed_any(void)
+{
+	return all;
+}
+
 void believed_forget(void)
 {
 	while (all)

@@ -8,6 +8,9 @@
 
 #include "pkifs/path.h"
 
+/* Somebody is. */
+bool believed_any(void);
+
 /* Whether PROFILE's CA was found to vouch for LEAF, and nothing has been heard since. */
 bool believed_still(int64_t profile, X509 *leaf, int64_t now);
 

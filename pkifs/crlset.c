@@ -334,6 +334,8 @@ static void tell_believers(struct store *store, const struct crl *crl)
 	int64_t now = store_now(store);
 	X509_CRL *stub = NULL;
 
+	if (!believed_any())
+		return;
 	if ((crl->kind & (plain | CRL_INDIRECT)) == plain && !*crl->base &&
 	    crl->this_update <= now && now < crl->next_update)
 		stub = crl_cached(store, crl, NULL);
