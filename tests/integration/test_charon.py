@@ -25,7 +25,7 @@ SUBNETS = {"left": ("10.1.0.0/24", "10.2.0.0/24"), "right": ("10.2.0.0/24", "10.
 
 
 class Uml(xfrm_hosts.Guest):
-    script, seconds = "test_charon.py", 580
+    script, seconds, variables = "test_charon.py", 580, ("SHARE",)
 
 
 class Side:
