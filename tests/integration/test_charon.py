@@ -122,7 +122,10 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
 
     @contextlib.contextmanager
     def stream(self, what, bound):
-        """Packets in both directions, of which no more than BOUND are lost, none of them in clear."""
+        """
+        Packets in both directions, of which no more than BOUND are lost, none of them in clear. What
+        is lost on a machine with nothing else to do is printed; the bounds are of a busy one.
+        """
         self.wire.packets()
         with Stream(pace=0.002) as stream:
             yield stream
@@ -201,7 +204,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
                 time.sleep(1)
         self.assertEqual(len(left.tables("sas")), 2)
         old = left.spis()
-        with self.stream("charon killed", 20):
+        with self.stream("charon killed", 150):
             left.charon.stop(signal.SIGKILL)
             self.assertTrue(until(lambda: "charon" in left.status()["last-error"]))
             time.sleep(0.3)
@@ -223,7 +226,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             self.addCleanup(subprocess.run, ["tc", "-n", host, "qdisc", "del", "dev", "wan0", "root"],
                             check=True)
         for side in (left, right):
-            with self.stream(f"{side.host} rekeys 3 times", 10):
+            with self.stream(f"{side.host} rekeys 3 times", 100):
                 for _ in range(3):
                     self.assertEqual(side.ask("rekey"), "ok")
                     time.sleep(0.5)
@@ -232,7 +235,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         left, right = self.up()
         time.sleep(1.5)  # charon forgets the certificate that was read
         left.pki.issue("left")
-        with self.stream("renewal", 10):
+        with self.stream("renewal", 25):
             left.identify()
             self.assertTrue(until(lambda: left.status().get("version") == "2"), self.tell())
             self.assertTrue(until(lambda: left.charon.swanctl("--list-sas").count("ESTABLISHED") == 1))

@@ -296,8 +296,8 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             self.assertTrue(until(lambda: right.swanctl("--list-sas").count("ESTABLISHED") == 1))
         there, back = stream.lost()
         print(f"renewal: of {stream.sent} packets lost towards the peer {there}, back {back}")
-        self.assertEqual(there, [])
-        self.assertLess(len(back) * stream.pace, 0.05)
+        for numbers in (there, back):
+            self.assertLess(len(numbers) * stream.pace, 0.05)
         self.assertEqual(m.status(tunnel)["state"], "up")
         self.assertEqual(m.status(tunnel)["version"], "2")
 

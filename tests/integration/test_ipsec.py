@@ -482,8 +482,8 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             (m.point / "ca/corp/crl.pem").write_text(crl)
             self.becomes(folder, "cut")
             told = time.monotonic()
-            time.sleep(0.3)
-            self.assertLess(last(), told + 0.1)  # this thread may see it late
+            time.sleep(1)
+            self.assertLess(last(), told + 0.5)  # this thread may see it late
         self.assertEqual(self.left("sas"), [])
         self.is_blocked()
         self.assertIn("the certificate of certificate id gate is revoked",
@@ -500,9 +500,10 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             begun = time.monotonic()
             (m.point / "ca/corp/request").write_text("unenroll")
             self.becomes(folder, "cut")
-            time.sleep(0.3)
+            told = time.monotonic()
+            time.sleep(1)
             print(f"the last packet {(last() - begun) * 1e3:.1f} ms after the write began")
-            self.assertLess(last() - begun, 0.5)
+            self.assertLess(last(), told + 0.5)
 
     def trusted(self, m):
         """A tunnel with a CA, up."""
