@@ -342,16 +342,15 @@ static void close_legacy(OSSL_LIB_CTX *context, OSSL_PROVIDER **providers)
 }
 
 /* Nothing of whoever started us: no environment, no core dumps, no ptrace, no fatal signals of
- * full disks and closed sockets. And whoever reads the mount goes before a CRL of a million
- * entries. */
+ * full disks and closed sockets. */
 static void shed(void)
 {
-	setpriority(PRIO_PROCESS, 0, 10);
 	clearenv();
 	tzset();
 	prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+	setpriority(PRIO_PROCESS, 0, 10); /* who reads the mount goes before a large CRL */
 }
 
 /* Behind the walls no file is read any more but those that say how names are looked up. */
