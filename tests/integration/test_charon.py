@@ -102,9 +102,10 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
             for what in ("state", "policy"):
                 subprocess.run(["ip", "-n", host, "xfrm", what, "flush"], check=True)
 
-    def sides(self, pki=None, module=False, **settings):
+    def sides(self, pki=None, module=(), **settings):
+        """Both of them; the charons of the hosts in MODULE have the module pkifs-pkcs11.so."""
         pki = pki or Pki(self.folder / "pki")
-        both = [Side(self, host, pki, module=module) for host in ADDRESSES]
+        both = [Side(self, host, pki, module=host in module) for host in ADDRESSES]
         for side in both:
             side.trust()
             side.identify()
@@ -244,7 +245,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         self.passes()
 
     def test_the_key_stays_in_pkifs(self):
-        left, right = self.up(module=True)
+        left, right = self.up(module=ADDRESSES)
         for side in (left, right):
             self.assertEqual(side.status()["key-at"], "pkifs")
             self.assertNotIn("loaded ANY private key", side.charon.said())

@@ -1,56 +1,26 @@
 """engine = charon with keys that stay in pkifs: two hosts of a kernel with ESP (user-mode-linux), each
 with a charon that has the module pkifs-pkcs11.so, and a pkifs of its own."""
 
-import os
-import unittest.mock
-
 import test_charon
 import xfrm_hosts
-from harness import BIN, main, until
-from ike import PLUGINS, Charon, Pki
-
-MODULE = BIN.parent / "lib/pkifs-pkcs11.so"
-MODULES = f"plugins {{ pkcs11 {{ modules {{ pkifs {{ path = {MODULE}\n load_certs = no }} }} }} }}"
+from harness import main, until
+from ike import Pki
+from xfrm_hosts import ADDRESSES
 
 
 class Uml(xfrm_hosts.Guest):
     script, seconds = "test_token.py", 290
 
 
-class Side(test_charon.Side):
-    """One whose charon may have the module, and has not the key."""
-
-    def __init__(self, test, host, pki, with_module=True):
-        place = str(test.folder / f"sign-{host}/socket")
-        module = (PLUGINS + " pkcs11", MODULES) if with_module else ()
-        with unittest.mock.patch.dict(os.environ, PKIFS_PKCS11_SOCKET=place), \
-                unittest.mock.patch("test_charon.Charon", lambda t, h: Charon(t, h, *module)):
-            super().__init__(test, host, pki, f"pkcs11-socket={place}")
-
-
 class InGuest(test_charon.InGuest):
-    def two(self, pki, left=True, **settings):
-        """Both sides, the left one with the module or without."""
-        both = [Side(self, host, pki, host != "left" or left) for host in ("left", "right")]
-        for side in both:
-            side.trust()
-            side.identify()
-            side.tunnel(**settings)
-        for side in both:
-            self.assertTrue(until(lambda s=side: "added vici connection" in s.charon.said()),
-                            side.charon.said() + side.m.log.read_text())
-        return both
-
     def comes_up(self, left, right, *key_at):
-        self.assertEqual(left.ask("up"), "ok", left.charon.said()[-5000:] + left.m.log.read_text())
-        for side in (left, right):
-            side.becomes("up")
+        self.bring_up(left, right)
         self.passes()
         self.assertEqual(tuple(side.status()["key-at"] for side in (left, right)),
                          key_at or ("pkifs", "pkifs"))
 
     def keys_stay(self, key):
-        left, right = self.two(Pki(self.folder / "pki", key), key_at="pkifs")
+        left, right = self.sides(Pki(self.folder / "pki", key), ADDRESSES, key_at="pkifs")
         self.comes_up(left, right)
         for side in (left, right):
             self.assertIn("private key from token", side.charon.said())
@@ -63,7 +33,7 @@ class InGuest(test_charon.InGuest):
         self.keys_stay("p384")
 
     def test_a_charon_without_the_module_gets_the_key_unless_it_must_not(self):
-        left, right = self.two(Pki(self.folder / "pki"), left=False)
+        left, right = self.sides(module=("right",))
         self.comes_up(left, right, "charon", "pkifs")
         left.tunnel(key_at="pkifs")
         self.assertEqual(left.ask("down"), "ok")
@@ -73,14 +43,14 @@ class InGuest(test_charon.InGuest):
         self.comes_up(left, right, "charon", "pkifs")
 
     def test_an_ed25519_key_is_given_to_charon_unless_it_must_not_be(self):
-        left, right = self.two(Pki(self.folder / "pki", "ed25519"))
+        left, right = self.sides(Pki(self.folder / "pki", "ed25519"), ADDRESSES)
         self.comes_up(left, right, "charon", "charon")
         left.tunnel(key_at="pkifs")
         self.assertEqual(left.ask("down"), "ok")
         self.assertIn("signs by RSA and EC keys", left.ask("up"))
 
     def test_a_tunnel_comes_up_by_itself_when_pkifs_is_killed_and_started(self):
-        left, right = self.two(Pki(self.folder / "pki"), start="start")
+        left, right = self.sides(module=ADDRESSES, start="start")
         for side in (left, right):
             side.becomes("up")
         for role in ("keys", "store"):
@@ -93,7 +63,7 @@ class InGuest(test_charon.InGuest):
 
     def test_a_renewal_has_a_key_of_its_own(self):
         pki = Pki(self.folder / "pki")
-        left, right = self.two(pki)
+        left, right = self.sides(pki, ADDRESSES)
         self.comes_up(left, right)
         old = left.charon.said().count("private key from token")
         pki.issue("left", "p384")
