@@ -102,21 +102,6 @@ static const char *state_name(enum path_state state)
 	return names[state];
 }
 
-static int add_step(const struct path_answer *answer, int i, struct content *content)
-{
-	const struct path_step *step = &answer->steps[i];
-	const struct path_revocation *known = &step->revocation;
-	int r;
-
-	r = content_addf(content, "certificate = %s\n", step->name);
-	if (r == 0 && *step->checked)
-		r = content_addf(content, "checked = %s\n", step->checked);
-	if (r == 0)
-		r = content_addf(content, "revocation = %s%s%s%s\n", state_name(known->state),
-		                 *known->how ? " (" : "", known->how, *known->how ? ")" : "");
-	return r;
-}
-
 /* The sentence begins with the certificate's name where that is what it is about. */
 static const char *reason_of(const char *name, const char *sentence)
 {
@@ -125,6 +110,41 @@ static const char *reason_of(const char *name, const char *sentence)
 	return strncmp(sentence, name, length) == 0 && sentence[length] == ' '
 	               ? sentence + length + 1
 	               : sentence;
+}
+
+/* What is said of certificate I of the path; the caller owns it. NULL: no memory. */
+static struct record *step_record(const struct path_answer *answer, const struct error *err, int i)
+{
+	const struct path_step *step = &answer->steps[i];
+	const struct path_revocation *known = &step->revocation;
+	struct record *record = record_new();
+
+	if (!record)
+		return NULL;
+	record_add(record, "certificate", step->name);
+	if (i == answer->failed)
+		record_add(record, "failed", reason_of(step->name, err->text));
+	if (*step->checked)
+		record_add(record, "checked", step->checked);
+	else if (answer->failed >= 0 && i != answer->failed)
+		record_addf(record, "checked", "in part, for %s fails",
+		            answer->steps[answer->failed].name);
+	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state),
+	            *known->how ? " (" : "", known->how, *known->how ? ")" : "");
+	return record;
+}
+
+static int add_step(const struct path_answer *answer, const struct error *err, int i,
+                    struct content *content)
+{
+	struct record *record = step_record(answer, err, i);
+	int r = record && !record_failed(record) ? 0 : -ENOMEM;
+
+	for (size_t k = 0; r == 0 && k < record_count(record); k++)
+		r = content_addf(content, "%s = %s\n", record_field(record, k)->key,
+		                 record_field(record, k)->value);
+	record_free(record);
+	return r;
 }
 
 int verify_verdict(const struct path_answer *answer, const struct error *err, bool detail,
@@ -139,7 +159,36 @@ int verify_verdict(const struct path_answer *answer, const struct error *err, bo
 	            ? content_addf(content, "ok\n")
 	            : content_addf(content, "failed: %s: %s\n", name, reason_of(name, err->text));
 	for (int i = 0; r == 0 && detail && i < answer->count; i++)
-		r = add_step(answer, i, content);
+		r = add_step(answer, err, i, content);
+	return r;
+}
+
+/* The same on a line of its own. A name has no ";" that is not behind a backslash (RFC 4514). */
+static int add_line(const struct path_answer *answer, const struct error *err, int i,
+                    struct record *to)
+{
+	struct record *record = step_record(answer, err, i);
+	struct content line = { 0 };
+	int r = record && !record_failed(record)
+	                ? content_addf(&line, "%s", record_field(record, 0)->value)
+	                : -ENOMEM;
+
+	for (size_t k = 1; r == 0 && k < record_count(record); k++)
+		r = content_addf(&line, "; %s: %s", record_field(record, k)->key,
+		                 record_field(record, k)->value);
+	if (r == 0)
+		record_add_bytes(to, "verify", line.text, line.length);
+	content_clear(&line);
+	record_free(record);
+	return r;
+}
+
+int verify_lines(const struct path_answer *answer, const struct error *err, struct record *to)
+{
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < answer->count; i++)
+		r = add_line(answer, err, i, to);
 	return r;
 }
 
