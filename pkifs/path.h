@@ -109,7 +109,8 @@ int path_check(const struct path_question *question, struct path_answer *answer,
 
 void path_answer_clear(struct path_answer *answer);
 
-/* The answer of a CA that is trusted as it is, and GOOD or not (validate_ca): it is all the path. */
+/* The answer of a CA that is trusted as it is, and GOOD or not (validate_ca): it is all the path.
+ */
 void path_of_anchor(X509 *anchor, bool good, bool clock_trusted, struct path_answer *answer);
 
 /* The answer's certificates as a stack of new references, without the leaf; NULL: no memory. */
