@@ -58,14 +58,13 @@ void path_describe(const struct path_question *question, struct path_answer *ans
 {
 	for (int i = 0; i < answer->count; i++) {
 		struct path_step *step = &answer->steps[i];
-		bool last =
-			i > 0 && i == answer->count - 1; /* whose own signature decides nothing */
+		bool last = i > 0 && i == answer->count - 1;
 
 		if (last && !question->no_anchor)
 			add(step, "trusted, ");
 		add_times(question, step);
 		add_key(step);
-		if (!last)
+		if (!last) /* whose own signature decides nothing */
 			add(step, ", signed with %s",
 			    OBJ_nid2sn(X509_get_signature_nid(step->certificate)));
 		if (i > 0)

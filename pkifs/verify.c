@@ -112,6 +112,14 @@ static const char *reason_of(const char *name, const char *sentence)
 	               : sentence;
 }
 
+/* That of the certificate that fails; NULL where it is not about one. */
+static const char *failed_name(const struct path_answer *answer)
+{
+	return answer->failed >= 0 && answer->failed < answer->count
+	               ? answer->steps[answer->failed].name
+	               : NULL;
+}
+
 /* What is said of certificate I of the path; the caller owns it. NULL: no memory. */
 static struct record *step_record(const struct path_answer *answer, const struct error *err, int i)
 {
@@ -126,23 +134,30 @@ static struct record *step_record(const struct path_answer *answer, const struct
 		record_add(record, "failed", reason_of(step->name, err->text));
 	if (*step->checked)
 		record_add(record, "checked", step->checked);
-	else if (answer->failed >= 0 && i != answer->failed)
-		record_addf(record, "checked", "in part, for %s fails",
-		            answer->steps[answer->failed].name);
+	else if (i != answer->failed && failed_name(answer))
+		record_addf(record, "checked", "in part, for %s fails", failed_name(answer));
 	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state),
 	            *known->how ? " (" : "", known->how, *known->how ? ")" : "");
 	return record;
 }
 
-static int add_step(const struct path_answer *answer, const struct error *err, int i,
+/* The same as lines or, a name having each ";" behind a backslash (RFC 4514), on ONE_LINE. */
+static int add_step(const struct path_answer *answer, const struct error *err, int i, bool one_line,
                     struct content *content)
 {
 	struct record *record = step_record(answer, err, i);
 	int r = record && !record_failed(record) ? 0 : -ENOMEM;
 
-	for (size_t k = 0; r == 0 && k < record_count(record); k++)
-		r = content_addf(content, "%s = %s\n", record_field(record, k)->key,
-		                 record_field(record, k)->value);
+	for (size_t k = 0; r == 0 && k < record_count(record); k++) {
+		const struct field *field = record_field(record, k);
+
+		if (!one_line)
+			r = content_addf(content, "%s = %s\n", field->key, field->value);
+		else if (k == 0)
+			r = content_addf(content, "%s", field->value);
+		else
+			r = content_addf(content, "; %s: %s", field->key, field->value);
+	}
 	record_free(record);
 	return r;
 }
@@ -150,36 +165,14 @@ static int add_step(const struct path_answer *answer, const struct error *err, i
 int verify_verdict(const struct path_answer *answer, const struct error *err, bool detail,
                    struct content *content)
 {
-	const char *name = answer->failed >= 0 && answer->failed < answer->count
-	                           ? answer->steps[answer->failed].name
-	                           : "text";
+	const char *name = failed_name(answer) ? failed_name(answer) : "text";
 	int r;
 
 	r = err->code == 0
 	            ? content_addf(content, "ok\n")
 	            : content_addf(content, "failed: %s: %s\n", name, reason_of(name, err->text));
 	for (int i = 0; r == 0 && detail && i < answer->count; i++)
-		r = add_step(answer, err, i, content);
-	return r;
-}
-
-/* The same on a line of its own. A name has no ";" that is not behind a backslash (RFC 4514). */
-static int add_line(const struct path_answer *answer, const struct error *err, int i,
-                    struct record *to)
-{
-	struct record *record = step_record(answer, err, i);
-	struct content line = { 0 };
-	int r = record && !record_failed(record)
-	                ? content_addf(&line, "%s", record_field(record, 0)->value)
-	                : -ENOMEM;
-
-	for (size_t k = 1; r == 0 && k < record_count(record); k++)
-		r = content_addf(&line, "; %s: %s", record_field(record, k)->key,
-		                 record_field(record, k)->value);
-	if (r == 0)
-		record_add_bytes(to, "verify", line.text, line.length);
-	content_clear(&line);
-	record_free(record);
+		r = add_step(answer, err, i, false, content);
 	return r;
 }
 
@@ -187,8 +180,14 @@ int verify_lines(const struct path_answer *answer, const struct error *err, stru
 {
 	int r = 0;
 
-	for (int i = 0; r == 0 && i < answer->count; i++)
-		r = add_line(answer, err, i, to);
+	for (int i = 0; r == 0 && i < answer->count; i++) {
+		struct content line = { 0 };
+
+		r = add_step(answer, err, i, true, &line);
+		if (r == 0)
+			record_add_bytes(to, "verify", line.text, line.length);
+		content_clear(&line);
+	}
 	return r;
 }
 
