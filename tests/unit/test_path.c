@@ -748,7 +748,7 @@ static void a_crl_tells_good_from_revoked(void **state)
 	                    "CRL 26, valid until 2027-01-10T00:00:00Z");
 	path_answer_clear(&answer);
 	fails(by_crl(bad), 0,
-	      "CN=a.example is revoked since 2026-12-31T00:00:00Z, key compromise (CRL 1A)");
+	      "CN=a.example is revoked since 2026-12-31T00:00:00Z, key compromise (CRL 26)");
 }
 
 static void a_revoked_ca_counts(void **state)
