@@ -106,7 +106,7 @@ struct overview {
 /* Calls EACH for all certificate ids, by their rows, until it fails; gives what it gave. */
 int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user);
 /* The same, LIMIT at most, for those that refer to PROFILE and have a valid certificate, of which
- * its CA is the anchor: NAME and NOT_AFTER, and the version in force as ID. */
+ * its CA is the anchor: the version in force is its ID, and no request is looked up. */
 int db_vouched(struct db *db, int64_t profile, int64_t limit,
                int (*each)(const struct overview *row, void *user), void *user);
 int db_object_count(struct db *db, enum kind kind, int64_t *count);

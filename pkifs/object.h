@@ -101,6 +101,9 @@ int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);
 
+/* What is spoken: the protocol of CONFIG, else of its profile's SETTINGS (NULL: there is none). */
+const char *object_protocol(const struct record *config, const struct record *settings);
+
 /* POSIX ACL (xattr form) for OBJECT's key-readers over MODE into ACL; its length, 0: none. */
 #define ACL_MAX 1024
 size_t key_readers_acl(struct store *store, const struct object *object, mode_t mode,
