@@ -367,7 +367,7 @@ struct request {
 	enum request_state state;
 	struct blob text;   /* as written */
 	struct blob fields; /* encoded record */
-	struct blob resume; /* encoded record of the protocol's checkpoint */
+	struct blob resume; /* encoded record: the protocol's checkpoint, or what `verify` found */
 	int64_t attempts, next_attempt, created, changed;
 	bool answered; /* the CA has answered at least once */
 	bool pending;  /* waits for the CA's decision (else for the next try) */

@@ -158,6 +158,7 @@ static int try_key(struct store *store, const struct candidates *candidates, str
 		.now = store_now(store),
 		.clock_trusted = store_clock_trusted(store),
 		.revocation.accept_unknown = true,
+		.answer = candidates->answer,
 	};
 	struct sources sources = { store, file->profile.id, file->settings };
 	int r;

@@ -90,6 +90,7 @@ struct candidates {
 	bool self_signed;            /* made here */
 	STACK_OF(X509) * anchors;    /* believed for it, beside its profile's; or NULL */
 	const struct record *result; /* the worker's, whose `note` fields are kept; or NULL */
+	struct path_answer *answer;  /* gets the path as it was judged; the caller's, or NULL */
 };
 int certificate_publish(struct store *store, const struct object *object,
                         const struct candidates *candidates, bool dry, struct error *err);

@@ -56,7 +56,7 @@ class FakeAcme:
                                                  do_handshake_on_connect=False)
         self.base = f"https://{self.host}:{self.server.server_port}"
         self.url = f"https://127.0.0.1:{self.server.server_port}/dir"
-        thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        thread = threading.Thread(target=self.server.serve_forever, args=[0.02], daemon=True)
         thread.start()
         test.addCleanup(self.server.server_close)
         test.addCleanup(self.server.shutdown)

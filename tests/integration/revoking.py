@@ -195,7 +195,7 @@ class Server:
         if tls:
             self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=[0.02], daemon=True).start()
         test.addCleanup(self.http.server_close)
         test.addCleanup(self.http.shutdown)
 
