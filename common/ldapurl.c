@@ -222,6 +222,27 @@ int ldap_url_read(const char *text, struct ldap_url *url, struct error *err)
 	return r < 0 ? r : read_parts(text + length, url, err);
 }
 
+bool ldap_server_is(const char *text)
+{
+	struct ldap_url url;
+	bool is = ldap_url_read(text, &url, NULL) == 0 && !*url.dn;
+
+	ldap_url_clear(&url);
+	return is;
+}
+
+bool ldap_server_same(const char *one, const char *other)
+{
+	struct ldap_url a, b;
+	bool readable = ldap_url_read(one, &a, NULL) == 0;
+	bool same = ldap_url_read(other, &b, NULL) == 0 && readable && a.tls == b.tls &&
+	            a.port == b.port && strcasecmp(a.host, b.host) == 0;
+
+	ldap_url_clear(&a);
+	ldap_url_clear(&b);
+	return same;
+}
+
 char *ldap_dn(const X509_NAME *name)
 {
 	BIO *out = BIO_new(BIO_s_mem());
@@ -239,11 +260,11 @@ char *ldap_dn(const X509_NAME *name)
 
 char *ldap_url_of(const char *server, const X509_NAME *name)
 {
-	size_t length = strlen(server);
-	char *dn = ldap_dn(name), *url = dn ? malloc(length + 3 * strlen(dn) + 2) : NULL, *to;
+	size_t length = strlen(schemes[scheme_of(server)].prefix);
+	char *dn = ldap_dn(name), *url, *to;
 
-	while (length && server[length - 1] == '/')
-		length--;
+	url = dn ? malloc(strlen(server) + 3 * strlen(dn) + 2) : NULL;
+	length += strcspn(server + length, "/?#");
 	if (url) {
 		to = url + sprintf(url, "%.*s/", (int)length, server);
 		for (const char *from = dn; *from; from++)
@@ -252,6 +273,7 @@ char *ldap_url_of(const char *server, const X509_NAME *name)
 			                      ? "%c"
 			                      : "%%%02X",
 			              (unsigned char)*from);
+		sprintf(to, "%s", server + length + (server[length] == '/')); /* attributes */
 	}
 	free(dn);
 	return url;

@@ -29,8 +29,15 @@ bool ldap_url_is(const char *text);
 int ldap_url_read(const char *text, struct ldap_url *url, struct error *err);
 void ldap_url_clear(struct ldap_url *url);
 
-/* NAME as a DN's string (RFC 4514), and the URL of its entry at SERVER, a URL with nothing behind
- * its host. The caller frees it (free); NULL: no memory. */
+/* Whether TEXT is the URL of a server: without a DN. */
+bool ldap_server_is(const char *text);
+
+/* Whether both URLs lead to the same server, in the same way: who may see a password for the one is
+ * asked by the other. */
+bool ldap_server_same(const char *one, const char *other);
+
+/* NAME as a DN's string (RFC 4514), and the URL of its entry at SERVER (ldap_server_is). The caller
+ * frees it (free); NULL: no memory. */
 char *ldap_dn(const X509_NAME *name);
 char *ldap_url_of(const char *server, const X509_NAME *name);
 

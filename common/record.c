@@ -200,6 +200,19 @@ const char *record_get(const struct record *record, const char *key)
 	return field ? field->value : NULL;
 }
 
+const char *record_beside(const struct record *record, const char *key, size_t n)
+{
+	const struct field *field, *only = NULL;
+	size_t count = 0;
+
+	for (size_t i = 0; (field = record_next(record, key, &i)); count++) {
+		if (count == n)
+			return field->value;
+		only = field;
+	}
+	return count == 1 ? only->value : NULL;
+}
+
 long long record_number(const struct record *record, const char *key, long long otherwise)
 {
 	const char *value = record_get(record, key);

@@ -64,6 +64,9 @@ const struct field *record_next(const struct record *record, const char *key, si
 /* The last value of KEY, or NULL. The record keeps it. */
 const char *record_get(const struct record *record, const char *key);
 
+/* The value of KEY that goes with the N-th of another key: its N-th, or its only one, or NULL. */
+const char *record_beside(const struct record *record, const char *key, size_t n);
+
 /* The last value of KEY as a number, or OTHERWISE where it is missing or not one. */
 long long record_number(const struct record *record, const char *key, long long otherwise);
 

@@ -142,21 +142,3 @@ int mark_read(const char *text, uint32_t *value, uint32_t *mask)
 		r = read_number(end + 1, &end, mask);
 	return r == 0 && !*end && *mask && !(*value & ~*mask) ? 0 : -EINVAL;
 }
-
-int hex_read(const char *text, unsigned char *bytes, size_t size)
-{
-	static const char digits[] = "0123456789abcdef";
-	size_t count = 0;
-
-	if (strncasecmp(text, "0x", 2) == 0)
-		text += 2;
-	for (; *text; text += 2, count++) {
-		const char *high = strchr(digits, tolower((unsigned char)text[0]));
-		const char *low = text[1] ? strchr(digits, tolower((unsigned char)text[1])) : NULL;
-
-		if (!high || !low || count == size)
-			return -EINVAL;
-		bytes[count] = (unsigned char)((high - digits) << 4 | (low - digits));
-	}
-	return count ? (int)count : -EINVAL;
-}

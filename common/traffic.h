@@ -1,6 +1,6 @@
 /*
  * What a tunnel's settings say, as the store judges it and the IPsec process uses it: which traffic
- * (`local-subnet`), a mark, a key in hex.
+ * (`local-subnet`), a mark.
  */
 #ifndef PKIFS_TRAFFIC_H
 #define PKIFS_TRAFFIC_H
@@ -23,8 +23,5 @@ int traffic_read(const char *text, struct traffic *traffic, struct error *err);
 
 /* "5", "0x5/0xff". 0 or -EINVAL. */
 int mark_read(const char *text, uint32_t *value, uint32_t *mask);
-
-/* Hex digits into up to SIZE bytes: how many, or -EINVAL. */
-int hex_read(const char *text, unsigned char *bytes, size_t size);
 
 #endif

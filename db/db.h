@@ -106,7 +106,7 @@ struct overview {
 /* Calls EACH for all certificate ids, by their rows, until it fails; gives what it gave. */
 int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user);
 /* The same, LIMIT at most, for those that refer to PROFILE and have a valid certificate, of which
- * its CA is the anchor: NAME and NOT_AFTER, and the version in force as ID. */
+ * its CA is the anchor: the version in force is its ID, and no request is looked up. */
 int db_vouched(struct db *db, int64_t profile, int64_t limit,
                int (*each)(const struct overview *row, void *user), void *user);
 int db_object_count(struct db *db, enum kind kind, int64_t *count);
@@ -367,7 +367,7 @@ struct request {
 	enum request_state state;
 	struct blob text;   /* as written */
 	struct blob fields; /* encoded record */
-	struct blob resume; /* encoded record of the protocol's checkpoint */
+	struct blob resume; /* encoded record: the protocol's checkpoint, or what `verify` found */
 	int64_t attempts, next_attempt, created, changed;
 	bool answered; /* the CA has answered at least once */
 	bool pending;  /* waits for the CA's decision (else for the next try) */

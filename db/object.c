@@ -73,21 +73,13 @@ int db_object_names(struct db *db, enum kind kind, int64_t after,
 	return r ? r : result;
 }
 
-int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user)
+/* Steps STATEMENT, whose columns are those of a `struct overview`. */
+static int each_overview(sqlite3_stmt *statement,
+                         int (*each)(const struct overview *row, void *user), void *user)
 {
-	sqlite3_stmt *statement;
-	int result, r;
+	int result = SQLITE_DONE, r = 0;
 
-	r = sql_bind(
-		db, &statement,
-		"SELECT o.id,o.name,o.state,o.last_error,ifnull(r.state,0),ifnull(v.not_after,0)"
-		" FROM object o LEFT JOIN edition e ON e.id=o.edition"
-		" LEFT JOIN version v ON v.id=e.version"
-		" LEFT JOIN request r ON r.object=o.id WHERE o.kind=? ORDER BY o.id",
-		"i", (int64_t)KIND_LOCAL);
-	if (r < 0)
-		return r;
-	while ((result = sqlite3_step(statement)) == SQLITE_ROW && r == 0) {
+	while (r == 0 && (result = sqlite3_step(statement)) == SQLITE_ROW) {
 		struct overview row = {
 			.id = sqlite3_column_int64(statement, 0),
 			.name = (const char *)sqlite3_column_text(statement, 1),
@@ -103,32 +95,35 @@ int db_overview(struct db *db, int (*each)(const struct overview *row, void *use
 	return r < 0 ? r : result;
 }
 
+int db_overview(struct db *db, int (*each)(const struct overview *row, void *user), void *user)
+{
+	sqlite3_stmt *statement;
+	int r;
+
+	r = sql_bind(
+		db, &statement,
+		"SELECT o.id,o.name,o.state,o.last_error,ifnull(r.state,0),ifnull(v.not_after,0)"
+		" FROM object o LEFT JOIN edition e ON e.id=o.edition"
+		" LEFT JOIN version v ON v.id=e.version"
+		" LEFT JOIN request r ON r.object=o.id WHERE o.kind=? ORDER BY o.id",
+		"i", (int64_t)KIND_LOCAL);
+	return r < 0 ? r : each_overview(statement, each, user);
+}
+
 int db_vouched(struct db *db, int64_t profile, int64_t limit,
                int (*each)(const struct overview *row, void *user), void *user)
 {
 	sqlite3_stmt *statement;
-	int result, r;
+	int r;
 
-	r = sql_bind(
-		db, &statement,
-		"SELECT v.id,o.name,v.not_after FROM reference r JOIN object o ON o.id=r.object"
-		" JOIN edition e ON e.id=o.edition JOIN version v ON v.id=e.version"
-		" WHERE r.target=? AND o.kind=? AND o.state='valid' AND v.anchor='profile'"
-		" ORDER BY o.id LIMIT ?",
-		"iii", profile, (int64_t)KIND_LOCAL, limit);
-	if (r < 0)
-		return r;
-	while ((result = sqlite3_step(statement)) == SQLITE_ROW && r == 0) {
-		struct overview row = {
-			.id = sqlite3_column_int64(statement, 0),
-			.name = (const char *)sqlite3_column_text(statement, 1),
-			.not_after = sqlite3_column_int64(statement, 2),
-		};
-
-		r = row.name ? each(&row, user) : -ENOMEM;
-	}
-	result = sql_done(statement, result);
-	return r < 0 ? r : result;
+	r = sql_bind(db, &statement,
+	             "SELECT v.id,o.name,o.state,o.last_error,0,v.not_after"
+	             " FROM reference r JOIN object o ON o.id=r.object"
+	             " JOIN edition e ON e.id=o.edition JOIN version v ON v.id=e.version"
+	             " WHERE r.target=? AND o.kind=? AND o.state='valid' AND v.anchor='profile'"
+	             " ORDER BY o.id LIMIT ?",
+	             "iii", profile, (int64_t)KIND_LOCAL, limit);
+	return r < 0 ? r : each_overview(statement, each, user);
 }
 
 int db_object_count(struct db *db, enum kind kind, int64_t *count)

@@ -176,22 +176,6 @@ int crl_check_job(struct job *job, struct error *err)
 	return r == -EBADMSG ? -EINVAL : r; /* the file will be no better next time */
 }
 
-/* The N-th value of KEY, or its only one; NULL when there is none. */
-static const char *value_for(const struct record *settings, const char *key, size_t n)
-{
-	const struct field *field, *last = NULL;
-	size_t index = 0;
-
-	for (size_t i = 0; (field = record_next(settings, key, &index)); i++) {
-		last = field;
-		if (i == n)
-			return field->value;
-	}
-	index = 0;
-	record_next(settings, key, &index);
-	return last && !record_next(settings, key, &index) ? last->value : NULL;
-}
-
 /* What the server calls this CRL, for the next time. */
 static void note_tag(struct job *job, const char *header, const char *key)
 {
@@ -212,8 +196,9 @@ static int fetch_http(struct job *job, const char *url, size_t n, struct error *
 	struct http_answer answer = { 0 };
 	int r;
 
-	request.user = value_for(job->settings, "crl-url-user", n);
-	request.password = request.user ? value_for(job->settings, "crl-url-password", n) : NULL;
+	request.user = record_beside(job->settings, "crl-url-user", n);
+	request.password =
+		request.user ? record_beside(job->settings, "crl-url-password", n) : NULL;
 	request.etag = known ? record_get(job->settings, "etag") : NULL;
 	request.modified = known ? record_get(job->settings, "modified") : NULL;
 	r = http_do(job->worker->http, &request, &answer, err);
@@ -234,8 +219,9 @@ static int fetch_ldap(struct job *job, const char *url, size_t n, struct error *
 	const struct field *field = record_find(job->settings, "ca");
 	X509 *ca = field ? certificate_from_der(field->value, field->length, err) : NULL;
 	struct ldap_request request = { .url = url,
-		                        .user = value_for(job->settings, "crl-url-user", n),
-		                        .password = value_for(job->settings, "crl-url-password", n),
+		                        .user = record_beside(job->settings, "crl-url-user", n),
+		                        .password =
+		                                record_beside(job->settings, "crl-url-password", n),
 		                        .now = record_number(job->settings, "now", 0),
 		                        .seconds = FETCH_SECONDS };
 	char *dn = ca ? ldap_dn(X509_get_subject_name(ca)) : NULL;

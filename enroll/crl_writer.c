@@ -1,5 +1,7 @@
 #include "enroll/crl_writer.h"
 
+#include "common/log.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,9 @@ void crl_writer_free(struct crl_writer *writer)
 {
 	if (!writer)
 		return;
+	/* whoever closes it last would wait for its pages to be freed: that may be the store */
+	if (writer->runs && ftruncate(writer->scratch, 0) < 0)
+		log_warning("the scratch file of a CRL keeps its size: %s", strerror(errno));
 	free(writer->entries);
 	free(writer->fences);
 	free(writer->names);

@@ -1,6 +1,7 @@
 /* What a tunnel's settings mean for the kernel. */
 #include "netlink/tunnel.h"
 
+#include "common/hex.h"
 #include "common/proposal.h"
 #include "common/traffic.h"
 

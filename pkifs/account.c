@@ -25,9 +25,10 @@ static void meta_name(char name[64], int64_t profile)
 
 bool account_is_used(const struct standing *standing)
 {
+	const char *protocol = object_protocol(standing->config, standing->settings);
 	const char *action = work_action(standing);
 
-	return standing->profile.id && strcmp(work_protocol(standing), "acme") == 0 &&
+	return standing->profile.id && strcmp(protocol, "acme") == 0 &&
 	       (strcmp(action, "enroll") == 0 || strcmp(action, "revoke") == 0 ||
 	        strncmp(action, "account-", 8) == 0);
 }

@@ -71,15 +71,15 @@ int auto_enroll_ended(struct store *store, int64_t object, bool cancelled)
 static int brings_trust(struct store *store, const struct object *profile,
                         const struct record *settings)
 {
-	const char *protocol = record_get(settings, "protocol");
 	struct record *asked = NULL;
+	const char *protocol;
 	int r = store_settings(store, profile, &asked);
 
-	if (r == 0 && (!protocol || !*protocol))
-		protocol = record_get(asked, "protocol");
-	if (r == 0)
-		r = strcmp(protocol, "acme") == 0 ||
-		    (strcmp(protocol, "cmpv2") == 0 && record_get(settings, "ca-secret"));
+	if (r < 0)
+		return r;
+	protocol = object_protocol(settings, asked);
+	r = strcmp(protocol, "acme") == 0 ||
+	    (strcmp(protocol, "cmpv2") == 0 && record_get(settings, "ca-secret"));
 	record_free(asked);
 	return r;
 }

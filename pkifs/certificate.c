@@ -71,11 +71,7 @@ static int add_anchors(struct store *store, const struct object *profile, STACK_
 /* An ACME CA is anchored by the system's store until a CA certificate is loaded. */
 static void note_protocol(struct case_file *file)
 {
-	const char *protocol = record_get(file->config, "protocol");
-
-	if (!protocol)
-		protocol = record_get(file->settings, "protocol");
-	file->acme = protocol && strcmp(protocol, "acme") == 0;
+	file->acme = strcmp(object_protocol(file->config, file->settings), "acme") == 0;
 	file->system = record_is(file->settings, "trust-store", "system") ||
 	               (file->acme && !sk_X509_num(file->anchors) &&
 	                !record_get(file->settings, "trust-store"));
@@ -162,6 +158,7 @@ static int try_key(struct store *store, const struct candidates *candidates, str
 		.now = store_now(store),
 		.clock_trusted = store_clock_trusted(store),
 		.revocation.accept_unknown = true,
+		.answer = candidates->answer,
 	};
 	struct sources sources = { store, file->profile.id, file->settings };
 	int r;

@@ -115,17 +115,25 @@ static int add_blob(struct content *content, const struct blob *blob)
 	return blob->length ? content_add(content, blob->data, blob->length) : -ENOENT;
 }
 
+/* The edition that a node stands for; the caller clears it. */
+static int edition_of(struct store *store, const struct node *node, struct content *content,
+                      struct edition *edition)
+{
+	int r = db_edition_get(store->db, node->number, edition);
+
+	content->time = edition->created;
+	return r;
+}
+
 /* The text of an edition at offset WHICH of its row. */
 static int make_text(struct store *store, const struct node *node, struct content *content,
                      size_t which)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
+	int r = edition_of(store, node, content, &edition);
 
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = add_blob(content, (const struct blob *)(void *)((char *)&edition + which));
+	if (r == 0)
+		r = add_blob(content, (const struct blob *)(void *)((char *)&edition + which));
 	edition_clear(&edition);
 	return r;
 }
@@ -138,12 +146,10 @@ int make_ca_cert(struct store *store, const struct node *node, struct content *c
 int make_ca_chain(struct store *store, const struct node *node, struct content *content)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
+	int r = edition_of(store, node, content, &edition);
 
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = add_blob(content, &edition.certificate);
+	if (r == 0)
+		r = add_blob(content, &edition.certificate);
 	if (r == 0)
 		r = content_add(content, edition.chain.data, edition.chain.length);
 	edition_clear(&edition);
@@ -206,12 +212,10 @@ int fingerprints_text(const struct blob *pem, struct content *content)
 int make_next(struct store *store, const struct node *node, struct content *content)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
+	int r = edition_of(store, node, content, &edition);
 
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = rollover_is_refused(&edition) ? -ENOENT : add_blob(content, &edition.next);
+	if (r == 0)
+		r = rollover_is_refused(&edition) ? -ENOENT : add_blob(content, &edition.next);
 	edition_clear(&edition);
 	return r;
 }
@@ -235,11 +239,10 @@ static int add_trusted_fingerprints(const struct edition *edition, struct conten
 int make_fingerprint(struct store *store, const struct node *node, struct content *content)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
+	int r = edition_of(store, node, content, &edition);
 
 	if (r < 0)
 		return r;
-	content->time = edition.created;
 	if (edition.pending.length)
 		r = fingerprints_text(&edition.pending, content);
 	else if (rollover_waits(&edition))
@@ -406,13 +409,11 @@ int make_ocsp(struct store *store, const struct node *node, struct content *cont
 int make_bundle_ocsp(struct store *store, const struct node *node, struct content *content)
 {
 	struct edition edition;
-	int r = db_edition_get(store->db, node->number, &edition);
+	int r = edition_of(store, node, content, &edition);
 
-	if (r < 0)
-		return r;
-	content->time = edition.created;
-	r = edition.version ? content_add(content, edition.ocsp.data, edition.ocsp.length)
-	                    : -ENOENT;
+	if (r == 0)
+		r = edition.version ? content_add(content, edition.ocsp.data, edition.ocsp.length)
+		                    : -ENOENT;
 	edition_clear(&edition);
 	return r;
 }

@@ -41,7 +41,7 @@ int crl_incoming(struct store *store, uint64_t handle, int flags)
 
 /* --- removing --- */
 
-#define STEP (8 << 20) /* bytes that go in a turn: the kernel frees their pages one by one */
+#define STEP (2 << 20) /* bytes that go in a turn: the kernel frees their pages one by one */
 
 static void go_on(uv_timer_t *timer)
 {

@@ -94,6 +94,12 @@ int crl_learn(struct store *store, int64_t profile, const X509 *certificate, X50
 /* The same of LEAF and of CHAIN, its issuers in order. */
 int crl_learn_path(struct store *store, int64_t profile, X509 *leaf, STACK_OF(X509) * chain);
 
+/*
+ * Adds to a job that fetches URL the user and password of the server in SETTINGS that it leads to:
+ * one whose entries certificates name by a DN alone. No other server is told them.
+ */
+void crl_add_user(const struct record *settings, const char *url, struct record *record);
+
 /* --- fetching (crlfetch.c) --- */
 
 /* PROFILE has another config or CA certificate: what it says is fetched, all else looked at anew.

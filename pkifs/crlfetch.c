@@ -166,6 +166,7 @@ static int compose(struct store *store, const struct crl_url *url, const struct 
 	r = work_add_profile(store, profile, settings, record);
 	if (r == 0 && *url->url) {
 		record_add(record, "crl-url", url->url);
+		crl_add_user(settings, url->url, record);
 		record_add_bytes(record, "signer", url->signer.data, url->signer.length);
 	} else if (r == 0) {
 		r = crl_add_urls(store, profile->id, settings, record);

@@ -68,7 +68,7 @@ static void find_in(struct store *store, const struct crl *crl, X509 *certificat
 		.time = crl_entry_time(&entry),
 		.reason = entry.reason == CRL_NO_REASON ? -1 : entry.reason,
 	};
-	snprintf(known->how, sizeof known->how, "CRL %.40s", crl->number);
+	snprintf(known->how, sizeof known->how, "CRL %.50s", crl->number);
 }
 
 void crls_find(struct store *store, int64_t profile, X509 *certificate,

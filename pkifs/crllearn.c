@@ -97,19 +97,34 @@ static int learn_entry(struct store *store, int64_t profile, const X509_NAME *en
 	if (r == 0)
 		r = store_settings(store, &object, &settings);
 	while (r == 0 && (server = record_next(settings, "crl-url", &index))) {
-		struct ldap_url url = { 0 };
-		char *text = NULL;
+		char *text =
+			ldap_server_is(server->value) ? ldap_url_of(server->value, entry) : NULL;
 
-		if (ldap_url_is(server->value) && ldap_url_read(server->value, &url, NULL) == 0 &&
-		    !*url.dn)
-			text = ldap_url_of(server->value, entry);
 		if (text && strlen(text) < sizeof((struct crl_url){ 0 }).url)
 			r = crl_url_named(store, profile, text, own, issuer);
 		free(text);
-		ldap_url_clear(&url);
 	}
 	record_free(settings);
 	return r;
+}
+
+void crl_add_user(const struct record *settings, const char *url, struct record *record)
+{
+	const struct field *server;
+	size_t index = 0;
+
+	for (size_t n = 0; (server = record_next(settings, "crl-url", &index)); n++) {
+		const char *user = record_beside(settings, "crl-url-user", n);
+		const char *password = record_beside(settings, "crl-url-password", n);
+
+		if (!ldap_server_is(server->value) || !ldap_server_same(server->value, url))
+			continue;
+		if (user)
+			record_add(record, "crl-url-user", user);
+		if (user && password)
+			record_add(record, "crl-url-password", password);
+		return;
+	}
 }
 
 /* The names of a distribution point that can be fetched. */

@@ -4,6 +4,7 @@
  * their signers are known: they count only in a path that brings one (OpenSSL looks at each).
  */
 #include "common/crlfacts.h"
+#include "common/hex.h"
 #include "common/stubcrl.h"
 #include "common/x509.h"
 #include "pkifs/believed.h"
@@ -244,8 +245,7 @@ static int judge(struct store *store, const struct object *object,
 	crl->issuer = facts->issuer;
 	snprintf(crl->number, sizeof crl->number, "%s", facts->number);
 	snprintf(crl->base, sizeof crl->base, "%s", facts->base);
-	for (size_t i = 0; i < sizeof facts->slot; i++)
-		snprintf(crl->slot + 2 * i, 3, "%02x", facts->slot[i]);
+	hex_write(crl->slot, facts->slot, sizeof facts->slot);
 	return 0;
 }
 

@@ -1,3 +1,4 @@
+#include "common/hex.h"
 #include "common/proposal.h"
 #include "common/traffic.h"
 #include "common/x509.h"

@@ -1,4 +1,5 @@
 /* engine = charon: what the store knows of it; the IPsec process drives it (netlink/charon.h). */
+#include "common/hex.h"
 #include "common/x509.h"
 #include "pkifs/engine_part.h"
 #include "pkifs/identity.h"
@@ -93,8 +94,7 @@ static void add_handle(X509 *certificate, struct record *frame)
 	    public_key_to_der(key, &der, &length) < 0)
 		return;
 	if (public_key_id(der, length, id) == 0) {
-		for (size_t i = 0; i < sizeof id; i++)
-			snprintf(text + 2 * i, 3, "%02x", id[i]);
+		hex_write(text, id, sizeof id);
 		record_add(frame, "key-handle", text);
 	}
 	OPENSSL_free(der);

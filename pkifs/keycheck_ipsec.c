@@ -1,4 +1,5 @@
 /* The checks of what a tunnel's settings say. */
+#include "common/hex.h"
 #include "common/proposal.h"
 #include "common/traffic.h"
 #include "common/x509.h"

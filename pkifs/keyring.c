@@ -1,5 +1,6 @@
 #include "pkifs/keyring.h"
 
+#include "common/hex.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/object.h"
@@ -61,13 +62,12 @@ static int get_owner(struct store *store, char owner[33])
 static int make_owner(struct store *store)
 {
 	unsigned char random[8];
-	char text[33] = "";
+	char text[2 * sizeof random + 1];
 	int r;
 
 	if (RAND_bytes(random, sizeof random) != 1)
 		return -EIO;
-	for (size_t i = 0; i < sizeof random; i++)
-		snprintf(text + 2 * i, 3, "%02x", random[i]);
+	hex_write(text, random, sizeof random);
 	r = store_begin(store);
 	if (r == 0)
 		r = store_end(store, db_meta_set(store->db, OWNER_META, text, strlen(text)));

@@ -289,6 +289,15 @@ int object_profile(struct store *store, const struct record *config, struct obje
 	return name && *name ? db_object_find(store->db, KIND_CA, name, profile) : -ENOENT;
 }
 
+const char *object_protocol(const struct record *config, const struct record *settings)
+{
+	const char *protocol = record_get(config, "protocol");
+
+	if (!protocol && settings)
+		protocol = record_get(settings, "protocol");
+	return protocol ? protocol : "scep";
+}
+
 static unsigned char *put16(unsigned char *at, unsigned value)
 {
 	*at++ = (unsigned char)value;

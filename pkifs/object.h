@@ -90,6 +90,7 @@ struct candidates {
 	bool self_signed;            /* made here */
 	STACK_OF(X509) * anchors;    /* believed for it, beside its profile's; or NULL */
 	const struct record *result; /* the worker's, whose `note` fields are kept; or NULL */
+	struct path_answer *answer;  /* gets the path as it was judged; the caller's, or NULL */
 };
 int certificate_publish(struct store *store, const struct object *object,
                         const struct candidates *candidates, bool dry, struct error *err);
@@ -99,6 +100,9 @@ int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);
+
+/* What is spoken: the protocol of CONFIG, else of its profile's SETTINGS (NULL: there is none). */
+const char *object_protocol(const struct record *config, const struct record *settings);
 
 /* POSIX ACL (xattr form) for OBJECT's key-readers over MODE into ACL; its length, 0: none. */
 #define ACL_MAX 1024

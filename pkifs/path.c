@@ -216,6 +216,13 @@ int path_attempt(const struct path_question *question, X509_STORE *store,
 	return r;
 }
 
+/* No other path makes a certificate good that its issuer has revoked. */
+static bool is_revoked(const struct path_answer *answer)
+{
+	return answer->count && answer->failed == 0 &&
+	       answer->steps[0].revocation.state == PATH_REVOKED;
+}
+
 int path_check(const struct path_question *question, struct path_answer *answer, struct error *err)
 {
 	STACK_OF(X509) *untrusted = intermediates(question->untrusted);
@@ -230,11 +237,11 @@ int path_check(const struct path_question *question, struct path_answer *answer,
 		store = path_trust(question, err);
 		r = store ? path_attempt(question, store, untrusted, answer, err) : -ENOMEM;
 	}
-	if (r == -EINVAL && store)
+	if (r == -EINVAL && store && !is_revoked(answer))
 		r = path_try_others(question, store, untrusted, answer, err);
 	if (answer->count == 0)
 		path_add_step(answer, question->leaf);
-	if (r == 0)
+	if (r == 0 || answer->sound)
 		path_describe(question, answer);
 	X509_STORE_free(store);
 	sk_X509_free(untrusted);

@@ -88,7 +88,7 @@ struct path_question {
 struct path_step {
 	X509 *certificate;    /* a reference of the answer's */
 	char name[PATH_NAME]; /* its subject */
-	char checked[400];    /* what was checked of it */
+	char checked[400];    /* what was checked of it, where all but revocation holds */
 	struct path_revocation revocation;
 };
 
@@ -108,6 +108,10 @@ struct path_answer {
 int path_check(const struct path_question *question, struct path_answer *answer, struct error *err);
 
 void path_answer_clear(struct path_answer *answer);
+
+/* The answer of a CA that is trusted as it is, and GOOD or not (validate_ca): it is all the path.
+ */
+void path_of_anchor(X509 *anchor, bool good, bool clock_trusted, struct path_answer *answer);
 
 /* The answer's certificates as a stack of new references, without the leaf; NULL: no memory. */
 STACK_OF(X509) * path_issuers(const struct path_answer *answer);

@@ -1,4 +1,4 @@
-/* What was checked of each certificate of a path that holds, in words. */
+/* What was checked of each certificate of a path, in words. */
 #include "common/x509.h"
 #include "pkifs/path_part.h"
 
@@ -58,13 +58,13 @@ void path_describe(const struct path_question *question, struct path_answer *ans
 {
 	for (int i = 0; i < answer->count; i++) {
 		struct path_step *step = &answer->steps[i];
-		bool anchor = i > 0 && i == answer->count - 1;
+		bool last = i > 0 && i == answer->count - 1;
 
-		if (anchor)
+		if (last && !question->no_anchor)
 			add(step, "trusted, ");
 		add_times(question, step);
 		add_key(step);
-		if (!anchor)
+		if (!last) /* whose own signature decides nothing */
 			add(step, ", signed with %s",
 			    OBJ_nid2sn(X509_get_signature_nid(step->certificate)));
 		if (i > 0)
@@ -72,4 +72,18 @@ void path_describe(const struct path_question *question, struct path_answer *ans
 		else
 			add_leaf(question, step);
 	}
+}
+
+void path_of_anchor(X509 *anchor, bool good, bool clock_trusted, struct path_answer *answer)
+{
+	const struct path_question question = { .clock_trusted = clock_trusted };
+
+	*answer = (struct path_answer){ .failed = good ? -1 : 0, .sound = good };
+	path_add_step(answer, anchor);
+	if (!good)
+		return;
+	add(answer->steps, "trusted, ");
+	add_times(&question, answer->steps);
+	add_key(answer->steps);
+	add(answer->steps, ", a CA");
 }

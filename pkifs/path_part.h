@@ -39,7 +39,7 @@ int path_check_name(const struct path_question *question, struct error *err);
 int path_check_forms(const struct path_question *question, struct path_answer *answer,
                      struct error *err);
 
-/* Says of each certificate what was checked, once the path holds. */
+/* Says of each certificate what was checked, of a path that holds but for its revocation. */
 void path_describe(const struct path_question *question, struct path_answer *answer);
 
 /* No name of the leaf evades the name constraints of its CAs. */

@@ -109,13 +109,13 @@ static void describe_crl(X509_CRL *crl, bool good, char *text, size_t size)
 	const ASN1_TIME *next = good ? X509_CRL_get0_nextUpdate(crl) : NULL;
 	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(crl, NID_crl_number, NULL, NULL);
 	BIGNUM *value = number ? ASN1_INTEGER_to_BN(number, NULL) : NULL;
-	char *hex = value ? BN_bn2hex(value) : NULL, when[RFC3339_MAX] = "";
+	char *decimal = value ? BN_bn2dec(value) : NULL, when[RFC3339_MAX] = "";
 
 	if (next)
 		rfc3339(asn1_time_seconds(next), when);
-	snprintf(text, size, "CRL%s%.40s%s%s", hex ? " " : "",
-	         hex ? hex + (hex[0] == '0' && hex[1]) : "", next ? ", valid until " : "", when);
-	OPENSSL_free(hex);
+	snprintf(text, size, "CRL%s%.50s%s%s", decimal ? " " : "", decimal ? decimal : "",
+	         next ? ", valid until " : "", when);
+	OPENSSL_free(decimal);
 	BN_free(value);
 	ASN1_INTEGER_free(number);
 }

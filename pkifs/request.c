@@ -7,6 +7,7 @@
 #include "pkifs/request_part.h"
 #include "pkifs/tunnel.h"
 #include "pkifs/validate.h"
+#include "pkifs/verify.h"
 
 #include <errno.h>
 #include <openssl/crypto.h>
@@ -27,6 +28,7 @@ static void asked_clear(struct asked *asked)
 	record_free(asked->settings);
 	OPENSSL_clear_free(asked->merged, asked->merged ? asked->merged_length + 1 : 0);
 	edition_clear(&asked->edition);
+	record_free(asked->found);
 }
 
 static int unenroll_now(struct asked *asked, struct error *err)
@@ -76,26 +78,45 @@ static int clear_key_pair_now(struct asked *asked, struct error *err)
 	return edition_publish(asked->store, asked->object, &asked->edition);
 }
 
+/* Keeps what is told of ANSWER, which goes, and of which R and ERR came. */
+static int note_path(struct asked *asked, struct path_answer *answer, int r,
+                     const struct error *err)
+{
+	int told;
+
+	asked->found = record_new();
+	told = asked->found ? verify_lines(answer, err, asked->found) : -ENOMEM;
+	path_answer_clear(answer);
+	return told < 0 ? told : r;
+}
+
 static int verify_ca_now(struct asked *asked, struct error *err)
 {
 	STACK_OF(X509) *certificates = NULL;
+	bool clock_trusted = store_clock_trusted(asked->store);
+	struct path_answer answer;
+	X509 *ca;
 	int r;
 
 	if (!asked->edition.certificate.length)
 		return error_set(err, -EINVAL, "there is no CA certificate to verify");
 	r = certificates_read(asked->edition.certificate.data, asked->edition.certificate.length, 1,
 	                      &certificates, err);
-	if (r == 0)
-		r = validate_ca(sk_X509_value(certificates, 0), store_now(asked->store),
-		                store_clock_trusted(asked->store),
-		                record_is(asked->config, "allow-legacy", "yes"), err);
+	if (r < 0)
+		return r;
+	ca = sk_X509_value(certificates, 0);
+	r = validate_ca(ca, store_now(asked->store), clock_trusted,
+	                record_is(asked->config, "allow-legacy", "yes"), err);
+	path_of_anchor(ca, r == 0, clock_trusted, &answer);
+	r = note_path(asked, &answer, r, err);
 	sk_X509_pop_free(certificates, X509_free);
 	return r;
 }
 
 static int verify_now(struct asked *asked, struct error *err)
 {
-	struct candidates candidates = { .key = asked->edition.key_pair };
+	struct path_answer answer = { .failed = -1 };
+	struct candidates candidates = { .key = asked->edition.key_pair, .answer = &answer };
 	struct version version;
 	char *text = NULL;
 	int r;
@@ -113,6 +134,7 @@ static int verify_now(struct asked *asked, struct error *err)
 		r = certificates_read(text, strlen(text), 50, &candidates.certificates, err);
 	if (r == 0)
 		r = certificate_publish(asked->store, asked->object, &candidates, true, err);
+	r = note_path(asked, &answer, r, err);
 	sk_X509_pop_free(candidates.certificates, X509_free);
 	version_clear(&version);
 	free(text);
@@ -252,18 +274,18 @@ static int keep(struct asked *asked, const char *text, size_t length, enum reque
                 const struct error *failure)
 {
 	struct request request = { .object = asked->object->id, .state = state };
-	unsigned char *fields = NULL;
+	unsigned char *fields = NULL, *found = NULL;
 	int r;
 
 	r = record_encode(asked->fields, &fields, &request.fields.length);
+	if (r == 0 && asked->found)
+		r = record_encode(asked->found, &found, &request.resume.length);
+	if (r == 0 && !(request.text.data = malloc(length + 1)))
+		r = -ENOMEM;
 	if (r < 0)
-		return r;
+		goto out;
 	request.fields.data = (char *)fields;
-	request.text.data = malloc(length + 1);
-	if (!request.text.data) {
-		OPENSSL_clear_free(fields, request.fields.length);
-		return -ENOMEM;
-	}
+	request.resume.data = (char *)found;
 	memcpy(request.text.data, text, length);
 	request.text.length = length;
 	snprintf(request.action, sizeof request.action, "%s", asked->action);
@@ -273,16 +295,19 @@ static int keep(struct asked *asked, const char *text, size_t length, enum reque
 	r = db_request_add(asked->store->db, &request, &request.id);
 	if (r == 0 && asked->store->writer)
 		asked->store->writer->request = request.id;
-	OPENSSL_clear_free(fields, request.fields.length);
-	request.fields = (struct blob){ 0 };
-	request_clear(&request);
+	blob_clear(&request.text);
 	if (r == 0)
 		r = db_object_set_error(asked->store->db, asked->object->id,
 		                        failure ? failure->text : "");
 	if (r == 0 && strcmp(asked->action, "enroll") == 0)
 		r = auto_enroll_asked(asked->store, asked->object->id);
 	asked->store->due = true;
-	return r < 0 || state == REQUEST_QUEUED ? r : event(asked);
+	if (r == 0 && state != REQUEST_QUEUED)
+		r = event(asked);
+out:
+	OPENSSL_clear_free(fields, request.fields.length);
+	OPENSSL_free(found);
+	return r;
 }
 
 static int carry_out(struct asked *asked, const struct action *action, const char *text,

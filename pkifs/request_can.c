@@ -15,13 +15,9 @@ static int later(const char *what, struct error *err)
 	return error_set(err, -EINVAL, "%s is not supported by this version of pkifs", what);
 }
 
-static const char *protocol_of(const struct asked *asked)
+static bool speaks(const struct asked *asked, const char *protocol)
 {
-	const char *own = record_get(asked->config, "protocol");
-
-	if (own && *own)
-		return own;
-	return asked->settings ? record_get(asked->settings, "protocol") : "scep";
+	return strcmp(object_protocol(asked->config, asked->settings), protocol) == 0;
 }
 
 static int check_key_store(const struct asked *asked, struct error *err)
@@ -264,12 +260,10 @@ static const struct protocol {
 
 static const struct protocol *find_protocol(const struct asked *asked, struct error *err)
 {
-	const char *name = protocol_of(asked);
-
 	for (size_t i = 0; i < COUNT(protocols); i++)
-		if (strcasecmp(protocols[i].name, name) == 0)
+		if (speaks(asked, protocols[i].name))
 			return &protocols[i];
-	later(name, err);
+	later(object_protocol(asked->config, asked->settings), err);
 	return NULL;
 }
 
@@ -346,7 +340,7 @@ static int check_trusted(const struct asked *asked, struct error *err)
 		              "profile %s is not trusted yet: enroll and confirm it, or load its "
 		              "CA certificate into ca/%s/cert.pem",
 		              asked->profile.name, asked->profile.name);
-	if (r == 0 && strcasecmp(protocol_of(asked), "cmpv2") == 0)
+	if (r == 0 && speaks(asked, "cmpv2"))
 		r = check_ca_valid(asked, &trusted, err);
 	edition_clear(&trusted);
 	return r;
@@ -446,7 +440,7 @@ int request_can_refresh_crl(struct asked *asked, struct error *err)
 		return error_set(err, -EINVAL,
 		                 "neither crl-url nor enrollment-url is set, and no certificate "
 		                 "of the CA that is known here names where its CRL is");
-	if (!url && count == 0 && strcasecmp(protocol_of(asked), "cmpv2") == 0)
+	if (!url && count == 0 && speaks(asked, "cmpv2"))
 		return check_profile_prover(asked, err);
 	return 0;
 }
@@ -455,7 +449,7 @@ int request_can_account(struct asked *asked, struct error *err)
 {
 	const char *url = record_get(asked->config, "enrollment-url");
 
-	if (strcmp(protocol_of(asked), "acme") != 0)
+	if (!speaks(asked, "acme"))
 		return error_set(err, -EINVAL, "only ACME has accounts: set protocol = acme");
 	if (!url || strncasecmp(url, "https://", 8) != 0)
 		return error_set(err, -EINVAL, "ACME needs an enrollment-url with https");

@@ -16,6 +16,7 @@ struct asked {
 	struct object profile;   /* the one to ask; id 0: none */
 	struct record *settings; /* its config with defaults */
 	struct edition edition;
+	struct record *found; /* by a request that is done at once; NULL: nothing */
 };
 
 /* Whether what is ASKED can work with what is there. 0, or a negative errno with ERR. */

@@ -9,6 +9,7 @@
  * ```
  */
 #include "common/channel.h"
+#include "common/hex.h"
 #include "common/log.h"
 #include "common/x509.h"
 #include "pkifs/ring.h"
@@ -71,13 +72,12 @@ static void describe(const struct wish *wish, struct entry *entry)
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned int length = 0;
-	size_t used;
+	char text[2 * EVP_MAX_MD_SIZE + 1];
 
-	used = (size_t)snprintf(entry->text, RING_TEXT, "%s%.64s ", wish->mine, entry->name->value);
 	EVP_Digest(entry->certificate->value, entry->certificate->length, digest, &length,
 	           EVP_sha256(), NULL);
-	for (unsigned int i = 0; i < length && used + 3 < RING_TEXT; i++)
-		used += (size_t)snprintf(entry->text + used, RING_TEXT - used, "%02x", digest[i]);
+	hex_write(text, digest, length);
+	snprintf(entry->text, RING_TEXT, "%s%.64s %.64s", wish->mine, entry->name->value, text);
 }
 
 /* The keyring of that name; 0: there is none. */

@@ -1,6 +1,7 @@
 #include "pkifs/seal.h"
 
-#include <ctype.h>
+#include "common/hex.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -25,21 +26,19 @@ struct store_key {
 	struct error refused; /* why the file is no store key; code 0: it is one */
 };
 
-static int hex_key(const unsigned char *text, unsigned char *key)
+/* 64 digits, and perhaps the end of their line. */
+static bool read_digits(char *text, ssize_t length, unsigned char *key)
 {
-	for (int i = 0; i < 2 * KEY_SIZE; i++) {
-		int digit = tolower(text[i]);
-
-		if (!isxdigit(digit))
-			return -EINVAL;
-		digit = isdigit(digit) ? digit - '0' : digit - 'a' + 10;
-		key[i / 2] = (unsigned char)(key[i / 2] << 4 | digit);
-	}
-	return 0;
+	if (length == 2 * KEY_SIZE + 1 && text[2 * KEY_SIZE] == '\n')
+		length--;
+	if (length != 2 * KEY_SIZE)
+		return false;
+	text[length] = 0;
+	return hex_read(text, key, KEY_SIZE) == KEY_SIZE;
 }
 
 /* Reads up to SIZE bytes of a file; their number or a negative errno. */
-static ssize_t read_all(int fd, unsigned char *bytes, size_t size)
+static ssize_t read_all(int fd, char *bytes, size_t size)
 {
 	size_t length = 0;
 	ssize_t got;
@@ -59,7 +58,7 @@ static ssize_t read_all(int fd, unsigned char *bytes, size_t size)
 
 static void read_key(struct store_key *key, int fd)
 {
-	unsigned char text[2 * KEY_SIZE + 2];
+	char text[2 * KEY_SIZE + 2];
 	ssize_t length = read_all(fd, text, sizeof text);
 
 	if (length < 0)
@@ -67,8 +66,7 @@ static void read_key(struct store_key *key, int fd)
 		          strerror((int)-length));
 	else if (length == KEY_SIZE)
 		memcpy(key->bytes, text, KEY_SIZE);
-	else if ((length != 2 * KEY_SIZE && !(length == 2 * KEY_SIZE + 1 && text[64] == '\n')) ||
-	         hex_key(text, key->bytes) < 0)
+	else if (!read_digits(text, length, key->bytes))
 		error_set(
 			&key->refused, -EINVAL,
 			"the store key file is not 32 bytes or 64 hex digits (it has %s%zd bytes)",

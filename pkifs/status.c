@@ -47,6 +47,21 @@ const char *state_now(const struct store *store, const char *state, int64_t not_
 	return is_over(store, not_after) ? "expired" : state;
 }
 
+/* What a request found that was done at once. */
+static int add_found(const struct request *request, struct record *status)
+{
+	struct record *found = NULL;
+	int r = 0;
+
+	if (strcmp(request->action, "verify") == 0)
+		r = record_decode((const unsigned char *)request->resume.data,
+		                  request->resume.length, &found);
+	if (found)
+		record_append(status, found);
+	record_free(found);
+	return r;
+}
+
 static int add_request(struct store *store, const struct object *object, struct record *status)
 {
 	struct request request;
@@ -65,8 +80,9 @@ static int add_request(struct store *store, const struct object *object, struct 
 		add_time(status, "next-action-at", request.next_attempt);
 		record_add_number(status, "attempts", request.attempts);
 	}
+	r = add_found(&request, status);
 	request_clear(&request);
-	return 0;
+	return r;
 }
 
 static X509 *first_certificate(const struct blob *pem)

@@ -1,4 +1,5 @@
 /* The store key: 64 hexadecimal digits in a file of root's, which the keys process alone reads. */
+#include "common/hex.h"
 #include "common/log.h"
 #include "pkifs/supervisor.h"
 
@@ -62,8 +63,7 @@ int store_key_make(const char *path, const char *store, struct error *err)
 		                 path, store);
 	if (RAND_priv_bytes(key, sizeof key) != 1)
 		return error_set(err, -EIO, "no random numbers");
-	for (size_t i = 0; i < sizeof key; i++)
-		snprintf(text + 2 * i, 3, "%02x", key[i]);
+	hex_write(text, key, sizeof key);
 	text[64] = '\n';
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, text, sizeof text) != sizeof text || fsync(fd) < 0)

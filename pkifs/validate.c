@@ -8,9 +8,10 @@
 
 #define JUDGED_MAX 8 /* certificates for one key in one answer */
 
-/* Judges one candidate that has the right key. *CHAIN is the caller's. */
+/* Judges one candidate that has the right key. *CHAIN is the caller's, and ANSWER in any case. */
 static int judge(const struct expectation *expectation, X509 *leaf, STACK_OF(X509) * candidates,
-                 STACK_OF(X509) * *chain, struct record *differences, struct error *err)
+                 STACK_OF(X509) * *chain, struct path_answer *answer, struct record *differences,
+                 struct error *err)
 {
 	const struct path_question question = {
 		.leaf = leaf,
@@ -26,17 +27,18 @@ static int judge(const struct expectation *expectation, X509 *leaf, STACK_OF(X50
 		.tolerant = true,
 		.revocation = expectation->revocation,
 	};
-	struct path_answer answer;
 	int r;
 
-	r = path_check(&question, &answer, err);
-	if (r == 0)
-		r = check_names(expectation, leaf, differences, err);
+	r = path_check(&question, answer, err);
 	if (r == 0) {
-		*chain = path_issuers(&answer);
+		r = check_names(expectation, leaf, differences, err);
+		if (r < 0)
+			answer->failed = 0;
+	}
+	if (r == 0) {
+		*chain = path_issuers(answer);
 		r = *chain ? 0 : error_set(err, -ENOMEM, "out of memory");
 	}
-	path_answer_clear(&answer);
 	return r;
 }
 
@@ -52,6 +54,7 @@ struct verdict {
 	int r;
 	X509 *leaf;
 	STACK_OF(X509) * chain;
+	struct path_answer answer;
 	struct record *differences;
 	struct error err;
 };
@@ -60,6 +63,7 @@ static void verdict_clear(struct verdict *verdict)
 {
 	X509_free(verdict->leaf);
 	sk_X509_pop_free(verdict->chain, X509_free);
+	path_answer_clear(&verdict->answer);
 	record_free(verdict->differences);
 	*verdict = (struct verdict){ 0 };
 }
@@ -81,7 +85,8 @@ static void judge_candidate(const struct expectation *expectation, X509 *certifi
 		return;
 	X509_up_ref(certificate);
 	new.leaf = certificate;
-	new.r = judge(expectation, certificate, candidates, &new.chain, new.differences, &new.err);
+	new.r = judge(expectation, certificate, candidates, &new.chain, &new.answer,
+	              new.differences, &new.err);
 	if (is_better(&new, best)) {
 		verdict_clear(best);
 		*best = new;
@@ -117,6 +122,11 @@ int validate_own(const struct expectation *expectation, STACK_OF(X509) * candida
 		best.chain = NULL;
 	} else {
 		error_set(err, r, "%s", best.err.text);
+	}
+	if (expectation->answer) {
+		path_answer_clear(expectation->answer);
+		*expectation->answer = best.answer;
+		best.answer = (struct path_answer){ 0 };
 	}
 	verdict_clear(&best);
 	return r;

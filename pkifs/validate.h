@@ -30,6 +30,7 @@ struct expectation {
 	int64_t now;
 	bool clock_trusted;
 	struct path_sources revocation; /* what is known to be revoked is refused */
+	struct path_answer *answer;     /* gets the path; the caller's, NULL: not wanted */
 };
 
 /*

@@ -102,21 +102,6 @@ static const char *state_name(enum path_state state)
 	return names[state];
 }
 
-static int add_step(const struct path_answer *answer, int i, struct content *content)
-{
-	const struct path_step *step = &answer->steps[i];
-	const struct path_revocation *known = &step->revocation;
-	int r;
-
-	r = content_addf(content, "certificate = %s\n", step->name);
-	if (r == 0 && *step->checked)
-		r = content_addf(content, "checked = %s\n", step->checked);
-	if (r == 0)
-		r = content_addf(content, "revocation = %s%s%s%s\n", state_name(known->state),
-		                 *known->how ? " (" : "", known->how, *known->how ? ")" : "");
-	return r;
-}
-
 /* The sentence begins with the certificate's name where that is what it is about. */
 static const char *reason_of(const char *name, const char *sentence)
 {
@@ -127,19 +112,84 @@ static const char *reason_of(const char *name, const char *sentence)
 	               : sentence;
 }
 
+/* That of the certificate that fails; NULL where it is not about one. */
+static const char *failed_name(const struct path_answer *answer)
+{
+	return answer->failed >= 0 && answer->failed < answer->count
+	               ? answer->steps[answer->failed].name
+	               : NULL;
+}
+
+/* What is said of certificate I of the path; the caller owns it. NULL: no memory. */
+static struct record *step_record(const struct path_answer *answer, const struct error *err, int i)
+{
+	const struct path_step *step = &answer->steps[i];
+	const struct path_revocation *known = &step->revocation;
+	/* an anchor may have been looked up, too, but nothing comes of it */
+	const char *how = known->state == PATH_UNCHECKED ? "" : known->how;
+	struct record *record = record_new();
+
+	if (!record)
+		return NULL;
+	record_add(record, "certificate", step->name);
+	if (i == answer->failed)
+		record_add(record, "failed", reason_of(step->name, err->text));
+	if (*step->checked)
+		record_add(record, "checked", step->checked);
+	else if (i != answer->failed && failed_name(answer))
+		record_addf(record, "checked", "in part, for %s fails", failed_name(answer));
+	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state),
+	            *how ? " (" : "", how, *how ? ")" : "");
+	return record;
+}
+
+/* The same as lines or, a name having each ";" behind a backslash (RFC 4514), on ONE_LINE. */
+static int add_step(const struct path_answer *answer, const struct error *err, int i, bool one_line,
+                    struct content *content)
+{
+	struct record *record = step_record(answer, err, i);
+	int r = record && !record_failed(record) ? 0 : -ENOMEM;
+
+	for (size_t k = 0; r == 0 && k < record_count(record); k++) {
+		const struct field *field = record_field(record, k);
+
+		if (!one_line)
+			r = content_addf(content, "%s = %s\n", field->key, field->value);
+		else if (k == 0)
+			r = content_addf(content, "%s", field->value);
+		else
+			r = content_addf(content, "; %s: %s", field->key, field->value);
+	}
+	record_free(record);
+	return r;
+}
+
 int verify_verdict(const struct path_answer *answer, const struct error *err, bool detail,
                    struct content *content)
 {
-	const char *name = answer->failed >= 0 && answer->failed < answer->count
-	                           ? answer->steps[answer->failed].name
-	                           : "text";
+	const char *name = failed_name(answer) ? failed_name(answer) : "text";
 	int r;
 
 	r = err->code == 0
 	            ? content_addf(content, "ok\n")
 	            : content_addf(content, "failed: %s: %s\n", name, reason_of(name, err->text));
 	for (int i = 0; r == 0 && detail && i < answer->count; i++)
-		r = add_step(answer, i, content);
+		r = add_step(answer, err, i, false, content);
+	return r;
+}
+
+int verify_lines(const struct path_answer *answer, const struct error *err, struct record *to)
+{
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < answer->count; i++) {
+		struct content line = { 0 };
+
+		r = add_step(answer, err, i, true, &line);
+		if (r == 0)
+			record_add_bytes(to, "verify", line.text, line.length);
+		content_clear(&line);
+	}
 	return r;
 }
 

@@ -1,6 +1,6 @@
 /*
  * Questions about certificates: the file ca/<profile>/verify. A text has settings (verify_keys),
- * then a certificate with its chain in PEM; the answer changes nothing.
+ * then a certificate with its chain in PEM; the answer changes nothing. And what is told of a path.
  */
 #ifndef PKIFS_VERIFY_H
 #define PKIFS_VERIFY_H
@@ -30,6 +30,12 @@ int verify_question_ask(const struct verify_question *question, struct path_ques
  */
 int verify_verdict(const struct path_answer *answer, const struct error *err, bool detail,
                    struct content *content);
+
+/*
+ * What DETAIL says, on one line for each certificate: fields `verify`, added to TO. ERR is looked
+ * at where the path fails. 0 or -ENOMEM.
+ */
+int verify_lines(const struct path_answer *answer, const struct error *err, struct record *to);
 
 /*
  * The answer to TEXT (LENGTH bytes, not trusted) by the confirmed CA of PROFILE and its revocation

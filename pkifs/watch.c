@@ -374,17 +374,15 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 
 static uv_timer_t next; /* runs: looks are due when others had their turn */
 
-static void go_on(uv_timer_t *timer)
-{
-	watch_run(timer->data);
-}
+static void look_on(uv_timer_t *timer);
 
-static void wait_for_turn(struct store *store)
+static void wait_for_turn(struct store *store, uint64_t pause)
 {
 	if (!next.data)
 		uv_timer_init(store->loop, &next);
 	next.data = store;
-	uv_timer_start(&next, go_on, PAUSE, 0);
+	uv_update_time(store->loop); /* the pause begins now, not when this turn began */
+	uv_timer_start(&next, look_on, pause, 0);
 }
 
 static int look_later(struct store *store, int64_t object)
@@ -392,29 +390,43 @@ static int look_later(struct store *store, int64_t object)
 	return db_watch_set(store->db, object, store_now(store) + AT_LEAST);
 }
 
-/* What a look wants makes the store come again in the same turn: that is no turn of ours. */
-void watch_run(struct store *store)
+static bool is_due(struct store *store, int64_t *object)
 {
-	static int64_t before = INT64_MAX;
+	int64_t at;
+
+	return db_watch_first(store->db, object, &at) == 0 && at <= store_now(store);
+}
+
+static void look_on(uv_timer_t *timer)
+{
+	struct store *store = timer->data;
 	uint64_t begun = uv_hrtime();
-	int64_t object, at;
+	int64_t object;
+	int r = 0;
 
-	if (store->stopping || (next.data && uv_is_active((uv_handle_t *)&next)) ||
-	    store_clock_hurry(store, &before, AT_LEAST, db_watch_hurry) < 0)
-		return;
-	while (db_watch_first(store->db, &object, &at) == 0 && at <= store_now(store)) {
-		int r = store_change(store, object, look_now);
-
+	while (r == 0 && !store->stopping && is_due(store, &object)) {
+		r = store_change(store, object, look_now);
 		if (r < 0) {
 			log_warning("a certificate's revocation cannot be looked at: %s",
 			            strerror(-r));
 			r = store_change(store, object, look_later); /* it stops no other */
 		}
-		if (r < 0)
-			break;
-		if (uv_hrtime() - begun > PART) {
-			wait_for_turn(store);
+		if (r == 0 && uv_hrtime() - begun > PART) {
+			wait_for_turn(store, PAUSE);
 			break;
 		}
 	}
+}
+
+/* Looks have turns of their own: whoever waited for the change that brought them goes first. */
+void watch_run(struct store *store)
+{
+	static int64_t before = INT64_MAX;
+	int64_t object;
+
+	if (store->stopping || (next.data && uv_is_active((uv_handle_t *)&next)) ||
+	    store_clock_hurry(store, &before, AT_LEAST, db_watch_hurry) < 0)
+		return;
+	if (is_due(store, &object))
+		wait_for_turn(store, 1);
 }

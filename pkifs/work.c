@@ -119,28 +119,38 @@ static int add_prover(struct store *store, const struct standing *standing, stru
 	return r == -ENOENT ? 0 : r;
 }
 
-/* What an action needs of a certificate id's config, and of its profile's: nothing else goes out.
- */
-static const char *const own_names[] = { "subject",         "domain-name",        "ip-address",
-	                                 "email",           "challenge-password", "digest",
-	                                 "validity-period", "key-type",           "protocol",
-	                                 "acme-challenge" };
-static const char *const profile_names[] = { "enrollment-url", "ca-identity", "ca-dn" };
+/* What goes out of a certificate id's config, and nothing else: with each protocol (NULL), or with
+ * one alone. */
+static const struct {
+	const char *protocol, *names[12];
+} own_settings[] = {
+	{ NULL,
+	  { "subject", "domain-name", "ip-address", "email", "challenge-password", "digest",
+	    "validity-period", "key-type", "acme-challenge" } },
+	{ "cmpv2", { "ca-reference", "ca-secret", "accept-changed-names" } },
+	{ "est", { "est-user", "est-password" } },
+	{ "acme", { "acme-profile", "acme-preferred-chain" } },
+};
 
-/* And those that concern one protocol. */
-static const char *const cmp_names[] = { "ca-reference", "ca-secret", "accept-changed-names" };
-static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest" };
-static const char *const est_names[] = { "est-user", "est-password" };
-static const char *const acme_names[] = { "acme-profile", "acme-preferred-chain" };
+/* And of its profile's; and of that of a certificate id that asks for its profile. */
+static const char *const profile_names[] = { "enrollment-url", "ca-identity", "ca-dn", NULL };
+static const char *const asker_names[] = { "ca-reference", "ca-secret", "digest", NULL };
 
-static void add_settings(struct record *to, const struct record *from, const char *const *names,
-                         size_t count)
+static void add_settings(struct record *to, const struct record *from, const char *const *names)
 {
 	const struct field *field;
 
-	for (size_t i = 0; i < count; i++)
-		for (size_t index = 0; (field = record_next(from, names[i], &index)) != NULL;)
-			record_add(to, names[i], field->value);
+	for (; *names; names++)
+		for (size_t index = 0; (field = record_next(from, *names, &index)) != NULL;)
+			record_add(to, *names, field->value);
+}
+
+static void add_own_settings(struct record *to, const struct record *config)
+{
+	for (size_t i = 0; i < COUNT(own_settings); i++)
+		if (!own_settings[i].protocol ||
+		    record_is(to, "protocol", own_settings[i].protocol))
+			add_settings(to, config, own_settings[i].names);
 }
 
 int work_add_tls_ca(struct store *store, const struct record *settings, struct record *record)
@@ -202,7 +212,7 @@ int work_add_profile(struct store *store, const struct object *profile,
 
 	if (!profile->id)
 		return 0;
-	add_settings(record, settings, profile_names, COUNT(profile_names));
+	add_settings(record, settings, profile_names);
 	r = db_edition_get(store->db, profile->edition, &trusted);
 	if (r < 0)
 		return r;
@@ -221,15 +231,6 @@ int work_add_profile(struct store *store, const struct object *profile,
 	return r;
 }
 
-const char *work_protocol(const struct standing *standing)
-{
-	const char *own = record_get(standing->config, "protocol");
-
-	if (!own && standing->settings)
-		own = record_get(standing->settings, "protocol");
-	return own ? own : "scep";
-}
-
 /* What is asked for a profile by CMP: a certificate id of its own proves us. */
 static int add_profile_prover(struct store *store, const struct standing *standing,
                               struct worker_job *work)
@@ -246,7 +247,7 @@ static int add_profile_prover(struct store *store, const struct standing *standi
 	if (r == 0)
 		r = db_edition_get(store->db, prover.edition, &edition);
 	if (r == 0) {
-		add_settings(work->record, config, asker_names, COUNT(asker_names));
+		add_settings(work->record, config, asker_names);
 		r = prover_can_sign(store, &prover, &edition)
 		            ? add_identity(store, edition.version, "certificate", false, work)
 		            : 0;
@@ -269,15 +270,9 @@ int work_compose(struct store *store, const struct standing *standing, int64_t k
 	record_add_number(record, "job", standing->request.id);
 	record_add(record, "action", work_action(standing));
 	record_add_number(record, "now", store_now(store));
+	record_add(record, "protocol", object_protocol(standing->config, standing->settings));
 	if (standing->object.kind == KIND_LOCAL)
-		add_settings(record, standing->config, own_names, COUNT(own_names));
-	record_set(record, "protocol", work_protocol(standing));
-	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "est"))
-		add_settings(record, standing->config, est_names, COUNT(est_names));
-	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "acme"))
-		add_settings(record, standing->config, acme_names, COUNT(acme_names));
-	if (standing->object.kind == KIND_LOCAL && record_is(record, "protocol", "cmpv2"))
-		add_settings(record, standing->config, cmp_names, COUNT(cmp_names));
+		add_own_settings(record, standing->config);
 	if (strcmp(standing->request.action, "re-enroll") == 0)
 		record_add(record, "renewal", "yes");
 	record_add(record, "allow-legacy", legacy ? "yes" : "no");
@@ -458,7 +453,7 @@ int work_take_next(struct store *store, struct standing *standing, const struct 
 
 	if (r < 0)
 		return r;
-	r = strcmp(work_protocol(standing), "acme") == 0
+	r = strcmp(object_protocol(standing->config, standing->settings), "acme") == 0
 	            ? rollover_take_chain(store, &standing->profile, result, &err)
 	            : rollover_take(store, &standing->profile, result, &err);
 	if (r < 0) {

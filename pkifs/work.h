@@ -10,9 +10,6 @@
 #include "pkifs/standing.h"
 #include "pkifs/workers.h"
 
-/* The protocol that the certificate id, or its profile, speaks. */
-const char *work_protocol(const struct standing *standing);
-
 /* The worker's word for the request's action. */
 const char *work_action(const struct standing *standing);
 

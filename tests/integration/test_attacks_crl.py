@@ -113,8 +113,10 @@ class Attacks(Crls):
         self.refused(self.ca.crl(number=1, since=900), "from the future")
         self.load(self.ca.crl(number=1, since=-7200, until=-60))
         self.known("unknown")
-        self.load(self.ca.crl(entry(serial, time.time()), number=2, since=-3600, until=-60))
-        self.known("revoked")
+        number = 2 ** 158  # of 20 bytes
+        self.load(self.ca.crl(entry(serial, time.time()), number=number, since=-3600, until=-60))
+        self.known(f"revoked (CRL {number}, ")
+        self.assertEqual(self.number(), str(number))
         self.m.write("ca/corp/config", "crl-on-download-failure = accept\n")
         self.known("revoked")
 

@@ -1,8 +1,11 @@
 """CRLs by LDAP, from OpenLDAP's slapd."""
 
 import base64
+import contextlib
 import os
+import re
 import socket
+import threading
 
 from ca_texts import must
 from harness import LAB, Test, free_port, main, run, until
@@ -56,6 +59,32 @@ def entry(dn, *values, attribute="certificateRevocationList;binary"):
     lines = [f"dn:: {coded}", "objectClass: cRLDistributionPoint"]
     lines += [f"{attribute}:: {base64.b64encode(value).decode()}" for value in values]
     return "\n".join(lines) + "\n\n"
+
+
+class Listener:
+    """A server that answers nobody: what it hears."""
+
+    def __init__(self):
+        self.all = []  # of each who came
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"ldap://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        with contextlib.suppress(OSError):
+            while True:
+                with self.socket.accept()[0] as one:
+                    self.all.append(one.recv(10000))
+
+    def heard(self, first=0):
+        return b"\n".join(self.all[first:])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
 
 
 class Ldap(Test):
@@ -209,24 +238,64 @@ class Ldap(Test):
             m.write("ca/corp/request", "cancel\n")
             self.assertEqual(m.status("ca/corp")["last-error"], "cancelled")
 
-    def test_a_distribution_point_that_is_a_name_alone(self):
-        """It is an entry of the server that the config names."""
-        port, _ = self.serve(entry("cn=Point\\, of Corp,dc=lab", self.ca.crl()))
-        folder, m = self.ca.folder, self.mount()
-        self.profile(m, f"ldap://127.0.0.1:{port}")
+    def pointing(self, m, point):
+        """local/www has a certificate with the distribution point POINT; the name is [name]."""
+        folder = self.ca.folder
         os.mkdir(m.point / "local/www")
         m.write("local/www/config", "ca-profile = corp\nsubject = CN=www\nkey-type = ecdsa\n")
         self.assertEqual(m.request("local/www", "generate-csr"), "ok")
         (folder / "csr").write_text(m.read("local/www/csr.pem"))
-        (folder / "extensions").write_text("crlDistributionPoints = point\n[point]\nfullname = "
-                                           "dirName:name\n[name]\nDC = lab\nCN = \"Point, of Corp\"\n")
+        (folder / "extensions").write_text(
+            f"crlDistributionPoints = point\n[point]\nfullname = {point}\n"
+            "[name]\n1.DC = lab\n2.OU = closed\nCN = \"Point, of Corp\"\n")
         must("openssl", "x509", "-req", "-in", folder / "csr", "-CA", folder / "ca.pem", "-CAkey",
              folder / "ca.key", "-extfile", folder / "extensions", "-days", "30", "-out",
              folder / "www.pem")
         m.write("local/www/cert.pem", (folder / "www.pem").read_text())
-        self.assertTrue(until(lambda: m.status("local/www")["revocation"].startswith("good (CRL")),
-                        m.read("ca/corp/status"))
-        self.assertIn("cn=point", m.status("ca/corp")["crl-source"].lower())
+
+    def is_good(self, m):
+        return m.status("local/www")["revocation"].startswith("good (CRL")
+
+    def test_a_distribution_point_that_is_a_name_alone(self):
+        """It is an entry of the server that the config names, and asked for as its user."""
+        port, tls = self.serve(entry("cn=Point\\, of Corp,ou=closed,dc=lab", self.ca.crl()))
+        m = self.mount()
+        os.mkdir(m.point / "ca/tls")
+        m.write("ca/tls/cert.pem", self.tls_ca)
+        url = f"ldaps://127.0.0.1:{tls}/?certificateRevocationList;binary"
+        config = f"crl-url = ldap://127.0.0.1:{port}/dc=lab\ncrl-url = {url}\ntls-ca = tls\n"
+        os.mkdir(m.point / "ca/corp")
+        m.write("ca/corp/cert.pem", self.ca.pem())
+        m.write("ca/corp/config", config)
+        self.pointing(m, "dirName:name")
+        self.assertTrue(until(lambda: re.search("CN=Point.*shows it to others",
+                                                m.read("ca/corp/status"))), m.read("ca/corp/status"))
+        m.write("ca/corp/config", config + 'crl-url-user = "cn=nobody,dc=lab"\n'
+                'crl-url-user = "cn=reader,dc=lab"\ncrl-url-password = x\n'
+                "crl-url-password = secret\n")
+        self.assertTrue(until(lambda: self.is_good(m)), m.read("ca/corp/status"))
+        self.assertIn("/CN=Point", m.status("ca/corp")["crl-source"])
+        self.assertNotIn("secret", m.read("ca/corp/status") + m.read("events") + m.log.read_text())
+
+    def test_the_password_is_for_the_server_that_the_config_names(self):
+        """Not for one that a certificate names, or that the config named before."""
+        port, _ = self.serve(entry("cn=Point\\, of Corp,ou=closed,dc=lab", self.ca.crl()))
+        user = 'crl-url-user = "cn=reader,dc=lab"\ncrl-url-password = secret\n'
+        m = self.mount()
+        with Listener() as stranger, Listener() as former:
+            self.profile(m, former.url, user)
+            self.pointing(m, f"dirName:name,URI:{stranger.url}/dc=lab")
+            self.assertTrue(until(lambda: m.read("ca/corp/status").count("crl-fetch-error") == 3))
+            self.assertEqual(former.heard().count(b"secret"), 2)  # as its entry and as all others
+            count = len(former.all)
+            m.write("ca/corp/config", f"crl-url = ldap://127.0.0.1:{port}\n{user}")
+            self.assertTrue(until(lambda: self.is_good(m)), m.read("ca/corp/status"))
+            self.assertTrue(until(lambda: len(former.all) > count))
+            for heard in (stranger.heard(), former.heard(count)):
+                self.assertNotIn(b"secret", heard)
+                self.assertNotIn(b"reader", heard)
+            self.assertIn(b"dc=lab", stranger.heard())
+            self.assertIn(b"Point", former.heard(count))
 
 
 if __name__ == "__main__":

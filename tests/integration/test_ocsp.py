@@ -124,7 +124,7 @@ class Ocsp(Watched):
         (self.ca.folder / "index").write_text("")
         self.clock.set(31 * 86400)
         self.m.write("ca/corp/crl.pem", self.ca.crl(90))
-        self.becomes("other", "good (CRL 11")
+        self.becomes("other", "good (CRL 17,")
         self.assertIn("revoked", self.revocation("www"))
         self.assertEqual(self.events("unrevoked"), [])
 

@@ -227,6 +227,8 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         os.kill(pid, signal.SIGCONT)
         self.assertTrue(until(lambda: self.kernel() == (2, 3)))
         self.assertIn('"event":"drift"', (self.m.point / "events").read_text())
+        self.delete_forwarding()  # and the next one is heard
+        self.assertTrue(until(lambda: self.kernel() == (2, 3)))
 
 
 if __name__ == "__main__":

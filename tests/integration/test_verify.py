@@ -1,4 +1,5 @@
-"""Other people's certificates: ca/<profile>/verify, and pkictl verify on it."""
+"""Certificates judged when somebody asks: ca/<profile>/verify, pkictl verify on it, and `verify` as a
+request."""
 
 import base64
 import contextlib
@@ -7,12 +8,14 @@ import json
 import lzma
 import os
 import pathlib
+import re
 import threading
 import time
 
 import responder
+import storefile
 from harness import BIN, Clock, SANITIZED, attempt, main, run, some_of, until
-from x509 import Asked, Authority
+from x509 import CA, Asked, Authority
 
 PKITS = pathlib.Path("/usr/lib/python3/dist-packages/cryptography_vectors/x509/PKITS_data")
 POLICY = "2.16.840.1.101.3.2.1.48."  # NIST-test-policy-N
@@ -274,6 +277,146 @@ class Responders(Asked):
         self.assertEqual(asked, [])
         self.assertIn("was not asked yet", self.ask(m, self.issued("third")))
         self.assertTrue(until(lambda: asked))
+
+
+class Requests(Asked):
+    """`verify` as a request, on what is here."""
+
+    def load(self, m, ca, name="/CN=own", chain="", more=(), **options):
+        """A certificate of CA for the key of local/own, in force."""
+        if not (m.point / "local/own").exists():
+            (m.point / "local/own").mkdir()
+            m.write("local/own/config", "ca-profile = corp\nsubject = CN=own\nkey-type = ecdsa\n")
+            self.assertEqual(m.request("local/own", "generate-key-pair"), "ok")
+        public = self.folder / "public"
+        public.write_text(m.read("local/own/public.pem"))
+        m.write("local/own/cert.pem", ca.issue(
+            name, more=("-force_pubkey", public, *more), **options) + chain)
+
+    @staticmethod
+    def told(m, path="local/own"):
+        return [line.removeprefix("verify = ") for line in m.read(f"{path}/status").splitlines()
+                if line.startswith("verify = ")]
+
+    def test_each_certificate_of_the_path_is_told_as_by_detail(self):
+        m = self.mount()
+        self.profile(m, settings="")
+        sub = Authority(self.folder, "Sub", self.ca)
+        self.load(m, sub, chain=sub.pem)
+        m.write("ca/corp/crl.pem", self.ca.crl() + sub.crl() + sub.pem)
+        self.assertEqual(self.told(m), [])
+        self.assertEqual(m.request("local/own", "verify"), "ok")
+        own, by, root = self.told(m)
+        self.assertRegex(own, "^CN=own; checked: valid from .*, for server, client or IKE; "
+                              r"revocation: good \(CRL 1, valid until ")
+        detail = self.ask(m, "detail = yes\n" + m.read("local/own/fullchain.pem"))
+        for line in (by, root):  # the purpose that the leaf is for was not asked of the file
+            name, *parts = line.split("; ")
+            lines = [f"certificate = {name}"] + [part.replace(": ", " = ", 1) for part in parts]
+            self.assertIn("\n".join(lines) + "\n", detail)
+
+    def test_which_one_is_revoked_and_how_that_is_known(self):
+        m = self.mount()
+        self.profile(m, settings="")
+        sub = Authority(self.folder, "Sub", self.ca)
+        self.ca.revoke()
+        self.load(m, sub, chain=sub.pem)
+        m.write("ca/corp/crl.pem", self.ca.crl() + sub.crl() + sub.pem)
+        why = "is revoked since 2026-11-01T00:00:00Z, key compromise (CRL 1)"
+        self.assertEqual(m.request("local/own", "verify"), f"failed: CN=Sub {why}")
+        own, by, root = self.told(m)
+        self.assertRegex(own, r"^CN=own; checked: valid .*; revocation: good \(CRL 1, ")
+        self.assertTrue(by.startswith(f"CN=Sub; failed: {why}; checked: valid from"), by)
+        self.assertTrue(by.endswith("; revocation: revoked (CRL 1)"), by)
+        self.assertTrue(root.startswith("CN=Root; checked: trusted, valid from"), root)
+        detail = self.ask(m, "detail = yes\n" + m.read("local/own/fullchain.pem"))
+        self.assertIn(f"certificate = CN=Sub\nfailed = {why}\nchecked = valid from", detail)
+        shown = run(BIN / "pkictl", "-m", m.point, "show", "own").stdout
+        self.assertRegex(shown, r"(?m)^verify +CN=Sub; failed: is revoked since")
+
+    def test_the_lines_are_of_the_last_request_and_stay_as_long(self):
+        m = self.mount()
+        self.profile(m)
+        self.load(m, self.ca)
+        self.assertEqual(m.request("local/own", "verify"), "ok")
+        found = self.told(m)
+        self.assertEqual(len(found), 2)
+        m.kill("store")
+        self.assertEqual(self.told(m), found)
+        m.stop()
+        m.start()
+        self.load(m, self.ca, "/CN=other")  # not judged by a request
+        self.assertEqual(self.told(m), found)
+        self.assertEqual(m.request("local/own", "generate-csr"), "ok")
+        self.assertEqual(self.told(m), [])
+
+    def test_which_one_has_expired(self):
+        clock = Clock(self)
+        m = self.mount(start=False)
+        m.programs = clock.programs
+        m.start()
+        self.profile(m)
+        sub = Authority(self.folder, "Sub", self.ca)
+        self.load(m, sub, chain=self.ca.issue("/CN=Sub", CA, key=sub.key, days=5), days=20)
+        clock.set(10 * 86400)
+        self.assertRegex(m.request("local/own", "verify"), "^failed: CN=Sub expired on ")
+        own, by, root = self.told(m)
+        self.assertEqual(own, "CN=own; checked: in part, for CN=Sub fails; revocation: unchecked")
+        self.assertRegex(by, "^CN=Sub; failed: expired on [0-9TZ:-]+; revocation: unchecked$")
+        self.assertEqual(root, "CN=Root; checked: in part, for CN=Sub fails; revocation: unchecked")
+
+    def test_a_ca_is_all_its_path(self):
+        clock = Clock(self)
+        m = self.mount(start=False)
+        m.programs = clock.programs
+        m.start()
+        self.profile(m)
+        self.assertEqual(m.request("ca/corp", "verify"), "ok")
+        line, = self.told(m, "ca/corp")
+        self.assertRegex(line, "^CN=Root; checked: trusted, valid from [0-9TZ:-]+ to [0-9TZ:-]+, "
+                               "key ecdsa 256, a CA; revocation: unchecked$")
+        clock.set(31 * 86400)
+        self.assertIn("expired on", m.request("ca/corp", "verify"))
+        line, = self.told(m, "ca/corp")
+        self.assertRegex(line, "^CN=Root; failed: the CA certificate CN=Root expired on [0-9TZ:-]+;"
+                               " revocation: unchecked$")
+
+    def test_one_that_nobody_vouches_for_is_not_called_trusted(self):
+        m = self.mount()
+        (m.point / "local/own").mkdir()
+        m.write("local/own/config", "subject = CN=own\nkey-type = ecdsa\n")
+        self.assertEqual(m.request("local/own", "generate-key-pair"), "ok")
+        self.load(m, self.ca, chain=self.ca.pem)
+        self.assertEqual(m.request("local/own", "verify"), "ok")
+        self.assertEqual(m.status("local/own")["trust"], "none")
+        own, root = self.told(m)
+        self.assertRegex(own, "^CN=own; checked: valid from")
+        self.assertRegex(root, "^CN=Root; checked: valid from [0-9TZ:-]+ to [0-9TZ:-]+, key ecdsa "
+                               "256, a CA for this path; ")
+
+    def test_a_subject_writes_no_line_and_no_part_of_one(self):
+        m = self.mount()
+        self.profile(m)
+        name = "x\nverify = CN=Other; checked: trusted\rstate = valid; failed: no"
+        self.load(m, self.ca, f"/CN={name}")
+        self.assertEqual(m.request("local/own", "verify"), "ok")
+        own, root = self.told(m)
+        parts = re.split(r"(?<!\\); ", own)
+        self.assertEqual([part.split(": ")[0] for part in parts[1:]], ["checked", "revocation"])
+        self.assertTrue(root.startswith("CN=Root; "))
+        self.assertEqual(len(re.findall("(?m)^state = ", m.read("local/own/status"))), 1)
+        self.assertEqual(json.loads(m.read("status.json"))["local"][0]["verify"], [own, root])
+
+    def test_a_request_of_an_earlier_version_or_of_another_kind_has_no_lines(self):
+        m = self.mount()
+        self.profile(m)
+        self.assertEqual(m.request("ca/corp", "verify"), "ok")
+        for change in ("action = 'enroll'", "action = 'verify', resume = x''"):
+            m.stop()
+            storefile.sql(m.folder / "store.db", f"UPDATE request SET {change}")
+            m.start()
+            self.assertEqual(m.status("ca/corp")["request"], "done")
+            self.assertEqual(self.told(m, "ca/corp"), [])
 
 
 class Pkictl(Asked):

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -109,12 +110,62 @@ static void what_is_none_is_refused_with_its_reason(void **state)
 	}
 }
 
+static void a_server_is_the_same_if_a_password_for_it_is_safe_there(void **state)
+{
+	static const char server[] = "ldap://ldap.example.net";
+	static const char *const same[] = {
+		"ldap://ldap.example.net/cn=a",        "LDAP://LDAP.example.net:389/cn=a?b",
+		"ldap://ldap.example.net/@evil/cn=a",
+	}, *const others[] = {
+		"ldaps://ldap.example.net/cn=a",       "ldap://ldap.example.net:636/cn=a",
+		"ldap://ldap.example.net.evil/cn=a",   "ldap://ldap.example.ne/cn=a",
+		"ldap://ldap.example.net@evil/cn=a",   "ldap://evil/ldap://ldap.example.net",
+		"ldap://ldap.example.net:3890/cn=a",   "http://ldap.example.net:389/",
+		"ldap://ldap.example.net/cn=%",        "",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(same); i++)
+		assert_true(ldap_server_same(server, same[i]));
+	for (size_t i = 0; i < COUNT(others); i++) {
+		assert_false(ldap_server_same(server, others[i]));
+		assert_false(ldap_server_same(others[i], server));
+	}
+	assert_true(ldap_server_is("ldap://a"));
+	assert_true(ldap_server_is("ldaps://a:3/?b"));
+	assert_false(ldap_server_is("ldap://a/cn=b"));
+	assert_false(ldap_server_is("http://a"));
+}
+
+static void an_entry_stands_between_the_server_and_its_attributes(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "ldap://a", "ldap://a/CN=b%5C,%20c" },
+		{ "ldaps://a:3/", "ldaps://a:3/CN=b%5C,%20c" },
+		{ "ldap://[::1]/?d?base", "ldap://[::1]/CN=b%5C,%20c?d?base" },
+	};
+	X509_NAME *name = X509_NAME_new();
+
+	(void)state;
+	assert_true(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
+	                                       (const unsigned char *)"b, c", -1, -1, 0));
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *url = ldap_url_of(rows[i][0], name);
+
+		assert_string_equal(url, rows[i][1]);
+		free(url);
+	}
+	X509_NAME_free(name);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(its_parts_are_decoded),
 		cmocka_unit_test(several_attributes_are_taken_in_their_order),
 		cmocka_unit_test(what_is_none_is_refused_with_its_reason),
+		cmocka_unit_test(a_server_is_the_same_if_a_password_for_it_is_safe_there),
+		cmocka_unit_test(an_entry_stands_between_the_server_and_its_attributes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

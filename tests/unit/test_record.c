@@ -624,10 +624,28 @@ static void a_peer_that_goes_in_mid_frame_is_epipe(void **state)
 	}
 }
 
+static void a_value_beside_another_is_as_far_down_or_the_only_one(void **state)
+{
+	struct record *record = record_new();
+
+	(void)state;
+	assert_null(record_beside(record, "user", 0));
+	record_add(record, "user", "a");
+	assert_string_equal(record_beside(record, "user", 0), "a");
+	assert_string_equal(record_beside(record, "user", 2), "a");
+	record_add(record, "password", "x");
+	record_add(record, "user", "b");
+	assert_string_equal(record_beside(record, "user", 0), "a");
+	assert_string_equal(record_beside(record, "user", 1), "b");
+	assert_null(record_beside(record, "user", 2));
+	record_free(record);
+}
+
 int main(void)
 {
 #define PAIR(name) cmocka_unit_test_setup_teardown(name, connect_pair, close_pair)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_value_beside_another_is_as_far_down_or_the_only_one),
 		cmocka_unit_test(values_are_read_however_people_write_them),
 		cmocka_unit_test(fields_keep_their_order_and_their_lines),
 		cmocka_unit_test(an_empty_text_is_an_empty_record),

@@ -1,4 +1,5 @@
 /* What a tunnel's settings mean for the kernel, and what they say themselves. */
+#include "common/hex.h"
 #include "common/traffic.h"
 #include "netlink/tunnel.h"
 
@@ -239,6 +240,7 @@ static void settings_are_read_exactly(void **state)
 	struct traffic traffic;
 	uint32_t value, mask;
 	unsigned char bytes[4];
+	char text[5];
 
 	(void)state;
 	assert_int_equal(traffic_read("fd00::/8:udp:53", &traffic, NULL), 0);
@@ -255,6 +257,8 @@ static void settings_are_read_exactly(void **state)
 	assert_int_equal(hex_read("0x00fF", bytes, sizeof bytes), 2);
 	assert_int_equal(bytes[1], 255);
 	assert_int_equal(hex_read("0011223344", bytes, sizeof bytes), -EINVAL);
+	hex_write(text, (const unsigned char[]){ 0x0f, 0xa0 }, 2);
+	assert_string_equal(text, "0fa0");
 }
 
 int main(void)
