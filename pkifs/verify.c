@@ -125,6 +125,8 @@ static struct record *step_record(const struct path_answer *answer, const struct
 {
 	const struct path_step *step = &answer->steps[i];
 	const struct path_revocation *known = &step->revocation;
+	/* an anchor may have been looked up, too, but nothing comes of it */
+	const char *how = known->state == PATH_UNCHECKED ? "" : known->how;
 	struct record *record = record_new();
 
 	if (!record)
@@ -137,7 +139,7 @@ static struct record *step_record(const struct path_answer *answer, const struct
 	else if (i != answer->failed && failed_name(answer))
 		record_addf(record, "checked", "in part, for %s fails", failed_name(answer));
 	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state),
-	            *known->how ? " (" : "", known->how, *known->how ? ")" : "");
+	            *how ? " (" : "", how, *how ? ")" : "");
 	return record;
 }
 

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -106,6 +107,14 @@ def attempt(act, *arguments):
         return act(*arguments)
     except OSError as error:
         return -error.errno
+
+
+@functools.cache
+def rsa_key(_number):
+    """Making one takes longer than most of what is done with it."""
+    done = run("openssl", "genpkey", "-quiet", "-algorithm", *RSA_KEY)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def make_pairs(folder, keys, certificates=1):
@@ -412,6 +421,11 @@ class Test(unittest.TestCase):
 
     def fails_to_start(self, mount, words):
         self.assertIn(words, mount.refuses())
+
+    def rsa_key(self):
+        """An RSA key in PEM, each time another one; the next test gets the same."""
+        self.rsa_keys = getattr(self, "rsa_keys", 0) + 1
+        return rsa_key(self.rsa_keys)
 
     def server(self, script, *options, environment=None):
         """A server of tests/lab in a folder of its own: (folder, port, URL)."""

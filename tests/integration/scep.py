@@ -23,6 +23,10 @@ class Ca:
         self.folder = test.folder / f"ca-{self.port}"
         if like:  # the same CA at another address
             shutil.copytree(like.folder, self.folder, ignore=shutil.ignore_patterns("pid", "log"))
+        elif script == "scep-ca-server" and "CA" not in environment:
+            self.folder.mkdir()
+            for name in ("ca", "next"):
+                (self.folder / f"{name}.key").write_text(test.rsa_key())
         test.addCleanup(self.stop)
         if start:
             self.start(*options)

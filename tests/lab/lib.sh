@@ -38,7 +38,8 @@ if (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then
 	exit 1
 fi
 
-new_key() { # new_key FILE TYPE: rsa:2048, ec:P-256, ed25519
+new_key() { # new_key FILE TYPE: rsa:2048, ec:P-256, ed25519; one that is there stays
+	[ ! -s "$1" ] || return 0
 	case $2 in
 	rsa:*) openssl genpkey -quiet -algorithm RSA -pkeyopt "rsa_keygen_bits:${2#*:}" -out "$1" ;;
 	ec:*) openssl genpkey -algorithm EC -pkeyopt "ec_paramgen_curve:${2#*:}" \
