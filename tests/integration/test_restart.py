@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 
@@ -192,13 +193,27 @@ class Restart(Test):
                 self.assertEqual(self.m.read(f"local/host{j}/config"), f"subject = CN=host{j}\n")
 
 
+def keys_of(mount):
+    """Its keys process, found as soon as it runs: it is at work for a moment only."""
+    listed = pathlib.Path(f"/proc/{mount.daemon.pid}/task/{mount.daemon.pid}/children")
+    if not listed.exists():  # as the kernel was built
+        return mount.children("keys")
+    found = []
+    for pid in listed.read_text().split():
+        with contextlib.suppress(OSError):
+            if b"--keys" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(int(pid))
+    return found
+
+
 class Start(Test):
     def serves_without_its_keys(self):
         """Whether a new store answers while its keys process is stopped. (It may have been too late
         to stop it.)"""
         m = self.mount(start=False)
+        m.under = ("nice", "-n", "19")  # so that we are there in time on a busy machine, too
         m.spawn()
-        while not (found := m.children("keys")):
+        while not (found := keys_of(m)):
             pass
         os.kill(found[0], signal.SIGSTOP)
         listing = subprocess.Popen(["ls", m.point], stdout=subprocess.PIPE)
@@ -214,7 +229,7 @@ class Start(Test):
 
     def test_nothing_is_served_before_the_store_key_is_known(self):
         """What came so early was run once more when it was."""
-        self.assertTrue(any(not self.serves_without_its_keys() for _ in range(5)))
+        self.assertTrue(any(not self.serves_without_its_keys() for _ in range(10)))
 
 
 if __name__ == "__main__":
