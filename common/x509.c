@@ -59,6 +59,14 @@ static int keep(struct reading *reading, X509 *certificate)
 	return error_set(reading->err, -ENOMEM, "out of memory");
 }
 
+bool certificate_is_in(const X509 *certificate, const STACK_OF(X509) * certificates)
+{
+	for (int i = 0; i < sk_X509_num(certificates); i++)
+		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
+			return true;
+	return false;
+}
+
 X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) * issuers)
 {
 	X509 *found = NULL;

@@ -57,6 +57,8 @@ int certificates_to_pem(STACK_OF(X509) * certificates, char **pem, size_t *lengt
 int certificates_read(const void *text, size_t length, int limit, STACK_OF(X509) * *certificates,
                       struct error *err);
 
+bool certificate_is_in(const X509 *certificate, const STACK_OF(X509) * certificates);
+
 /* The one of ISSUERS (may be NULL) whose name and key CERTIFICATE was issued with, or NULL. */
 X509 *certificate_issuer(X509 *certificate, STACK_OF(X509) * issuers);
 

@@ -8,14 +8,6 @@
 
 #define PATH_MAX_LENGTH 20
 
-static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(certificates); i++)
-		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
-			return true;
-	return false;
-}
-
 /* Adds to PATH those of POOL that may stand above what is in it, by their names. */
 static bool add_above(STACK_OF(X509) * path, STACK_OF(X509) * pool)
 {
@@ -109,7 +101,7 @@ void cmp_path_add(const struct cmp_path *path, struct record *record)
 		X509 *certificate = sk_X509_value(path->path, i);
 
 		certificate_add(record, "certificate", certificate);
-		if (i > 0 && has(path->published, certificate))
+		if (i > 0 && certificate_is_in(certificate, path->published))
 			certificate_add(record, "published", certificate);
 	}
 	record_add(record, "proven-by", path->by_secret ? "secret" : "signature");

@@ -245,15 +245,21 @@ static int random_id(struct transaction *t, struct error *err)
 	return 0;
 }
 
+/* A message of T but for its content. */
+static struct scep_message message_of(const struct transaction *t, enum scep_type type)
+{
+	return (struct scep_message){ .type = type,
+		                      .transaction_id = t->id,
+		                      .nonce = type == SCEP_CERT_POLL ? t->poll_nonce : t->nonce,
+		                      .signer = t->signer,
+		                      .key = t->key,
+		                      .recipient = t->authority.recipient,
+		                      .algorithms = t->authority.algorithms };
+}
+
 static int make_message(struct transaction *t, struct error *err)
 {
-	struct scep_message message = { .type = t->type,
-		                        .transaction_id = t->id,
-		                        .nonce = t->nonce,
-		                        .signer = t->signer,
-		                        .key = t->key,
-		                        .recipient = t->authority.recipient,
-		                        .algorithms = t->authority.algorithms };
+	struct scep_message message = message_of(t, t->type);
 	unsigned char *csr = NULL;
 	int size = i2d_X509_REQ(t->request, &csr);
 	int r;
@@ -370,13 +376,7 @@ static int send_request(struct transaction *t, struct error *err)
 static int make_poll(struct transaction *t, unsigned char **message, size_t *length,
                      struct error *err)
 {
-	struct scep_message poll = { .type = SCEP_CERT_POLL,
-		                     .transaction_id = t->id,
-		                     .nonce = t->poll_nonce,
-		                     .signer = t->signer,
-		                     .key = t->key,
-		                     .recipient = t->authority.recipient,
-		                     .algorithms = t->authority.algorithms };
+	struct scep_message poll = message_of(t, SCEP_CERT_POLL);
 	unsigned char *names = NULL;
 	int r;
 
@@ -494,13 +494,7 @@ static int crl_asker(struct job *job, const struct authority *authority, X509 **
 
 static int make_crl_request(struct transaction *t, struct error *err)
 {
-	struct scep_message message = { .type = SCEP_GET_CRL,
-		                        .transaction_id = t->id,
-		                        .nonce = t->nonce,
-		                        .signer = t->signer,
-		                        .key = t->key,
-		                        .recipient = t->authority.recipient,
-		                        .algorithms = t->authority.algorithms };
+	struct scep_message message = message_of(t, SCEP_GET_CRL);
 	bool ours = record_find(t->job->settings, "certificate") != NULL;
 	unsigned char *id = NULL;
 	int r;

@@ -177,8 +177,7 @@ static bool is_ca_of(struct store *store, int64_t profile, X509 *certificate)
 	if (db_object_get(store->db, profile, &object) == 0 &&
 	    db_edition_get(store->db, object.edition, &edition) == 0 &&
 	    crl_signers(&edition, &signers) == 0)
-		for (int i = 0; i < sk_X509_num(signers); i++)
-			same |= X509_cmp(sk_X509_value(signers, i), certificate) == 0;
+		same = certificate_is_in(certificate, signers);
 	sk_X509_pop_free(signers, X509_free);
 	edition_clear(&edition);
 	return same;

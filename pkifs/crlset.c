@@ -53,14 +53,6 @@ int crl_add_signers(const struct edition *edition, struct record *record)
 	return r == 0 && *edition->next_by ? work_add_der(record, "signer", &edition->next) : r;
 }
 
-static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(certificates); i++)
-		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
-			return true;
-	return false;
-}
-
 /* Whether CERTIFICATE, if its issuer is believed, is made to sign, and may do so now. */
 static bool may_sign(const struct store *store, X509 *certificate)
 {
@@ -101,8 +93,8 @@ static int believe(const struct store *store, STACK_OF(X509) * beside, STACK_OF(
 		for (int i = 0; i < sk_X509_num(beside); i++) {
 			X509 *certificate = sk_X509_value(beside, i);
 
-			if (has(signers, certificate) || !may_sign(store, certificate) ||
-			    !certificate_issuer(certificate, cas))
+			if (certificate_is_in(certificate, signers) ||
+			    !may_sign(store, certificate) || !certificate_issuer(certificate, cas))
 				continue;
 			X509_up_ref(certificate);
 			if (!sk_X509_push(signers, certificate))

@@ -23,14 +23,6 @@ struct belief {
 	bool allow_legacy;
 };
 
-static bool has(STACK_OF(X509) * certificates, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(certificates); i++)
-		if (X509_cmp(sk_X509_value(certificates, i), certificate) == 0)
-			return true;
-	return false;
-}
-
 static bool is_signed_by(X509 *certificate, X509 *issuer)
 {
 	STACK_OF(X509) *one = sk_X509_new_null();
@@ -62,7 +54,7 @@ static bool is_believed(const struct belief *belief, X509 *certificate)
 	if (validate_ca(certificate, store_now(belief->store), store_clock_trusted(belief->store),
 	                belief->allow_legacy, NULL) < 0)
 		return false;
-	return (belief->by_secret && has(belief->published, certificate)) ||
+	return (belief->by_secret && certificate_is_in(certificate, belief->published)) ||
 	       certificate_issuer(certificate, belief->believed) ||
 	       is_proven_root(belief, certificate);
 }
@@ -77,7 +69,8 @@ static int believe(struct belief *belief, STACK_OF(X509) * certificates)
 		for (int i = 1; i < sk_X509_num(certificates); i++) {
 			X509 *certificate = sk_X509_value(certificates, i);
 
-			if (has(belief->believed, certificate) || !is_believed(belief, certificate))
+			if (certificate_is_in(certificate, belief->believed) ||
+			    !is_believed(belief, certificate))
 				continue;
 			if (!X509_up_ref(certificate) ||
 			    !sk_X509_push(belief->believed, certificate))
@@ -117,7 +110,7 @@ static int make_path(const struct belief *belief, STACK_OF(X509) * *path)
 	if (!*path)
 		return -ENOMEM;
 	while (sk_X509_num(*path) < PATH_MAX_LENGTH &&
-	       (at = certificate_issuer(at, belief->believed)) && !has(*path, at))
+	       (at = certificate_issuer(at, belief->believed)) && !certificate_is_in(at, *path))
 		if (!X509_up_ref(at) || !sk_X509_push(*path, at))
 			return -ENOMEM;
 	ERR_clear_error();

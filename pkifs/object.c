@@ -289,6 +289,29 @@ int object_profile(struct store *store, const struct record *config, struct obje
 	return name && *name ? db_object_find(store->db, KIND_CA, name, profile) : -ENOENT;
 }
 
+int version_profile(struct store *store, const struct record *config, const struct version *version,
+                    struct object *profile)
+{
+	struct edition edition;
+	bool found = false;
+	int r;
+
+	*profile = (struct object){ 0 };
+	if (object_profile(store, config, profile) == 0)
+		return 0;
+	while (!found && (r = db_object_next(store->db, KIND_CA, profile->id, profile)) == 0) {
+		r = db_edition_get(store->db, profile->edition, &edition);
+		if (r < 0)
+			return r;
+		found = edition.certificate.length && version->chain.length &&
+		        strstr(version->chain.data, edition.certificate.data);
+		edition_clear(&edition);
+	}
+	if (!found)
+		profile->id = 0;
+	return found || r == -ENOENT ? 0 : r;
+}
+
 const char *object_protocol(const struct record *config, const struct record *settings)
 {
 	const char *protocol = record_get(config, "protocol");

@@ -101,6 +101,11 @@ int blob_certificates(const struct blob *pem, STACK_OF(X509) * to);
 /* The profile that OBJECT's config names; -ENOENT where it names none. */
 int object_profile(struct store *store, const struct record *config, struct object *profile);
 
+/* The profile that vouches for VERSION of a certificate id with CONFIG: the one that is named
+ * there, else (it was loaded) one whose CA is in the chain; id 0: there is none. */
+int version_profile(struct store *store, const struct record *config, const struct version *version,
+                    struct object *profile);
+
 /* What is spoken: the protocol of CONFIG, else of its profile's SETTINGS (NULL: there is none). */
 const char *object_protocol(const struct record *config, const struct record *settings);
 

@@ -164,11 +164,8 @@ static int keep_former(const struct generation *g, STACK_OF(X509) * new, struct 
 
 	for (int i = 0; r == 0 && i < sk_X509_num(g->known); i++) {
 		X509 *certificate = sk_X509_value(g->known, i);
-		bool again = false;
 
-		for (int k = 0; k < sk_X509_num(new); k++)
-			again |= X509_cmp(certificate, sk_X509_value(new, k)) == 0;
-		if (!again && sk_X509_num(former) < FORMER_MAX &&
+		if (!certificate_is_in(certificate, new) && sk_X509_num(former) < FORMER_MAX &&
 		    !X509_add_cert(former, certificate,
 		                   X509_ADD_FLAG_UP_REF | X509_ADD_FLAG_NO_DUP))
 			r = -ENOMEM;
@@ -509,11 +506,9 @@ static int above_unknown(const struct generation *g, STACK_OF(X509) * all, STACK
 	for (int i = 0; i < sk_X509_num(all); i++) {
 		X509 *certificate = sk_X509_value(all, i);
 
-		if (certificate_issuer(certificate, g->known))
+		if (certificate_issuer(certificate, g->known) ||
+		    certificate_is_in(certificate, g->known))
 			return 1;
-		for (int k = 0; k < sk_X509_num(g->known); k++)
-			if (X509_cmp(certificate, sk_X509_value(g->known, k)) == 0)
-				return 1;
 		if (X509_check_ca(certificate) &&
 		    !X509_add_cert(bundle, certificate, X509_ADD_FLAG_UP_REF))
 			return -ENOMEM;

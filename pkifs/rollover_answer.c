@@ -34,12 +34,10 @@ static bool is_in(BIO *content, const X509 *certificate)
 	STACK_OF(X509) *all = NULL;
 	char *bytes;
 	long length = BIO_get_mem_data(content, &bytes);
-	bool found = false;
+	bool found = length > 0 &&
+	             certificates_read(bytes, (size_t)length, CERTIFICATES_MAX, &all, NULL) == 0 &&
+	             certificate_is_in(certificate, all);
 
-	if (length > 0 &&
-	    certificates_read(bytes, (size_t)length, CERTIFICATES_MAX, &all, NULL) == 0)
-		for (int i = 0; i < sk_X509_num(all); i++)
-			found |= X509_cmp(sk_X509_value(all, i), certificate) == 0;
 	sk_X509_pop_free(all, X509_free);
 	return found;
 }

@@ -84,7 +84,7 @@ static int add_defaults(struct store *store, const struct record *config, struct
 
 	if (!protocol && object_profile(store, config, &profile) == 0) {
 		r = store_config(store, &profile, &settings);
-		protocol = r == 0 ? key_value(&ca_config_keys, settings, "protocol") : NULL;
+		protocol = r == 0 ? object_protocol(config, settings) : NULL;
 	}
 	defaults = protocol ? declared_defaults(protocol) : NULL;
 	for (size_t i = 0; defaults && i < record_count(defaults); i++) {

@@ -217,27 +217,6 @@ static void own_clear(struct own *own)
 	sk_X509_pop_free(own->anchors, X509_free);
 }
 
-/* Where no profile is named, the one whose CA is in the chain. */
-static int find_profile(struct own *own)
-{
-	struct object *profile = &own->profile;
-	struct edition edition;
-	bool found = false;
-	int r;
-
-	while (!found && (r = db_object_next(own->store->db, KIND_CA, profile->id, profile)) == 0) {
-		r = db_edition_get(own->store->db, profile->edition, &edition);
-		if (r < 0)
-			return r;
-		found = edition.certificate.length && own->version.chain.length &&
-		        strstr(own->version.chain.data, edition.certificate.data);
-		edition_clear(&edition);
-	}
-	if (!found)
-		profile->id = 0;
-	return found || r == -ENOENT ? 0 : r;
-}
-
 static int read_own(struct own *own, int64_t version)
 {
 	int r = db_version_get(own->store->db, version, &own->version);
@@ -252,8 +231,8 @@ static int read_own(struct own *own, int64_t version)
 		r = blob_certificates(&own->version.chain, own->chain);
 	if (r == 0)
 		r = store_settings(own->store, &own->object, &own->config);
-	if (r == 0 && object_profile(own->store, own->config, &own->profile) < 0)
-		r = find_profile(own);
+	if (r == 0)
+		r = version_profile(own->store, own->config, &own->version, &own->profile);
 	if (r == 0 && own->profile.id)
 		r = store_settings(own->store, &own->profile, &own->settings);
 	if (r == 0 && own->profile.id)

@@ -219,7 +219,7 @@ static int tell_all(struct store *store)
 static void ready(struct child *child, int signing, void *user)
 {
 	struct store *store = user;
-	uint32_t range;
+	uint32_t range = 0;
 
 	(void)child;
 	if (signing >= 0)

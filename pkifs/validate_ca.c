@@ -177,18 +177,10 @@ static bool issued(X509 *issuer, X509 *certificate)
 	return good;
 }
 
-static bool is_in(STACK_OF(X509) * stack, const X509 *certificate)
-{
-	for (int i = 0; i < sk_X509_num(stack); i++)
-		if (X509_cmp(sk_X509_value(stack, i), certificate) == 0)
-			return true;
-	return false;
-}
-
 /* Adds CERTIFICATE with a reference of its own, once. */
 static bool add(STACK_OF(X509) * stack, X509 *certificate)
 {
-	return is_in(stack, certificate) ||
+	return certificate_is_in(certificate, stack) ||
 	       X509_add_cert(stack, certificate, X509_ADD_FLAG_UP_REF) == 1;
 }
 
@@ -264,7 +256,7 @@ static bool climb(X509 *ca, STACK_OF(X509) * authorities, STACK_OF(X509) * issue
 	for (int i = 0; i < sk_X509_num(authorities); i++) {
 		X509 *above = sk_X509_value(authorities, i);
 
-		if (above == ca || is_in(issuers, above) || !issued(above, below))
+		if (above == ca || certificate_is_in(above, issuers) || !issued(above, below))
 			continue;
 		if (!add(issuers, above))
 			return false;
@@ -353,13 +345,15 @@ static bool find_new(STACK_OF(X509) * bundle, STACK_OF(X509) * known, bool annou
 	for (int i = 0; good && i < sk_X509_num(bundle); i++) {
 		X509 *certificate = sk_X509_value(bundle, i);
 
-		if (!is_in(known, certificate) && is_ca(certificate) && is_self_signed(certificate))
+		if (!certificate_is_in(certificate, known) && is_ca(certificate) &&
+		    is_self_signed(certificate))
 			good = add(found, certificate);
 	}
 	for (int i = 0; good && i < sk_X509_num(bundle); i++) {
 		X509 *certificate = sk_X509_value(bundle, i);
 
-		if (!is_in(known, certificate) && !is_in(found, certificate) &&
+		if (!certificate_is_in(certificate, known) &&
+		    !certificate_is_in(certificate, found) &&
 		    !(is_ca(certificate) &&
 		      (has_key_of(found, certificate) || has_key_of(known, certificate))))
 			good = add(others, certificate);

@@ -45,27 +45,6 @@ static void look_clear(struct look *look)
 	blob_clear(&look->staple);
 }
 
-/* The profile that vouches for a certificate that was loaded without one: its CA ends the chain. */
-static int find_profile(struct look *look)
-{
-	struct edition edition;
-	int r;
-
-	while ((r = db_object_next(look->store->db, KIND_CA, look->profile.id, &look->profile)) ==
-	       0) {
-		r = db_edition_get(look->store->db, look->profile.edition, &edition);
-		if (r < 0)
-			return r;
-		r = edition.certificate.length && look->version.chain.length &&
-		    strstr(look->version.chain.data, edition.certificate.data);
-		edition_clear(&edition);
-		if (r)
-			return store_settings(look->store, &look->profile, &look->settings);
-	}
-	look->profile.id = 0;
-	return r == -ENOENT ? 0 : r;
-}
-
 static int look_begin(struct store *store, const struct object *object, struct look *look)
 {
 	int r;
@@ -83,10 +62,10 @@ static int look_begin(struct store *store, const struct object *object, struct l
 		r = blob_certificates(&look->version.chain, look->chain);
 	if (r == 0)
 		r = store_settings(store, object, &look->config);
-	if (r == 0 && object_profile(store, look->config, &look->profile) == 0)
+	if (r == 0)
+		r = version_profile(store, look->config, &look->version, &look->profile);
+	if (r == 0 && look->profile.id)
 		r = store_settings(store, &look->profile, &look->settings);
-	else if (r == 0)
-		r = find_profile(look);
 	return r;
 }
 
