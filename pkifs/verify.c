@@ -138,8 +138,8 @@ static struct record *step_record(const struct path_answer *answer, const struct
 		record_add(record, "checked", step->checked);
 	else if (i != answer->failed && failed_name(answer))
 		record_addf(record, "checked", "in part, for %s fails", failed_name(answer));
-	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state),
-	            *how ? " (" : "", how, *how ? ")" : "");
+	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state), *how ? " (" : "",
+	            how, *how ? ")" : "");
 	return record;
 }
 
