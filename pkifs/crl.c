@@ -53,10 +53,7 @@ static void sweep_later(struct store *store)
 {
 	static uv_timer_t later;
 
-	if (!later.data)
-		uv_timer_init(store->loop, &later);
-	later.data = store;
-	uv_timer_start(&later, go_on, 2, 0);
+	store_later(store, &later, go_on, 2);
 }
 
 /* Removes the file NAME, or shortens it; false: there is more of it. */

@@ -463,14 +463,6 @@ static void go_on_later(uv_timer_t *timer)
 	declare_apply(timer->data);
 }
 
-static void wait_for(struct store *store, uint64_t milliseconds)
-{
-	if (!d.later.data)
-		uv_timer_init(store->loop, &d.later);
-	d.later.data = store;
-	uv_timer_start(&d.later, go_on_later, milliseconds, 0);
-}
-
 /* What was done is durable, or (a full disk) all of it is to be looked at again. */
 static void committed(void *user, int code)
 {
@@ -478,7 +470,7 @@ static void committed(void *user, int code)
 		return;
 	log_warning("what is declared cannot be stored, and is tried again: %s", strerror(-code));
 	d.step = STEP_DEFAULTS;
-	wait_for(user, AGAIN_MS);
+	store_later(user, &d.later, go_on_later, AGAIN_MS);
 }
 
 void declare_apply(struct store *store)
@@ -492,5 +484,5 @@ void declare_apply(struct store *store)
 	else if (store->begun && store_after(store, committed, store) < 0)
 		committed(store, -ENOMEM);
 	else if (r == 0)
-		wait_for(store, 1);
+		store_later(store, &d.later, go_on_later, 1);
 }

@@ -471,10 +471,7 @@ static void wait_for_turn(struct store *store)
 {
 	static uv_timer_t later;
 
-	if (!later.data)
-		uv_timer_init(store->loop, &later);
-	later.data = store;
-	uv_timer_start(&later, go_on, 1, 0);
+	store_later(store, &later, go_on, 1);
 }
 
 void renewal_run(struct store *store)

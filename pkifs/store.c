@@ -273,6 +273,15 @@ static void supervisor_said(struct channel *channel, struct record *record, int 
 	record_free(record);
 }
 
+void store_later(struct store *store, uv_timer_t *timer, uv_timer_cb call, uint64_t milliseconds)
+{
+	if (!timer->data)
+		uv_timer_init(store->loop, timer);
+	timer->data = store;
+	uv_update_time(store->loop); /* from now on, not from when this turn began */
+	uv_timer_start(timer, call, milliseconds, 0);
+}
+
 static void turn_ends(uv_check_t *check)
 {
 	store_commit(check->data);

@@ -70,6 +70,10 @@ int store_change(struct store *store, int64_t object, int (*act)(struct store *,
 /* Sends the supervisor FRAME; REASON may be NULL. */
 void store_tell(struct store *store, const char *frame, const char *reason);
 
+/* CALL, once, in MILLISECONDS: others have their turns before. TIMER's data is the store; its first
+ * use makes it. */
+void store_later(struct store *store, uv_timer_t *timer, uv_timer_cb call, uint64_t milliseconds);
+
 /* Commits what is open; effects and answers follow. */
 void store_commit(struct store *store);
 

@@ -353,17 +353,6 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 
 static uv_timer_t next; /* runs: looks are due when others had their turn */
 
-static void look_on(uv_timer_t *timer);
-
-static void wait_for_turn(struct store *store, uint64_t pause)
-{
-	if (!next.data)
-		uv_timer_init(store->loop, &next);
-	next.data = store;
-	uv_update_time(store->loop); /* the pause begins now, not when this turn began */
-	uv_timer_start(&next, look_on, pause, 0);
-}
-
 static int look_later(struct store *store, int64_t object)
 {
 	return db_watch_set(store->db, object, store_now(store) + AT_LEAST);
@@ -391,7 +380,7 @@ static void look_on(uv_timer_t *timer)
 			r = store_change(store, object, look_later); /* it stops no other */
 		}
 		if (r == 0 && uv_hrtime() - begun > PART) {
-			wait_for_turn(store, PAUSE);
+			store_later(store, timer, look_on, PAUSE);
 			break;
 		}
 	}
@@ -407,5 +396,5 @@ void watch_run(struct store *store)
 	    store_clock_hurry(store, &before, AT_LEAST, db_watch_hurry) < 0)
 		return;
 	if (is_due(store, &object))
-		wait_for_turn(store, 1);
+		store_later(store, &next, look_on, 1);
 }
