@@ -305,18 +305,13 @@ static int free_name(struct store *store, X509 *certificate, char *name, size_t 
 
 static int not_kept(struct store *store, const struct standing *standing, const char *name)
 {
-	struct record *more = record_new();
-	int r = -ENOMEM;
+	struct error why = { 0 };
 
-	if (more) {
-		record_addf(more, "reason",
-		            "a CA certificate that came with the one of %s is not stored: all "
-		            "names up to %s are taken",
-		            standing->object.name, name);
-		r = store_event(store, &standing->profile, "not-stored", more);
-	}
-	record_free(more);
-	return r;
+	error_set(&why, -EEXIST,
+	          "a CA certificate that came with the one of %s is not stored: all names up to %s "
+	          "are taken",
+	          standing->object.name, name);
+	return store_event_for(store, &standing->profile, "not-stored", why.text);
 }
 
 /* How revocation is checked and what is allowed is as for the profile that was asked. */

@@ -166,19 +166,26 @@ int store_event(struct store *store, const struct object *object, const char *na
 	return r;
 }
 
-int store_refusal(struct store *store, const struct object *object, const struct error *err)
+int store_event_for(struct store *store, const struct object *object, const char *name,
+                    const char *reason)
 {
 	struct record *more = record_new();
 	int r = -ENOMEM;
 
 	if (more) {
-		record_add(more, "reason", err->text);
-		r = db_object_set_error(store->db, object->id, err->text);
+		if (reason)
+			record_add(more, "reason", reason);
+		r = store_event(store, object, name, more);
 	}
-	if (r == 0)
-		r = store_event(store, object, "refused", more);
 	record_free(more);
 	return r;
+}
+
+int store_refusal(struct store *store, const struct object *object, const struct error *err)
+{
+	int r = db_object_set_error(store->db, object->id, err->text);
+
+	return r < 0 ? r : store_event_for(store, object, "refused", err->text);
 }
 
 void store_refused(struct store *store, const struct object *object, const struct error *err)
@@ -231,15 +238,10 @@ static void take_declared(struct store *store)
 /* The files cannot be read again, and all stays as it was. */
 static void conf_refused(struct store *store, const struct record *record)
 {
-	struct record *more = record_new();
 	const char *reason = record_get(record, "reason");
-	int r = more && reason ? store_begin(store) : -EBADMSG;
 
-	if (r == 0) {
-		record_add(more, "reason", reason);
-		store_end(store, store_event(store, NULL, "conf-refused", more));
-	}
-	record_free(more);
+	if (reason && store_begin(store) == 0)
+		store_end(store, store_event_for(store, NULL, "conf-refused", reason));
 }
 
 static void supervisor_said(struct channel *channel, struct record *record, int *fds, int code,

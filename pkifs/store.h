@@ -90,6 +90,9 @@ int store_send_after(struct store *store, void (*send)(struct store *, struct re
  */
 int store_event(struct store *store, const struct object *object, const char *name,
                 const struct record *more);
+/* One that has no more to say than why: REASON (may be NULL). */
+int store_event_for(struct store *store, const struct object *object, const char *name,
+                    const char *reason);
 
 /* Keeps ERR as the object's last-error with an event, inside a change. */
 int store_refusal(struct store *store, const struct object *object, const struct error *err);

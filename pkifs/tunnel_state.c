@@ -29,36 +29,27 @@ static int finish(struct store *store, struct told *told, const char *reason)
 static int set_state(struct store *store, const struct object *object, const char *state,
                      const char *reason)
 {
-	struct record *more = record_new();
-	int r = more ? 0 : -ENOMEM;
+	bool news = strcmp(object->state, state) != 0;
+	int r = 0;
 
-	if (r == 0 && reason)
-		record_add(more, "reason", reason);
-	if (r == 0 && strcmp(object->state, state) != 0) {
+	if (news)
 		r = db_object_set_state(store->db, object->id, state, store_now(store));
-		if (r == 0)
-			r = store_event(store, object, state, more);
-	}
-	if (r == 0 && (reason || strcmp(object->state, state) != 0))
+	if (r == 0 && news)
+		r = store_event_for(store, object, state, reason);
+	if (r == 0 && (reason || news))
 		r = db_object_set_error(store->db, object->id, reason ? reason : "");
-	record_free(more);
 	return r;
 }
 
 static int tell_drift(struct store *store, const struct object *object, const char *number)
 {
-	struct record *more = record_new();
-	int r = -ENOMEM;
+	struct error why = { 0 };
 
-	if (more) {
-		record_addf(more, "reason",
-		            "others had changed %s of its SAs and policies in the kernel: they are "
-		            "as they were",
-		            number);
-		r = store_event(store, object, "drift", more);
-	}
-	record_free(more);
-	return r;
+	error_set(&why, -EEXIST,
+	          "others had changed %s of its SAs and policies in the kernel: they are as they "
+	          "were",
+	          number);
+	return store_event_for(store, object, "drift", why.text);
 }
 
 static bool is_state(const char *state)

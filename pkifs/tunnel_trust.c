@@ -68,7 +68,6 @@ int tunnel_judge(struct store *store, const struct object *object, const struct 
 static int tell_warning(struct store *store, struct told *told, const char *warning)
 {
 	struct object object;
-	struct record *more;
 	int r;
 
 	if (strcmp(warning, told->trust.warning) == 0)
@@ -78,13 +77,19 @@ static int tell_warning(struct store *store, struct told *told, const char *warn
 	if (r < 0 || !*warning)
 		return r;
 	log_warning("tunnel %s: %s", object.name, warning);
-	more = record_new();
-	if (!more)
-		return -ENOMEM;
-	record_add(more, "reason", warning);
-	r = store_event(store, &object, "accepted-unchecked", more);
-	record_free(more);
-	return r;
+	return store_event_for(store, &object, "accepted-unchecked", warning);
+}
+
+/* What cuts tunnels for REASON; their numbers are added. The caller's; NULL: no memory. */
+static struct record *cut_frame(const char *reason)
+{
+	struct record *frame = record_new();
+
+	if (frame) {
+		record_add(frame, "frame", "cut");
+		record_add(frame, "reason", reason);
+	}
+	return frame;
 }
 
 static int add_ended(struct store *store, struct verdict *verdict, const struct told *told)
@@ -92,13 +97,10 @@ static int add_ended(struct store *store, struct verdict *verdict, const struct 
 	struct record *frame = verdict->ended;
 	int r = 0;
 
-	if (!frame) {
-		frame = verdict->ended = record_new();
-		if (!frame)
-			return -ENOMEM;
-		record_add(frame, "frame", "cut");
-		record_add(frame, "reason", verdict->trust.cut);
-	}
+	if (!frame)
+		frame = verdict->ended = cut_frame(verdict->trust.cut);
+	if (!frame)
+		return -ENOMEM;
 	record_add_number(frame, "tunnel", told->object);
 	if (record_count(frame) >= CUT_AT_ONCE) {
 		verdict->ended = NULL;
@@ -141,13 +143,11 @@ static int look_at_peer(struct store *store, struct told *told, struct trust *tr
 
 static int cut_for_peer(struct store *store, struct told *told, const char *reason)
 {
-	struct record *frame = record_new();
+	struct record *frame = cut_frame(reason);
 
 	if (!frame)
 		return -ENOMEM;
 	told->peer_cut = store_now(store);
-	record_add(frame, "frame", "cut");
-	record_add(frame, "reason", reason);
 	record_add_number(frame, "tunnel", told->object);
 	return store_send_after(store, tunnel_send_cut, frame);
 }
