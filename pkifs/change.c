@@ -5,6 +5,7 @@
 #include "pkifs/jobs.h"
 #include "pkifs/store.h"
 #include "pkifs/tree.h"
+#include "pkifs/watch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -161,7 +162,7 @@ void store_commit(struct store *store)
 		/* what could not be stored is not tried again in this turn */
 		more = r == 0 && (store->begun || store->effects);
 	}
-	if (store->wake) {
+	if (store->wake && (store->stopping || !watch_begins())) {
 		store->wake = false;
 		wait_wake(store);
 	}

@@ -352,6 +352,7 @@ int watch_tell(struct store *store, const struct object *object, char *text, siz
 /* --- what is due --- */
 
 static uv_timer_t next; /* runs: looks are due when others had their turn */
+static bool begins;     /* for the first of them */
 
 static int look_later(struct store *store, int64_t object)
 {
@@ -372,6 +373,7 @@ static void look_on(uv_timer_t *timer)
 	int64_t object;
 	int r = 0;
 
+	begins = false;
 	while (r == 0 && !store->stopping && is_due(store, &object)) {
 		r = store_change(store, object, look_now);
 		if (r < 0) {
@@ -395,6 +397,12 @@ void watch_run(struct store *store)
 	if (store->stopping || (next.data && uv_is_active((uv_handle_t *)&next)) ||
 	    store_clock_hurry(store, &before, AT_LEAST, db_watch_hurry) < 0)
 		return;
-	if (is_due(store, &object))
+	begins = is_due(store, &object);
+	if (begins)
 		store_later(store, &next, look_on, 1);
+}
+
+bool watch_begins(void)
+{
+	return begins;
 }

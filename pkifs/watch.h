@@ -13,8 +13,10 @@
 int watch_look(struct store *store, int64_t object);
 int watch_profile(struct store *store, int64_t profile);
 
-/* Looks at what is due. */
+/* Looks at what is due, in a turn of its own. */
 void watch_run(struct store *store);
+/* Whether that turn is to come: who waited for what brought it finds what comes of it. */
+bool watch_begins(void);
 
 /* What is known of OBJECT's certificate into TEXT, as `status` spells it; 1: it is revoked. */
 int watch_tell(struct store *store, const struct object *object, char *text, size_t size);

@@ -342,6 +342,16 @@ class Fetching(Crls):
         self.assertIn(f"{server.url}/crl", self.m.status("ca/corp")["crl-source"])
         self.assertNotIn("crl-fetch-error", self.m.status("ca/corp"))
 
+    def test_who_waited_for_a_crl_finds_what_came_of_it(self):
+        server = Server(self)
+        serial = self.id()
+        self.m.write("ca/corp/config", f"crl-url = {server.url}/crl\n")
+        for number in range(1, 21):  # revoked, and good again
+            entries = [entry(serial, time.time())] if number % 2 else []
+            server.pages["/crl"] = self.ca.crl(*entries, number=number)
+            self.assertEqual(self.m.request("ca/corp", "refresh-crl"), "ok")
+            self.assertEqual(len(self.events("revoked") + self.events("unrevoked")), number)
+
     def test_what_did_not_change_is_not_sent_again(self):
         server = Server(self)
         server.pages["/crl"] = self.ca.crl(number=10, since=-1, until=6)
