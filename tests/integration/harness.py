@@ -412,10 +412,12 @@ class Test(unittest.TestCase):
             if "Sanitizer" in log or "runtime error" in log or code not in (0, None):
                 self.fail(f"exit code {code}; the log ends:\n{log[-8000:]}")
 
-    def mount(self, *options, start=True):
+    def mount(self, *options, start=True, clock=None):
         folder = self.folder / f"m{len(self.mounts)}"
         folder.mkdir()
         mount = Mount(folder, *self.options, *options)
+        if clock:
+            mount.programs = clock.programs
         self.mounts.append(mount)
         return mount.start() if start else mount
 

@@ -186,9 +186,7 @@ class Refused(DnsTest):
         ca = self.ca(bind)
         clock = Clock(self)
         clock.set(600)
-        mount = self.mount(start=False)
-        mount.programs = clock.programs
-        mount.start()
+        mount = self.mount(clock=clock)
         self.dns_profile(mount, ca, bind)
         self.dns_id(mount)
         mount.write("local/www/request", "enroll\n")

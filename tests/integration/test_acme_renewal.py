@@ -21,9 +21,7 @@ class Suggested(AcmeTest):
         """A certificate of a CA that suggests a window, by its seconds from now."""
         self.peer = FakeAcme(self, **changes)
         self.suggest(begin, length)
-        self.m = self.mount(f"http-01-listen=127.0.0.1:{self.peer.http}", start=False)
-        self.m.programs = self.clock.programs
-        self.m.start()
+        self.m = self.mount(f"http-01-listen=127.0.0.1:{self.peer.http}", clock=self.clock)
         self.profile(self.m, self.peer)
         self.certificate_id(self.m, more=more)
         self.assertEqual(self.m.request("local/www", "enroll"), "ok")

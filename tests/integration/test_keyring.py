@@ -324,9 +324,7 @@ class Ends(Ring):
 
     def test_what_ends_is_taken_out(self):
         clock = Clock(self)
-        m = self.mount(start=False)
-        m.programs = clock.programs
-        m.start()
+        m = self.mount(clock=clock)
         self.profile(m)
         self.gate(m, days=1)
         self.becomes(m, "CA", "gate")

@@ -17,9 +17,7 @@ class Watched(Test):
         super().setUp()
         self.ca = Authority(self.folder / "ca")
         self.clock = Clock(self)
-        self.m = self.mount(start=False)
-        self.m.programs = self.clock.programs
-        self.m.start()
+        self.m = self.mount(clock=self.clock)
 
     def profile(self, more, name="corp"):
         os.mkdir(self.m.point / "ca" / name)

@@ -49,9 +49,7 @@ class Renewal(Scep):
             shutil.copy(key, self.made.name)
 
     def mount(self, *options, start=True):
-        mount = super().mount(*options, start=False)
-        mount.programs = self.clock.programs
-        return mount.start() if start else mount
+        return super().mount(*options, start=start, clock=self.clock)
 
     def step(self, mount, when, **options):
         """The clock shows WHEN, and the store looks at it, as it does each second by itself."""

@@ -310,9 +310,7 @@ class WrongClock(Test):
         super().setUp()
         clock = Clock(self)
         self.set = clock.set
-        self.m = self.mount(start=False)
-        self.m.programs = clock.programs
-        self.m.start()
+        self.m = self.mount(clock=clock)
 
     def since(self, name):
         """What the daemon takes for the time when it makes an object."""

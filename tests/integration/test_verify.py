@@ -246,9 +246,7 @@ class Responders(Asked):
 
     def test_who_is_on_hold_is_asked_for_again(self):
         clock = Clock(self)
-        m = self.mount(start=False)
-        m.programs = clock.programs
-        m.start()
+        m = self.mount(clock=clock)
         self.profile(m, settings="revocation-check = ocsp\ncrl-refresh-interval = 1\n"
                                  f"ocsp-url = {self.responder.url}\n", ca=self.lab)
         text, index = self.issued("held"), self.folder / "lab/index"
@@ -352,9 +350,7 @@ class Requests(Asked):
 
     def test_which_one_has_expired(self):
         clock = Clock(self)
-        m = self.mount(start=False)
-        m.programs = clock.programs
-        m.start()
+        m = self.mount(clock=clock)
         self.profile(m)
         sub = Authority(self.folder, "Sub", self.ca)
         self.load(m, sub, chain=self.ca.issue("/CN=Sub", CA, key=sub.key, days=5), days=20)
@@ -367,9 +363,7 @@ class Requests(Asked):
 
     def test_a_ca_is_all_its_path(self):
         clock = Clock(self)
-        m = self.mount(start=False)
-        m.programs = clock.programs
-        m.start()
+        m = self.mount(clock=clock)
         self.profile(m)
         self.assertEqual(m.request("ca/corp", "verify"), "ok")
         line, = self.told(m, "ca/corp")
