@@ -243,6 +243,13 @@ static X509_REVOKED *example_of(const struct crl_entry *entry)
 	return example;
 }
 
+static uint64_t failures;
+
+uint64_t stub_crl_failures(void)
+{
+	return failures;
+}
+
 int stub_crl_find(X509_CRL *crl, const ASN1_INTEGER *serial, const X509_NAME *issuer,
                   struct crl_entry *entry)
 {
@@ -251,8 +258,10 @@ int stub_crl_find(X509_CRL *crl, const ASN1_INTEGER *serial, const X509_NAME *is
 
 	if (data->index)
 		r = crl_index_find(data->index, serial, issuer, X509_CRL_get_issuer(crl), entry);
-	if (r < 0)
+	if (r < 0) {
 		data->damaged = true;
+		failures++;
+	}
 	return r;
 }
 

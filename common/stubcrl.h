@@ -36,6 +36,9 @@ X509_CRL *stub_crl_new(const struct stub *stub, struct crl_index *index, struct 
  */
 bool stub_crl_is_whole(X509_CRL *crl);
 
+/* How many could not, in all CRLs so far: of those between two calls not all can be believed. */
+uint64_t stub_crl_failures(void);
+
 /* Looks SERIAL up, whoever's: as crl_index_find. */
 int stub_crl_find(X509_CRL *crl, const ASN1_INTEGER *serial, const X509_NAME *issuer,
                   struct crl_entry *entry);

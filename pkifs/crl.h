@@ -140,10 +140,6 @@ int crls_signers(struct store *store, int64_t profile, STACK_OF(X509) * to);
 void crls_find(struct store *store, int64_t profile, X509 *certificate,
                struct path_revocation *known);
 
-/* Whether all look-ups in what was given since could be made: where one could not, "revoked" was
- * said instead (common/stubcrl.h). */
-bool crls_are_whole(void);
-
 /* Forgets the stubs of rows that are no more. */
 void crls_sweep(struct store *store);
 

@@ -118,14 +118,6 @@ void crls_sweep(struct store *store)
 			forget(i);
 }
 
-bool crls_are_whole(void)
-{
-	for (size_t i = 0; i < cache.count; i++)
-		if (!stub_crl_is_whole(cache.list[i].crl))
-			return false;
-	return true;
-}
-
 /* The profile above PROFILE, 0: none. */
 static int64_t profile_above(struct store *store, int64_t profile)
 {

@@ -212,6 +212,8 @@ class Store(Test):
                                     (serial, "revoked", "revoked")):
             self.m.write(f"{self.life.profile}/crl.pem", self.stock.revoking(revoked))
             self.assertTrue(until(lambda: now in self.m.status(self.life.www)["revocation"]))
+            self.assertTrue(until(lambda: now != "revoked" or
+                                  '"event":"revoked"' in self.m.read("events")))
             index = max((self.store.parent / "store.db.d").glob("crl-*.idx"),
                         key=lambda file: file.stat().st_mtime_ns)
             whole = index.read_bytes()
@@ -229,6 +231,12 @@ class Store(Test):
             self.m.stop()
             index.write_bytes(whole)
             self.m.start()
+            self.m.write(f"{self.life.www}/config", f"{config}\n# again\n")
+            self.assertIn(now, self.m.status(self.life.www)["revocation"])
+            index.write_bytes(b"")  # under a store that has it open
+            self.m.write(f"{self.life.www}/config", f"{config}\n# empty\n")
+            self.assertIn(words, self.m.status(self.life.www)["revocation"])
+            index.write_bytes(whole)
 
     def test_attack_66_an_old_backup_put_back_is_found_out(self):
         self.serves()
