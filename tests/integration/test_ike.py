@@ -45,9 +45,9 @@ class Quickstart(unittest.TestCase):
     def test_its_story(self):
         """packaging/quickstart --ipsec, with these programs."""
         root = LAB.parent.parent
-        done = run(LAB / "uml-run", "-r", root, "-r", BIN.parent, "env",
+        done = run(LAB / "uml-run", "-t", 240, "-r", root, "-r", BIN.parent, "env",
                    f"PATH={BIN}:{os.environ['PATH']}", root / "packaging/quickstart-ipsec",
-                   timeout=200)
+                   timeout=260)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("All of it works", done.stdout)
         self.assertNotIn("command not found", done.stdout)
