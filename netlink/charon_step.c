@@ -9,8 +9,9 @@
 #include <string.h>
 
 #define ATTEMPT_MS 30000 /* until there are SAs */
-#define HASTE_MS   400   /* charon has made an IKE SA for what it was to initiate */
-#define CHILD_MS   1500  /* and within that IKE SA the other one */
+#define HASTE_MS   400  /* charon has made an IKE SA for what it was to initiate, or says why not */
+#define SILENCE_MS 5000 /* or says nothing: it may be slow */
+#define CHILD_MS   1500 /* and within that IKE SA the other one */
 #define REKEY_MS   10000
 #define USE_MS     500
 #define FLUSHED_MS 5000
@@ -232,7 +233,7 @@ static void follow_attempt(struct tunnel *tunnel)
 
 	if (age > ATTEMPT_MS)
 		charon_fail_attempt(tunnel, "the peer did not answer within 30 s");
-	else if (!ike && since > own->begun + HASTE_MS)
+	else if (!ike && since > own->begun + (*own->why ? HASTE_MS : SILENCE_MS))
 		charon_fail_attempt(tunnel, "charon gave up, and did not say why");
 	else if (ike && ike->established && since > own->begun + CHILD_MS)
 		charon_fail_attempt(tunnel, "the peer made no SAs for the traffic");
