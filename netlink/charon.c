@@ -72,7 +72,8 @@ static void take_request(struct tunnel *tunnel)
 	if (own->action == ACTION_UP) {
 		own->retry = 0;
 		own->failures = 0;
-		*own->why = 0;
+		if (!own->begun) /* else charon may be saying why just now */
+			*own->why = 0;
 	}
 }
 
