@@ -241,8 +241,7 @@ int path_check(const struct path_question *question, struct path_answer *answer,
 		r = path_try_others(question, store, untrusted, answer, err);
 	if (answer->count == 0)
 		path_add_step(answer, question->leaf);
-	if (r == 0 || answer->sound)
-		path_describe(question, answer);
+	path_describe(question, answer);
 	X509_STORE_free(store);
 	sk_X509_free(untrusted);
 	ERR_clear_error();

@@ -88,7 +88,7 @@ struct path_question {
 struct path_step {
 	X509 *certificate;    /* a reference of the answer's */
 	char name[PATH_NAME]; /* its subject */
-	char checked[400];    /* what was checked of it, where all but revocation holds */
+	char checked[400];    /* what was checked of it, and holds; "" of the one that fails */
 	struct path_revocation revocation;
 };
 

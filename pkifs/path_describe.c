@@ -1,17 +1,24 @@
 /* What was checked of each certificate of a path, in words. */
 #include "common/x509.h"
 #include "pkifs/path_part.h"
+#include "pkifs/validate_part.h"
 
+#include <openssl/err.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+/* One more thing of it. */
 __attribute__((format(printf, 2, 3))) static void add(struct path_step *step, const char *format,
                                                       ...)
 {
 	size_t used = strlen(step->checked);
 	va_list args;
 
+	if (used) {
+		snprintf(step->checked + used, sizeof step->checked - used, ", ");
+		used = strlen(step->checked);
+	}
 	va_start(args, format);
 	vsnprintf(step->checked + used, sizeof step->checked - used, format, args);
 	va_end(args);
@@ -32,7 +39,18 @@ static void add_key(struct path_step *step)
 	char key[80];
 
 	if (key_describe(X509_get0_pubkey(step->certificate), key, sizeof key) == 0)
-		add(step, ", key %s", key);
+		add(step, "key %s", key);
+}
+
+/* Whose own signature decides nothing. */
+static bool is_last(const struct path_answer *answer, int i)
+{
+	return i > 0 && i == answer->count - 1;
+}
+
+static void add_signature(struct path_step *step)
+{
+	add(step, "signed with %s", OBJ_nid2sn(X509_get_signature_nid(step->certificate)));
 }
 
 static void add_leaf(const struct path_question *question, struct path_step *step)
@@ -47,31 +65,59 @@ static void add_leaf(const struct path_question *question, struct path_step *ste
 	};
 
 	if (*purposes[question->purpose])
-		add(step, ", for %s", purposes[question->purpose]);
+		add(step, "for %s", purposes[question->purpose]);
 	if (question->name.kind != PATH_NO_NAME)
-		add(step, ", has the name %.100s", question->name.text);
+		add(step, "has the name %.100s", question->name.text);
 	if (question->explicit_policy)
-		add(step, ", has a policy asked for");
+		add(step, "has a policy asked for");
+}
+
+static void describe(const struct path_question *question, struct path_answer *answer, int i)
+{
+	struct path_step *step = &answer->steps[i];
+
+	if (is_last(answer, i) && !question->no_anchor)
+		add(step, "trusted");
+	add_times(question, step);
+	add_key(step);
+	if (!is_last(answer, i))
+		add_signature(step);
+	if (i > 0)
+		add(step, "a CA for this path");
+	else
+		add_leaf(question, step);
+}
+
+static bool is_valid_now(const struct path_question *question, const X509 *certificate)
+{
+	return !question->clock_trusted ||
+	       (asn1_time_seconds(X509_get0_notBefore(certificate)) <= question->now &&
+	        asn1_time_seconds(X509_get0_notAfter(certificate)) >= question->now);
+}
+
+/* What holds of one without the others but its issuer. */
+static void describe_alone(const struct path_question *question, struct path_answer *answer, int i)
+{
+	struct path_step *step = &answer->steps[i];
+	X509 *certificate = step->certificate;
+
+	if (is_valid_now(question, certificate))
+		add_times(question, step);
+	if (check_key(certificate, question->allow_legacy, NULL) == 0)
+		add_key(step);
+	if (i < answer->count - 1 && check_digest(certificate, question->allow_legacy, NULL) == 0 &&
+	    X509_verify(certificate, X509_get0_pubkey(answer->steps[i + 1].certificate)) == 1)
+		add_signature(step);
+	ERR_clear_error();
 }
 
 void path_describe(const struct path_question *question, struct path_answer *answer)
 {
-	for (int i = 0; i < answer->count; i++) {
-		struct path_step *step = &answer->steps[i];
-		bool last = i > 0 && i == answer->count - 1;
-
-		if (last && !question->no_anchor)
-			add(step, "trusted, ");
-		add_times(question, step);
-		add_key(step);
-		if (!last) /* whose own signature decides nothing */
-			add(step, ", signed with %s",
-			    OBJ_nid2sn(X509_get_signature_nid(step->certificate)));
-		if (i > 0)
-			add(step, ", a CA for this path");
-		else
-			add_leaf(question, step);
-	}
+	for (int i = 0; i < answer->count; i++)
+		if (answer->sound)
+			describe(question, answer, i);
+		else if (i != answer->failed)
+			describe_alone(question, answer, i);
 }
 
 void path_of_anchor(X509 *anchor, bool good, bool clock_trusted, struct path_answer *answer)
@@ -82,8 +128,8 @@ void path_of_anchor(X509 *anchor, bool good, bool clock_trusted, struct path_ans
 	path_add_step(answer, anchor);
 	if (!good)
 		return;
-	add(answer->steps, "trusted, ");
+	add(answer->steps, "trusted");
 	add_times(&question, answer->steps);
 	add_key(answer->steps);
-	add(answer->steps, ", a CA");
+	add(answer->steps, "a CA");
 }

@@ -39,7 +39,10 @@ int path_check_name(const struct path_question *question, struct error *err);
 int path_check_forms(const struct path_question *question, struct path_answer *answer,
                      struct error *err);
 
-/* Says of each certificate what was checked, of a path that holds but for its revocation. */
+/*
+ * Says of each certificate what was checked; of a path that fails for more than its revocation, what
+ * holds of the others by themselves.
+ */
 void path_describe(const struct path_question *question, struct path_answer *answer);
 
 /* No name of the leaf evades the name constraints of its CAs. */

@@ -134,10 +134,11 @@ static struct record *step_record(const struct path_answer *answer, const struct
 	record_add(record, "certificate", step->name);
 	if (i == answer->failed)
 		record_add(record, "failed", reason_of(step->name, err->text));
-	if (*step->checked)
+	if (!answer->sound && i != answer->failed && failed_name(answer))
+		record_addf(record, "checked", "in part, for %s fails%s%s", failed_name(answer),
+		            *step->checked ? ": " : "", step->checked);
+	else if (*step->checked)
 		record_add(record, "checked", step->checked);
-	else if (i != answer->failed && failed_name(answer))
-		record_addf(record, "checked", "in part, for %s fails", failed_name(answer));
 	record_addf(record, "revocation", "%s%s%s%s", state_name(known->state), *how ? " (" : "",
 	            how, *how ? ")" : "");
 	return record;

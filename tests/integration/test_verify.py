@@ -9,6 +9,7 @@ import lzma
 import os
 import pathlib
 import re
+import ssl
 import threading
 import time
 
@@ -357,9 +358,28 @@ class Requests(Asked):
         clock.set(10 * 86400)
         self.assertRegex(m.request("local/own", "verify"), "^failed: CN=Sub expired on ")
         own, by, root = self.told(m)
-        self.assertEqual(own, "CN=own; checked: in part, for CN=Sub fails; revocation: unchecked")
+        self.assertRegex(own, "^CN=own; checked: in part, for CN=Sub fails: valid from [0-9TZ:-]+ to "
+                              "[0-9TZ:-]+, key ecdsa 256, signed with ecdsa-with-SHA256; "
+                              "revocation: unchecked$")
         self.assertRegex(by, "^CN=Sub; failed: expired on [0-9TZ:-]+; revocation: unchecked$")
-        self.assertEqual(root, "CN=Root; checked: in part, for CN=Sub fails; revocation: unchecked")
+        self.assertRegex(root, "^CN=Root; checked: in part, for CN=Sub fails: valid from [0-9TZ:-]+ "
+                               "to [0-9TZ:-]+, key ecdsa 256; revocation: unchecked$")
+
+    def test_of_a_path_that_fails_only_what_holds_is_said(self):
+        clock = Clock(self)
+        m = self.mount(clock=clock)
+        self.profile(m)
+        sub = Authority(self.folder, "Sub", self.ca)
+        old = self.ca.issue("/CN=Sub", CA, key=sub.key, days=5)
+        clock.set(10 * 86400)
+        for days, forged, holds in ((20, 0, ["valid", "key", "signed"]), (5, 0, ["key", "signed"]),
+                                    (20, 1, ["valid", "key"])):
+            leaf = bytearray(ssl.PEM_cert_to_DER_cert(sub.server(days=days)))
+            leaf[-1] ^= forged
+            told = self.ask(m, "detail = yes\n" + ssl.DER_cert_to_PEM_cert(leaf) + old)
+            self.assertRegex(told, "^failed: CN=Sub: expired on ")
+            facts = re.search("(?m)^checked = in part, for CN=Sub fails: (.*)$", told)[1]
+            self.assertEqual([fact.split()[0] for fact in facts.split(", ")], holds)
 
     def test_a_ca_is_all_its_path(self):
         clock = Clock(self)
