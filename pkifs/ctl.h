@@ -225,7 +225,8 @@ bool event_text(const char *line, size_t length, bool local, char *text, size_t 
 /* The subcommands. */
 typedef int ctl_run(const struct ctl *ctl, const struct arguments *arguments, struct error *err);
 ctl_run ca_add, ca_enroll, ca_confirm, ca_load, ca_unenroll, ca_show;
-ctl_run key_generate, request_csr, request_self_signed, local_enroll, local_re_enroll, local_load;
+ctl_run key_generate, request_csr, request_self_signed, request_verify;
+ctl_run local_enroll, local_re_enroll, local_load;
 ctl_run ctl_wait, ctl_cancel, ctl_show, ctl_verify, ctl_watch, ctl_export, ctl_rm;
 
 #endif

@@ -77,6 +77,9 @@ const struct command ctl_commands[] = {
 	  "judge somebody else's certificate, and its chain",
 	  "pkictl verify peer.pem\n"
 	  "pkictl verify peer.pem --profile corp --name gw.example.net --purpose ike" },
+	{ "request verify", request_verify, "ID", WAITS, NULL,
+	  "judge a certificate of the store, and its chain",
+	  "pkictl request verify www\npkictl request verify ca/corp" },
 	{ "watch", ctl_watch, "", "json", NULL, "print events as they happen, until interrupted",
 	  "pkictl watch" },
 	{ "export", ctl_export, "ID", "output= fullchain cert chain csr public key bundle crl",

@@ -1,4 +1,7 @@
-/* pkictl verify: somebody else's certificate, judged by a profile's `verify`. */
+/*
+ * pkictl verify: somebody else's certificate, judged by a profile's `verify`; pkictl request
+ * verify: one of the store's own.
+ */
 #include "common/x509.h"
 #include "pkifs/ctl.h"
 
@@ -169,4 +172,45 @@ int ctl_verify(const struct ctl *ctl, const struct arguments *arguments, struct 
 		                text, length, err);
 	free(text);
 	return r;
+}
+
+/* The lines `verify` of STATUS, as print_path prints those of a file. (RFC 4514 has "\\;" in
+ * names.) */
+static void print_lines(const struct record *status)
+{
+	const struct field *field;
+	size_t index = 0;
+
+	while ((field = record_next(status, "verify", &index))) {
+		const char *part = field->value, *indent = "  ", *end;
+
+		for (; *part; part = end + (*end ? 2 : 0), indent = "      ") {
+			for (end = part; *end && strncmp(end, "; ", 2) != 0; end++)
+				end += *end == '\\' && end[1];
+			printf("%s%.*s\n", indent, (int)(end - part), part);
+		}
+	}
+}
+
+int request_verify(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
+{
+	struct record *status = NULL;
+	struct target target;
+	int r, said;
+
+	r = target_find(ctl, arguments->operands[0], &target, err);
+	if (r == 0)
+		r = ctl_request(ctl, &target, "verify", arguments->settings, err);
+	if (r < 0 || record_find(arguments->options, "no-wait"))
+		return r;
+	r = wait_for(ctl, &target, arguments->options, err);
+	if (r < 0 && r != -EPROTO)
+		return r;
+	said = ctl_status(ctl, &target, &status, r < 0 ? NULL : err);
+	if (said == 0 && r == 0)
+		printf("%s: ok\n", target.name);
+	if (said == 0)
+		print_lines(status);
+	record_free(status);
+	return r < 0 ? r : said;
 }

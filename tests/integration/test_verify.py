@@ -381,6 +381,36 @@ class Requests(Asked):
             facts = re.search("(?m)^checked = in part, for CN=Sub fails: (.*)$", told)[1]
             self.assertEqual([fact.split()[0] for fact in facts.split(", ")], holds)
 
+    def test_pkictl_asks_and_shows_the_path(self):
+        m = self.mount()
+        self.profile(m, settings="")
+        self.load(m, self.ca, "/CN=a; b")
+        m.write("ca/corp/crl.pem", self.ca.crl())
+
+        def verify(name, *words):
+            return run(BIN / "pkictl", "-m", m.point, "request", "verify", name, *words)
+
+        done = verify("own")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[:2], ["own: ok", "  CN=a\\; b"])
+        self.assertRegex(lines[2], "^      checked: valid from .*, for server, client or IKE$")
+        self.assertRegex(lines[3], r"^      revocation: good \(CRL 1, ")
+        self.assertEqual(lines[4], "  CN=Root")
+        self.assertIn("CN=Root", verify("ca/corp").stdout)
+        self.ca.revoke()
+        m.write("ca/corp/crl.pem", self.ca.crl())
+        done = verify("local/own", "-t", "20")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"^pkictl: CN=a\\; b is revoked since .* \(CRL 2\)\n$")
+        self.assertRegex(done.stdout, r"(?m)^  CN=a\\; b\n      failed: is revoked since ")
+        os.mkdir(m.point / "local/empty")
+        done = verify("empty")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("certificate", done.stderr)
+        self.assertEqual(verify("nobody").returncode, 1)
+        self.assertEqual(verify("own", "--no-wait").stdout, "")
+
     def test_a_ca_is_all_its_path(self):
         clock = Clock(self)
         m = self.mount(clock=clock)

@@ -536,7 +536,7 @@ static void every_command_explains_itself_by_example(void **state)
 		free(text);
 		commands++;
 	}
-	assert_int_equal(commands, 19);
+	assert_int_equal(commands, 20);
 	free(overview);
 }
 
