@@ -262,6 +262,8 @@ int stub_crl_find(X509_CRL *crl, const ASN1_INTEGER *serial, const X509_NAME *is
 		data->damaged = true;
 		failures++;
 	}
+	if (r == 1 && entry->reason == CRL_REASON_REMOVE_FROM_CRL && !data->delta)
+		entry->reason = CRL_NO_REASON; /* only a delta CRL takes anybody off (§5.3.1) */
 	return r;
 }
 
@@ -269,7 +271,6 @@ int stub_crl_find(X509_CRL *crl, const ASN1_INTEGER *serial, const X509_NAME *is
 static int method_lookup(X509_CRL *crl, X509_REVOKED **revoked, const ASN1_INTEGER *serial,
                          const X509_NAME *issuer)
 {
-	const struct data *data = X509_CRL_get_meth_data(crl);
 	struct crl_entry entry = { .reason = CRL_NO_REASON };
 	X509_REVOKED *example;
 	int r = stub_crl_find(crl, serial, issuer ? issuer : X509_CRL_get_issuer(crl), &entry);
@@ -278,8 +279,6 @@ static int method_lookup(X509_CRL *crl, X509_REVOKED **revoked, const ASN1_INTEG
 		return 0;
 	if (r < 0) /* who cannot be looked up is not good */
 		entry = (struct crl_entry){ .reason = CRL_NO_REASON };
-	if (entry.reason == CRL_REASON_REMOVE_FROM_CRL && !data->delta)
-		entry.reason = CRL_NO_REASON; /* only a delta CRL takes anybody off (§5.3.1) */
 	example = example_of(&entry);
 	if (revoked)
 		*revoked = example;

@@ -381,21 +381,33 @@ static int note_checked(X509_STORE_CTX *context, X509_CRL *crl)
 	return check_crl(context, crl);
 }
 
-/* Notes which CRL a certificate was looked up in; the newest word is a delta's, asked first. */
+static bool is_over(const struct path_question *question, const X509_CRL *crl)
+{
+	const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
+
+	return question->clock_trusted && next && asn1_time_seconds(next) < question->now;
+}
+
+/*
+ * Notes which CRL a certificate was looked up in; the newest word is a delta's, asked first. One
+ * that is over, which OpenSSL asks as well, takes nobody off (2) its complete CRL any more.
+ */
 static int note_crl(X509_STORE_CTX *context, X509_CRL *crl, X509 *certificate)
 {
 	struct verification *verification = verification_of(context);
 	struct path_answer *answer = verification->answer;
-	int depth = X509_STORE_CTX_get_error_depth(context);
+	int depth = X509_STORE_CTX_get_error_depth(context), found;
+	bool over = is_over(verification->question, crl);
 
 	if (!X509_STORE_CTX_get0_parent_ctx(context) && depth < PATH_CERTIFICATES) {
 		struct path_revocation *revocation = &answer->steps[depth].revocation;
 
 		verification->asked = crl;
-		if (revocation->state == PATH_UNCHECKED && !*revocation->how)
+		if (revocation->state == PATH_UNCHECKED && !*revocation->how && !over)
 			describe_crl(crl, true, revocation->how, sizeof revocation->how);
 	}
-	return look_entry_up(context, crl, certificate);
+	found = look_entry_up(context, crl, certificate);
+	return found == 2 && over ? 1 : found;
 }
 
 static bool is_by_crl(const struct path_question *question)

@@ -9,11 +9,13 @@ import time
 import unittest
 
 import storefile
+from responder import Known, Responder
 from revoking import Authority, Server, der, entry, extension, integer, many, pem, uri_point
 from harness import SHARE, Test, until
 
 USERS, CAS, SOME = (bytes.fromhex(text) for text in
                               ("8101ff", "8201ff", "83020640"))
+FRESH = extension("freshest", der(0x30, der(0x30, uri_point("http://127.0.0.1:9/"))))
 
 
 class Crls(Test):
@@ -54,10 +56,10 @@ class Crls(Test):
     def revocation(self, name="www"):
         return self.m.status(f"local/{name}")["revocation"]
 
-    def known(self, words):
+    def known(self, words, name="www"):
         """`status` says so, as soon as the store has looked at it again."""
-        self.assertTrue(until(lambda: words in self.revocation()),
-                        self.m.read("local/www/status"))
+        self.assertTrue(until(lambda: words in self.revocation(name)),
+                        self.m.read(f"local/{name}/status"))
 
     def events(self, kind):
         lines = [json.loads(line) for line in self.m.read("events").splitlines()]
@@ -236,13 +238,78 @@ class Set(Crls):
         self.known("on hold")
         self.assertIn("delta 12", self.m.status("ca/corp")["crl-further"])
         self.assertEqual(self.number(), "10")
-        fresh = extension("freshest", der(0x30, der(0x30, uri_point("http://127.0.0.1:9/"))))
-        self.load(self.ca.crl(entry(serial, time.time(), 6), number=13, more=fresh))
+        self.load(self.ca.crl(entry(serial, time.time(), 6), number=13, more=FRESH))
         self.known("on hold")
         self.load(self.ca.crl(entry(serial, time.time(), 8), number=14, base=13))
         self.known("good")
         self.load(self.ca.crl(entry(serial, time.time(), 1), number=15))  # newer than the delta
         self.known("revoked")
+
+    def test_those_for_a_part_hold_and_free_as_well(self):
+        serial = self.id()
+        self.load(self.ca.crl(entry(serial, time.time(), 6), number=10, scope=USERS, more=FRESH))
+        self.known("on hold")
+        self.load(self.ca.crl(entry(serial, time.time(), 8), number=11, base=10, scope=USERS))
+        self.known("good")
+        self.load(self.ca.crl(entry(serial, time.time(), 6), number=12, base=10, scope=USERS))
+        self.known("on hold")
+        self.load(self.ca.crl(number=13, scope=USERS, more=FRESH))  # newer than the delta
+        self.known("good")
+        self.load(self.ca.crl(entry(serial, time.time(), 8), number=14, scope=SOME))
+        self.known("revoked")  # only a delta takes anybody off
+
+    def test_a_delta_that_is_over_frees_nobody(self):
+        sub = Authority(self.folder, "Sub CA", issuer=self.ca)
+        serials = {"www": self.id(), "sub": self.id("sub", ca=sub, chain=sub.certificate)}
+        end = time.time() + 10
+        for name, ca in (("www", self.ca), ("sub", sub)):
+            held, freed = (entry(serials[name], time.time(), reason) for reason in (6, 8))
+            self.load((pem(ca.crl(held, number=13, more=FRESH)) + ca.certificate).encode())
+            self.known("on hold", name)
+            self.load((pem(ca.crl(freed, number=14, base=13, until=int(end - time.time()))) +
+                       ca.certificate).encode())
+            self.known("good (CRL 14, ", name)
+        time.sleep(max(0, end + 1 - time.time()))
+        self.m.write("ca/corp/config", "# looked at again\n")
+        for name in serials:
+            self.known("on hold", name)
+
+    def test_whoever_is_in_any_crl_of_the_ca_is_revoked(self):
+        """Whichever the path is judged by, or OCSP."""
+        serial = self.id(more=["crlDistributionPoints=URI:ldap://127.0.0.1:9/own"])
+        own = self.ca.crl(number=4, scope=uri_point("ldap://127.0.0.1:9/own"), since=-60)
+        for since, end in ((-60, 3600), (-60, -10)):
+            self.load(own)
+            self.known("good (CRL 4, ")
+            self.load(self.ca.crl(entry(serial, time.time()), number=5, since=since, until=end))
+            self.known("revoked (CRL 5, ")
+            self.assertEqual(self.m.request("ca/corp", "clear-crl"), "ok")
+        where = self.folder / "known"
+        where.mkdir()
+        for name, path in (("ca.pem", self.ca.pem), ("ca.key", self.ca.key)):
+            (where / name).symlink_to(path)
+        responder = Responder(self, Known(where, f"{serial:040X}"))
+        self.m.write("ca/corp/config", "revocation-check = ocsp-then-crl\n"
+                                       f"ocsp-url = {responder.url}\n")
+        self.known("good (OCSP, ")
+        self.load(self.ca.crl(entry(serial, time.time()), number=6,
+                              scope=uri_point("ldap://127.0.0.1:9/other")))
+        self.known("revoked (CRL 6, ")
+
+    def test_a_crl_of_another_key_takes_nothing_back(self):
+        """It may be of those alone that this key has signed."""
+        other = Authority(self.folder, "Corp CA", issuer=self.ca, usage="cRLSign")
+        serial = self.id()
+        key = self.ca.key_id()
+        self.load(self.ca.crl(number=10, more=key))
+        self.load(self.ca.crl(entry(serial, time.time()), number=12, base=10, more=key))
+        self.known("revoked (CRL 12, ")
+        self.load(pem(other.crl(number=20, more=other.key_id())).encode() +
+                  other.certificate.encode())
+        time.sleep(1)
+        self.known("revoked (CRL 12, ")
+        self.load(self.ca.crl(number=13, more=key))
+        self.known("good")
 
     def test_one_text_brings_several_whole_or_not_at_all(self):
         sub = Authority(self.folder, "Sub CA", issuer=self.ca)
