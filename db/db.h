@@ -216,6 +216,8 @@ int db_ocsp_profile(struct db *db, int64_t after, int64_t now, int64_t *profile)
 /* The question of PROFILE that is due first, and not after NOW. */
 int db_ocsp_due(struct db *db, int64_t profile, int64_t now, int64_t *id);
 int db_ocsp_ask(struct db *db, int64_t id, int64_t ask);
+/* What PROFILE's responders did not answer is to be asked again at ASK. */
+int db_ocsp_ask_again(struct db *db, int64_t profile, int64_t ask);
 void ocsp_row_clear(struct ocsp_row *row);
 
 /* Who names whom (`ca-profile`, `tls-ca`, …): what is named can't be removed. */

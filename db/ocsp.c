@@ -99,6 +99,14 @@ int db_ocsp_ask(struct db *db, int64_t id, int64_t ask)
 	return sql_run(db, "UPDATE ocsp SET ask=? WHERE id=?", "ii", ask, id);
 }
 
+int db_ocsp_ask_again(struct db *db, int64_t profile, int64_t ask)
+{
+	return sql_run(db,
+	               "UPDATE ocsp SET ask=?,later=?,failures=0"
+	               " WHERE profile=? AND ask>0 AND failures>0",
+	               "iii", ask, ask, profile);
+}
+
 void ocsp_row_clear(struct ocsp_row *row)
 {
 	blob_clear(&row->certificate);

@@ -186,6 +186,8 @@ static int keep_config(struct store *store, const struct object *object, const c
 		r = auto_enroll_reconfigured(store, object->id);
 	if (r == 0 && object->kind == KIND_CA)
 		r = crl_fetch_plan(store, object->id);
+	if (r == 0 && object->kind == KIND_CA) /* perhaps of another responder */
+		r = db_ocsp_ask_again(store->db, object->id, store_now(store));
 	if (r == 0)
 		r = follow_config(store, object);
 	return r < 0 ? r : store_event(store, object, "config", NULL);

@@ -162,6 +162,19 @@ class Ocsp(Watched):
         self.loaded("other")
         self.becomes("other", "good")
 
+    def test_another_config_asks_at_once_what_had_no_answer(self):
+        dead, alive = Responder(self, self.ca), Responder(self, self.ca)
+        dead.answer = lambda der: (500, b"")
+        self.profile(f"revocation-check = ocsp\nocsp-url = {dead.url}\n")
+        self.loaded("www")
+        self.becomes("www", "unknown (")
+        for seconds in 60, 180, 360:  # then it waits for minutes
+            before = len(dead.asked)
+            self.clock.set(seconds)
+            self.assertTrue(until(lambda: len(dead.asked) > before))
+        self.m.write("ca/corp/config", f"revocation-check = ocsp\nocsp-url = {alive.url}\n")
+        self.becomes("www", "good (OCSP, ")
+
 
 class Attacks(Watched):
     def asked_by(self, responder, nonce="disable"):
