@@ -97,22 +97,34 @@ static void offer_options(const struct line *line, const struct command *command
 	offer(line, "", "--help", strlen("--help"));
 }
 
+/* A command before the one of INDEX begins with the same word; the table is in the order of help.
+ */
+static bool is_offered(size_t index)
+{
+	const char *name = ctl_commands[index].name;
+	size_t length = strcspn(name, " ");
+
+	for (size_t i = 0; i < index; i++) {
+		const char *other = ctl_commands[i].name;
+
+		if (strcspn(other, " ") == length && strncmp(other, name, length) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The first words of all commands, or the second ones of a GROUP. */
 static void offer_commands(const struct line *line, const char *group)
 {
-	size_t skip = group ? strlen(group) + 1 : 0, last = 0;
-	const char *before = "";
+	size_t skip = group ? strlen(group) + 1 : 0;
 
 	for (size_t i = 0; i < ctl_command_count; i++) {
 		const char *name = ctl_commands[i].name;
 
 		if (group && (strncmp(name, group, skip - 1) != 0 || name[skip - 1] != ' '))
 			continue;
-		name += skip;
-		if (strcspn(name, " ") != last || strncmp(name, before, last) != 0)
-			offer(line, "", name, strcspn(name, " "));
-		before = name;
-		last = strcspn(name, " ");
+		if (group || !is_offered(i))
+			offer(line, "", name + skip, strcspn(name + skip, " "));
 	}
 	if (!group)
 		offer_words(line, "--help --version -m", NULL);
