@@ -240,14 +240,9 @@ static int load_blocks(const struct ctl *ctl, const struct target *target,
                        const struct blocks *blocks, const char *file, mode_t mode,
                        struct error *err)
 {
-	int r;
-
 	if (!blocks->length)
 		return 0;
-	r = ctl_write(ctl, target, file, blocks->text, blocks->length, mode, err);
-	if (r == 0)
-		printf("%s of %s loaded\n", file, target->name);
-	return r;
+	return ctl_write(ctl, target, file, blocks->text, blocks->length, mode, err);
 }
 
 /* Key and certificates: from the file that has all, and from those that have one. */
@@ -275,8 +270,8 @@ static int gather(const struct arguments *arguments, struct blocks *key,
 int local_load(const struct ctl *ctl, const struct arguments *arguments, struct error *err)
 {
 	struct blocks key = { .kind = "PRIVATE KEY" }, certificates = { .kind = "CERTIFICATE" };
+	bool made = false, key_loaded = false;
 	struct target target;
-	bool made = false;
 	int r;
 
 	r = gather(arguments, &key, &certificates, err);
@@ -288,10 +283,17 @@ int local_load(const struct ctl *ctl, const struct arguments *arguments, struct 
 		r = ctl_configure(ctl, &target, arguments->settings, err);
 	if (r == 0) /* the key first: a certificate without one is refused */
 		r = load_blocks(ctl, &target, &key, "key.pem", 0600, err);
+	key_loaded = r == 0 && key.length;
 	if (r == 0)
 		r = load_blocks(ctl, &target, &certificates, "cert.pem", 0644, err);
-	if (r < 0 && made)
+	if (r < 0 && made) {
 		target_remove(ctl, &target, NULL);
+		key_loaded = false;
+	}
+	if (key_loaded) /* not before: with what was made for it the key is gone again */
+		printf("key.pem of %s loaded\n", target.name);
+	if (r == 0 && certificates.length)
+		printf("cert.pem of %s loaded\n", target.name);
 	text_free(key.text, key.length);
 	text_free(certificates.text, certificates.length);
 	return r;
