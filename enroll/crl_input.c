@@ -346,7 +346,7 @@ static int begin(struct crl_input *input, size_t skip, STACK_OF(X509) * certific
 	for (size_t i = 0; i <= skip; i++) {
 		r = next_block(input, certificates, err);
 		if (r <= 0)
-			return r < 0 ? r : bad(err, "is neither DER nor PEM");
+			return r < 0 ? r : bad(err, "is neither DER nor PEM with a block X509 CRL");
 	}
 	EVP_DecodeInit(input->base64);
 	input->inside = true;

@@ -26,7 +26,7 @@ static const struct advice {
 	{ "local", "csr", "there is no certificate yet",
 	  "give the CA what pkictl export %s --csr prints, and its answer to pkictl load %s FILE" },
 	{ "local", "expired", "the certificate is over", "pkictl re-enroll %s" },
-	{ "local", "revoked", "the CA revoked the certificate",
+	{ "local", "revoked", "the certificate, or one above it, is revoked",
 	  "pkictl re-enroll %s --re-generate-keypair yes" },
 };
 

@@ -193,7 +193,17 @@ class FromElsewhere(Ctl):
                       self.load("--key", "locked.key", "--cert", "www.crt", code=1))
         self.assertIn("there is no key yet: write key.pem first",
                       self.load("--cert", "www.crt", code=1))
+        said = self.load("--key", "all.pem", "--cert", "locked.key", code=1)
+        self.assertNotIn("loaded", said)  # the key went with the certificate id
         self.assertIn("neither key nor certificate in PEM", self.load("/bin/true", code=1))
+        certificate = self.folder / "www.crt"
+        self.assertIn("no CA certificate (CA:TRUE) among the 1",
+                      self.ctl("ca", "load", "seller", certificate, "--yes", code=1))
+        shell("openssl x509 -req -in csr -signkey www.key -days 9 -out root.crt -extfile /dev/stdin"
+              " <<< basicConstraints=CA:TRUE", cwd=self.folder)
+        self.ctl("ca", "load", "seller", self.folder / "root.crt", "--yes")
+        self.assertIn("neither DER nor PEM with a block X509 CRL",
+                      self.ctl("ca", "load", "seller", "--crl", certificate, code=1))
         (self.folder / "line").write_text("-----BEGIN X-----END " * 9999 + "PRIVATE KEY-----")
         self.load("line", code=1)
         self.assertIn("--key FILE", self.load(code=2))
