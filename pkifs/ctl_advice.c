@@ -12,7 +12,8 @@ static const struct advice {
 	const char *kind, *state, *wrong, *to_do;
 } advices[] = {
 	{ "ca", "empty", "there is no CA certificate yet",
-	  "pkictl ca enroll %s fetches it, pkictl ca load %s FILE takes it from a file" },
+	  "pkictl ca enroll %s fetches it (with --enrollment-url URL where none is set yet), "
+	  "pkictl ca load %s FILE takes it from a file" },
 	{ "ca", "unconfirmed",
 	  "the CA certificate that was fetched is not trusted before somebody compared "
 	  "fingerprints",
@@ -79,6 +80,14 @@ static void put_named(struct page *page, const char *label, const char *color, c
 	put(page, label, color, text);
 }
 
+/* ERROR is about another request, which came while ACTION was under way. */
+static bool is_of_another(const char *error, const char *action)
+{
+	size_t length = strlen(action);
+
+	return strncmp(error, action, length) == 0 && strncmp(error + length, " is ", 4) == 0;
+}
+
 /* What went wrong with what was asked or written last. False where nothing did. */
 static bool about_request(struct page *page)
 {
@@ -89,7 +98,7 @@ static bool about_request(struct page *page)
 
 	if (!*error)
 		return false;
-	if (strcmp(request, "waiting") == 0)
+	if (strcmp(request, "waiting") == 0 && !is_of_another(error, action))
 		snprintf(text, sizeof text, "the last try of %s failed: %s", action, error);
 	else if (over)
 		snprintf(text, sizeof text, "%s has %s: %s", action, request, error);
@@ -160,7 +169,7 @@ static void about_next(struct page *page, long long now)
 	long long at = rfc3339_seconds(get(page, "next-action-at"));
 	char text[300], when[40] = "", distance[40] = "";
 
-	if (!*next)
+	if (!*next || (expires && strcmp(get(page, "state"), "revoked") == 0))
 		return;
 	if (at >= 0) {
 		time_local(at, when);

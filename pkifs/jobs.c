@@ -628,13 +628,25 @@ int jobs_cancel(struct store *store, const struct object *object, struct error *
 	return r;
 }
 
-int jobs_reconfigured(struct store *store, const struct object *object, const struct record *config)
+/* A profile's own request may be of what was mended: it is tried now, and `wait` waits for that. */
+static int reconfigured(struct store *store, struct standing *standing, const struct object *object)
+{
+	struct request *request = &standing->request;
+	bool own = request->object == object->id;
+
+	request->next_attempt =
+		own ? store_now(store) : request->changed + standing_delay(store, standing);
+	if (own)
+		*request->error = '\0';
+	return db_request_update(store->db, request);
+}
+
+int jobs_reconfigured(struct store *store, const struct object *object)
 {
 	struct request request;
 	int64_t after = 0;
 	int r = 0;
 
-	(void)config;
 	if (object->kind != KIND_CA)
 		return 0;
 	while (r == 0 && db_request_next(store->db, after, &request) == 0) {
@@ -643,9 +655,7 @@ int jobs_reconfigured(struct store *store, const struct object *object, const st
 		after = request.id;
 		if (request.state == REQUEST_WAITING && request.profile == object->id &&
 		    standing_get(store, request.object, &standing) == 0) {
-			standing.request.next_attempt =
-				request.changed + standing_delay(store, &standing);
-			r = db_request_update(store->db, &standing.request);
+			r = reconfigured(store, &standing, object);
 			standing_clear(&standing);
 		}
 		request_clear(&request);

@@ -20,7 +20,6 @@ int jobs_cancel(struct store *store, const struct object *object, struct error *
 int jobs_forget(struct store *store, int64_t object);
 
 /* OBJECT has a new config, inside a change: the times of what waits follow it. */
-int jobs_reconfigured(struct store *store, const struct object *object,
-                      const struct record *config);
+int jobs_reconfigured(struct store *store, const struct object *object);
 
 #endif

@@ -181,7 +181,7 @@ static int keep_config(struct store *store, const struct object *object, const c
 		r = db_prune(store->db, object->id, store_setting(store, "keep-versions"),
 		             row_is_open, store);
 	if (r == 0)
-		r = jobs_reconfigured(store, object, config);
+		r = jobs_reconfigured(store, object);
 	if (r == 0)
 		r = auto_enroll_reconfigured(store, object->id);
 	if (r == 0 && object->kind == KIND_CA)

@@ -40,8 +40,8 @@ int path_check_forms(const struct path_question *question, struct path_answer *a
                      struct error *err);
 
 /*
- * Says of each certificate what was checked; of a path that fails for more than its revocation, what
- * holds of the others by themselves.
+ * Says of each certificate what was checked; of a path that fails for more than its revocation,
+ * what holds of the others by themselves.
  */
 void path_describe(const struct path_question *question, struct path_answer *answer);
 

@@ -11,7 +11,7 @@ import unittest
 import storefile
 from responder import Known, Responder
 from revoking import Authority, Server, der, entry, extension, integer, many, pem, uri_point
-from harness import SHARE, Test, until
+from harness import BIN, SHARE, Test, run, until
 
 USERS, CAS, SOME = (bytes.fromhex(text) for text in
                               ("8101ff", "8201ff", "83020640"))
@@ -418,6 +418,21 @@ class Fetching(Crls):
             server.pages["/crl"] = self.ca.crl(*entries, number=number)
             self.assertEqual(self.m.request("ca/corp", "refresh-crl"), "ok")
             self.assertEqual(len(self.events("revoked") + self.events("unrevoked")), number)
+
+    def test_a_mended_url_is_tried_at_once(self):
+        server = Server(self)
+        server.pages["/crl"] = self.ca.crl(number=1)
+        config = "crl-url = {}/crl\n"
+        self.m.write("ca/corp/config", config.format("http://127.0.0.1:9"))
+        self.m.write("ca/corp/request", "refresh-crl\n")
+        self.assertTrue(until(lambda: self.m.status("ca/corp")["request"] == "waiting"))
+        with self.assertRaises(OSError):
+            self.m.write("ca/corp/request", "refresh-crl\n")
+        shown = run(BIN / "pkictl", "-m", self.m.point, "show", "corp").stdout
+        self.assertIn("Wrong: what was written last was refused: refresh-crl is waiting", shown)
+        self.m.write("ca/corp/config", config.format(server.url))
+        self.assertEqual(self.m.wait("ca/corp"), "ok")
+        self.fetched(1)
 
     def test_what_did_not_change_is_not_sent_again(self):
         server = Server(self)

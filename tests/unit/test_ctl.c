@@ -410,6 +410,26 @@ static void a_tunnel_says_since_when_and_why(void **state)
 	free(text);
 }
 
+static void what_is_revoked_is_not_said_to_expire(void **state)
+{
+	struct target target = { .kind = "local", .name = "www" };
+	struct record *status = record_new();
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	assert_non_null(out);
+	record_add(status, "state", "revoked");
+	record_add(status, "next-action", "expire");
+	record_add(status, "next-action-at", "2027-11-23T10:00:00Z");
+	show_advice(*state, &target, status, 0, out);
+	fclose(out);
+	assert_non_null(strstr(text, "To do: pkictl re-enroll www --re-generate-keypair yes\n"));
+	assert_null(strstr(text, "Next:"));
+	record_free(status);
+	free(text);
+}
+
 static void colours_are_for_terminals(void **state)
 {
 	struct ctl ctl = { .columns = 80, .color = true };
@@ -586,6 +606,7 @@ int main(void)
 		cmocka_unit_test(times_are_told_by_their_distance),
 		cmocka_unit_test(the_table_fits_eighty_columns),
 		cmocka_unit_test(a_tunnel_says_since_when_and_why),
+		cmocka_unit_test(what_is_revoked_is_not_said_to_expire),
 		cmocka_unit_test(colours_are_for_terminals),
 		cmocka_unit_test(an_event_is_one_readable_line),
 		cmocka_unit_test(exit_codes_tell_what_went_wrong),
