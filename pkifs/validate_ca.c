@@ -242,7 +242,7 @@ static int split(STACK_OF(X509) * bundle, STACK_OF(X509) * authorities, STACK_OF
 	}
 	if (sk_X509_num(authorities) > 0)
 		return 0;
-	return error_set(err, -EINVAL, "there is no CA certificate (CA:TRUE) among the %d in it",
+	return error_set(err, -EINVAL, "none of the %d certificates is one of a CA (CA:TRUE)",
 	                 sk_X509_num(others));
 }
 

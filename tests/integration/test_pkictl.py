@@ -197,7 +197,7 @@ class FromElsewhere(Ctl):
         self.assertNotIn("loaded", said)  # the key went with the certificate id
         self.assertIn("neither key nor certificate in PEM", self.load("/bin/true", code=1))
         certificate = self.folder / "www.crt"
-        self.assertIn("no CA certificate (CA:TRUE) among the 1",
+        self.assertIn("none of the 1 certificates is one of a CA",
                       self.ctl("ca", "load", "seller", certificate, "--yes", code=1))
         shell("openssl x509 -req -in csr -signkey www.key -days 9 -out root.crt -extfile /dev/stdin"
               " <<< basicConstraints=CA:TRUE", cwd=self.folder)
