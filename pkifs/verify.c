@@ -144,7 +144,24 @@ static struct record *step_record(const struct path_answer *answer, const struct
 	return record;
 }
 
-/* The same as lines or, a name having each ";" behind a backslash (RFC 4514), on ONE_LINE. */
+/* TEXT as a part of a line: each ";", as names have it (RFC 4514), behind a backslash, and no
+ * backslash before what ends the part. */
+static int add_part(const char *text, struct content *content)
+{
+	int r = 0;
+
+	while (r == 0 && *text) {
+		size_t plain = strcspn(text, ";\\"), pair = text[plain] == '\\' && text[plain + 1];
+
+		r = content_addf(content, "%.*s", (int)(plain + 2 * pair), text);
+		text += plain + 2 * pair;
+		if (r == 0 && !pair && *text)
+			r = content_addf(content, "\\%c", *text++);
+	}
+	return r;
+}
+
+/* The same as lines or on ONE_LINE. */
 static int add_step(const struct path_answer *answer, const struct error *err, int i, bool one_line,
                     struct content *content)
 {
@@ -156,10 +173,10 @@ static int add_step(const struct path_answer *answer, const struct error *err, i
 
 		if (!one_line)
 			r = content_addf(content, "%s = %s\n", field->key, field->value);
-		else if (k == 0)
-			r = content_addf(content, "%s", field->value);
-		else
-			r = content_addf(content, "; %s: %s", field->key, field->value);
+		else if (k > 0)
+			r = content_addf(content, "; %s: ", field->key);
+		if (r == 0 && one_line)
+			r = add_part(field->value, content);
 	}
 	record_free(record);
 	return r;

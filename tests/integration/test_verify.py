@@ -451,6 +451,22 @@ class Requests(Asked):
         self.assertEqual(len(re.findall("(?m)^state = ", m.read("local/own/status"))), 1)
         self.assertEqual(json.loads(m.read("status.json"))["local"][0]["verify"], [own, root])
 
+    def test_no_responder_and_no_long_name_writes_a_part_of_a_line(self):
+        m = self.mount()
+        server = responder.Responder(self, None)
+        server.answer = lambda _: (500, b"no; revocation: good (OCSP); failed: no")
+        self.profile(m, settings=f"revocation-check = ocsp\nocsp-url = {server.url}\n")
+        end = "a" * 31 + ";"  # its backslash is the last of what is shown of the name
+        self.load(m, self.ca, f"/O={'o' * 60}/CN={end}")
+        self.assertTrue(until(lambda: "status 500" in m.status("local/own")["revocation"]))
+        m.request("local/own", "verify")
+        own = self.told(m)[0]
+        parts = [part[0] for part in re.findall(r"((?:\\.|[^\\;])+)(; |$)", own)]
+        self.assertIn("status 500: no\\; revocation", parts[-1])
+        self.assertEqual([part.split(": ")[0] for part in parts[1:]], ["checked", "revocation"])
+        shown = run(BIN / "pkictl", "-m", m.point, "request", "verify", "own").stdout
+        self.assertEqual(len(re.findall("(?m)^      [a-z]+: ", shown.split("  CN=Root")[0])), 2)
+
     def test_a_request_of_an_earlier_version_or_of_another_kind_has_no_lines(self):
         m = self.mount()
         self.profile(m)
