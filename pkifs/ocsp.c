@@ -166,6 +166,8 @@ int ocsp_want(const struct sources *source, int64_t object, X509 *certificate, X
 		store->due |= wanted;
 	}
 	*again = row.later > now ? row.later : now + PAUSE_MIN;
+	if (row.until > now && row.until < *again) /* what it says ends before the next one comes */
+		*again = row.until;
 	if (r == 0 && good && row.status == V_OCSP_CERTSTATUS_GOOD && counts(store, &row)) {
 		*good = row.response;
 		row.response = (struct blob){ 0 };

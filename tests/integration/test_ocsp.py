@@ -82,6 +82,26 @@ class Ocsp(Watched):
         self.becomes("www", "good (OCSP, valid until ")
         self.check_staple("www")
 
+    def test_a_staple_goes_when_it_ends_however_late_the_next_question_is(self):
+        responder = Responder(self, self.ca, options="-nmin 83")
+        self.profile(f"revocation-check = ocsp\nocsp-url = {responder.url}\n")
+        self.loaded("www")
+        self.becomes("www", "good (OCSP, valid until ")
+        staple = self.m.point / "local/www/ocsp.der"
+        self.assertTrue(until(staple.exists))
+        responder.answer = lambda der: (503, b"")
+        at = 3700
+        for pause in (30, 60, 120, 240, 480, 0):
+            asked = len(responder.asked)
+            self.clock.set(at)
+            self.assertTrue(until(lambda: len(responder.asked) > asked))
+            time.sleep(0.5)  # the store has noted it
+            at += pause + 2
+        self.assertTrue(staple.exists())
+        self.clock.set(5100)  # the next question is at 5600 or so
+        self.assertTrue(until(lambda: not staple.exists()))
+        self.assertIn("unknown", self.revocation("www"))
+
     def test_the_certificate_names_its_responder(self):
         responder = Responder(self, self.ca)
         self.profile("")  # CRLs decide, and its staple is kept fresh all the same
