@@ -90,6 +90,7 @@ class Responder:
         self.asked = []  # (method, DER of the request)
         self.answer = self.honest
         self.type = "application/ocsp-response"
+        self.headers = {}  # more of them
         responder = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -99,6 +100,8 @@ class Responder:
                 status, body = answer if isinstance(answer, tuple) else (200, answer)
                 self.send_response(status)
                 self.send_header("Content-Type", responder.type)
+                for name, value in responder.headers.items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
