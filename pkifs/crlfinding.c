@@ -79,7 +79,7 @@ static bool frees(struct store *store, const struct crl *delta, const struct crl
 	return *delta->base && *complete->number &&
 	       crl_number_is_lower(complete->number, delta->number) &&
 	       !crl_number_is_lower(complete->number, delta->base) &&
-	       (!store_clock_trusted(store) || store_now(store) <= delta->next_update) &&
+	       (!store_clock_trusted(store) || store_now(store) < delta->next_update) &&
 	       look_up(store, delta, certificate, &entry) == 1 &&
 	       entry.reason == CRL_REASON_REMOVE_FROM_CRL;
 }

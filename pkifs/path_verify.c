@@ -385,7 +385,7 @@ static bool is_over(const struct path_question *question, const X509_CRL *crl)
 {
 	const ASN1_TIME *next = X509_CRL_get0_nextUpdate(crl);
 
-	return question->clock_trusted && next && asn1_time_seconds(next) < question->now;
+	return question->clock_trusted && next && asn1_time_seconds(next) <= question->now;
 }
 
 /*
