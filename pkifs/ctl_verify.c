@@ -14,6 +14,18 @@
 
 #define FILE_MAX (1u << 20) /* bytes of a certificate file */
 
+/* The first one is judged, and that is not who issued the next: a text in the wrong order. */
+static int check_order(STACK_OF(X509) * certificates, struct error *err)
+{
+	X509 *first = sk_X509_value(certificates, 0), *next = sk_X509_value(certificates, 1);
+
+	if (!next || X509_check_issued(first, next) != X509_V_OK)
+		return 0;
+	return error_set(err, -EINVAL,
+	                 "the first certificate is the issuer of the next one: the one to be "
+	                 "judged comes first, then its chain");
+}
+
 /* SETTINGS and the certificates of FILE as `verify` takes them. */
 static int compose(const char *file, const struct record *settings, char **text, size_t *length,
                    struct error *err)
@@ -28,6 +40,8 @@ static int compose(const char *file, const struct record *settings, char **text,
 		r = file_read(file, FILE_MAX, &bytes, &size, err);
 	if (r == 0 && certificates_read(bytes, size, 100, &certificates, err) < 0)
 		r = -EINVAL;
+	if (r == 0)
+		r = check_order(certificates, err);
 	if (r == 0)
 		r = certificates_to_pem(certificates, &pem, &pem_length);
 	if (r == 0) {
@@ -174,8 +188,8 @@ int ctl_verify(const struct ctl *ctl, const struct arguments *arguments, struct 
 	return r;
 }
 
-/* The lines `verify` of STATUS, as print_path prints those of a file. (RFC 4514 has "\\;" in
- * names.) */
+/* The lines `verify` of STATUS, as print_path prints those of a file. What is quoted in them has
+ * each ";" behind a backslash. */
 static void print_lines(const struct record *status)
 {
 	const struct field *field;

@@ -496,6 +496,10 @@ class Pkictl(Asked):
         self.assertEqual(lines[1].strip(), "CN=a.example")
         self.assertIn("      checked: valid from", lines[2])
         self.assertEqual(lines[3], "      revocation: unchecked")
+        done = self.pkictl(m, "-", input=self.ca.pem + peer.read_text())
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the one to be judged comes first", done.stderr)
+        self.assertEqual(self.pkictl(m, "-", input=peer.read_text() + self.ca.pem).returncode, 0)
         done = self.pkictl(m, "-", "--name", "b.example", "purpose=ike", input=peer.read_text())
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, "pkictl: standard input: failed: CN=a.example: does not "
