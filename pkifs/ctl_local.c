@@ -227,8 +227,12 @@ static int read_blocks(const char *path, struct blocks *key, struct blocks *cert
 		after += both[i]->length;
 	}
 	if (r == 0 && text && before == after && key && certificates)
-		r = error_set(err, -EINVAL, "%s: there is neither key nor certificate in PEM in it",
-		              path);
+		r = error_set(err, -EINVAL,
+		              "%s: there is neither key nor certificate in PEM in it%s", path,
+		              *text == '0' /* a SEQUENCE */
+		                      ? "; of DER, `openssl x509 -inform DER` makes that, of "
+		                        "PKCS#12 `openssl pkcs12 -in FILE -nodes`"
+		                      : "");
 	else if (r == 0 && text && before == after) /* the store says what is wrong with it */
 		r = add_blocks(key ? key : certificates, text, length, true);
 	text_free(text, length);

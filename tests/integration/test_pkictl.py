@@ -196,6 +196,9 @@ class FromElsewhere(Ctl):
         said = self.load("--key", "all.pem", "--cert", "locked.key", code=1)
         self.assertNotIn("loaded", said)  # the key went with the certificate id
         self.assertIn("neither key nor certificate in PEM", self.load("/bin/true", code=1))
+        shell("openssl pkcs12 -export -in www.crt -inkey www.key -passout pass: -out all.p12",
+              cwd=self.folder)
+        self.assertIn("openssl pkcs12 -in FILE -nodes", self.load("all.p12", code=1))
         certificate = self.folder / "www.crt"
         self.assertIn("none of the 1 certificates is one of a CA",
                       self.ctl("ca", "load", "seller", certificate, "--yes", code=1))
