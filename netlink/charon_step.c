@@ -15,6 +15,7 @@
 #define REKEY_MS   10000
 #define USE_MS     500
 #define FLUSHED_MS 5000
+#define LOST_MS    5000
 
 static bool can_initiate(const struct tunnel *tunnel)
 {
@@ -252,6 +253,26 @@ static bool has_some(const struct tunnel *tunnel)
 	return false;
 }
 
+/*
+ * An IKE SA whose children charon believes in and the kernel has not: they came while the tunnel
+ * was to be down. Nobody else would end it, for its peer answers. 0: there is none.
+ */
+static uint32_t hollow_ike(const struct tunnel *tunnel)
+{
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < tunnel->child_count; i++) {
+		const struct child *child = &tunnel->children[i];
+
+		if (child->gone)
+			continue;
+		if (tunnel_has_child(tunnel, child) || charon_now() < child->since + LOST_MS)
+			return 0;
+		found = child->ike;
+	}
+	return found;
+}
+
 static void attempt(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
@@ -325,6 +346,10 @@ void charon_step(struct tunnel *tunnel)
 		return;
 	if (!charon_is_usable(tunnel)) {
 		charon_dismantle(tunnel);
+		return;
+	}
+	if (hollow_ike(tunnel)) {
+		terminate_ike(tunnel, hollow_ike(tunnel));
 		return;
 	}
 	if (ask_peer(tunnel))
