@@ -359,8 +359,7 @@ class InGuest(xfrm_hosts.TwoHosts, Test):
         left, right = self.sides()
         left.pki.publish("right")
         left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
-        # charon's line about the revocation or the one that follows from it
-        self.assertRegex(left.ask("up"), "^failed: .*(revoked|no trusted .* found for 'right)")
+        self.assertIn("revoked", left.ask("up"))
         self.assertIn("certificate was revoked on", left.charon.said())
         left.pki.publish()
         left.m.write("ca/corp/crl.pem", left.pki.read("crl.pem"))
