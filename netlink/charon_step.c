@@ -338,6 +338,7 @@ void charon_step(struct tunnel *tunnel)
 {
 	struct charon_tunnel *own = tunnel->charon;
 	const struct charon *charon = tunnel->space->charon;
+	uint32_t hollow;
 
 	if (!tunnel->sa_count) /* whoever comes next is asked who it is */
 		own->peer_ike = 0;
@@ -348,8 +349,9 @@ void charon_step(struct tunnel *tunnel)
 		charon_dismantle(tunnel);
 		return;
 	}
-	if (hollow_ike(tunnel)) {
-		terminate_ike(tunnel, hollow_ike(tunnel));
+	hollow = hollow_ike(tunnel);
+	if (hollow) {
+		terminate_ike(tunnel, hollow);
 		return;
 	}
 	if (ask_peer(tunnel))

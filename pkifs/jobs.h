@@ -19,7 +19,8 @@ int jobs_cancel(struct store *store, const struct object *object, struct error *
 /* OBJECT goes: its job is ended after the commit. */
 int jobs_forget(struct store *store, int64_t object);
 
-/* OBJECT has a new config, inside a change: the times of what waits follow it. */
+/* OBJECT has a new config, inside a change: a profile's own request that waits is tried now, and
+ * the times of others follow it. */
 int jobs_reconfigured(struct store *store, const struct object *object);
 
 #endif
