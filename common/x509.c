@@ -382,6 +382,12 @@ int64_t asn1_time_seconds(const ASN1_TIME *time)
 	return timegm(&tm);
 }
 
+bool certificate_is_valid_at(const X509 *certificate, int64_t now)
+{
+	return asn1_time_seconds(X509_get0_notBefore(certificate)) <= now &&
+	       asn1_time_seconds(X509_get0_notAfter(certificate)) >= now;
+}
+
 void rfc3339(int64_t seconds, char *text)
 {
 	time_t time = seconds;

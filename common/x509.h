@@ -94,6 +94,10 @@ void certificate_describe(const X509 *certificate, struct record *status);
 /* ASN.1 time as Unix seconds; -1 when it is none. */
 int64_t asn1_time_seconds(const ASN1_TIME *time);
 
+/* Whether NOW (Unix seconds) is in CERTIFICATE's validity, both ends included (RFC 5280 §4.1.2.5).
+ */
+bool certificate_is_valid_at(const X509 *certificate, int64_t now);
+
 /* Unix seconds as "2026-01-02T03:04:05Z" into TEXT (room for RFC3339_MAX). */
 #define RFC3339_MAX 32
 void rfc3339(int64_t seconds, char *text);

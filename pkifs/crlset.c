@@ -56,13 +56,10 @@ int crl_add_signers(const struct edition *edition, struct record *record)
 /* Whether CERTIFICATE, if its issuer is believed, is made to sign, and may do so now. */
 static bool may_sign(const struct store *store, X509 *certificate)
 {
-	int64_t now = store_now(store);
-
 	if (!(X509_get_extension_flags(certificate) & EXFLAG_KUSAGE))
 		return false; /* anybody's */
 	return !store_clock_trusted(store) ||
-	       (asn1_time_seconds(X509_get0_notBefore(certificate)) <= now &&
-	        asn1_time_seconds(X509_get0_notAfter(certificate)) >= now);
+	       certificate_is_valid_at(certificate, store_now(store));
 }
 
 static int add_all(STACK_OF(X509) * certificates, STACK_OF(X509) * to)

@@ -88,20 +88,13 @@ static void describe(const struct path_question *question, struct path_answer *a
 		add_leaf(question, step);
 }
 
-static bool is_valid_now(const struct path_question *question, const X509 *certificate)
-{
-	return !question->clock_trusted ||
-	       (asn1_time_seconds(X509_get0_notBefore(certificate)) <= question->now &&
-	        asn1_time_seconds(X509_get0_notAfter(certificate)) >= question->now);
-}
-
 /* What holds of one without the others but its issuer. */
 static void describe_alone(const struct path_question *question, struct path_answer *answer, int i)
 {
 	struct path_step *step = &answer->steps[i];
 	X509 *certificate = step->certificate;
 
-	if (is_valid_now(question, certificate))
+	if (!question->clock_trusted || certificate_is_valid_at(certificate, question->now))
 		add_times(question, step);
 	if (check_key(certificate, question->allow_legacy, NULL) == 0)
 		add_key(step);
