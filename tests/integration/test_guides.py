@@ -284,6 +284,15 @@ class Haproxy(Served):
         self.renewals_lose_nothing(haproxy, self.www / "bundle.pem")
         self.assertEqual(self.client.repeated.value, 0)
 
+    def test_a_reload_whose_check_does_not_end_is_ended(self):
+        """OpenSSL reads on for ever where reads fail, as they do in a file whose pkifs is stopped."""
+        self.start()
+        done = run("strace", "-f", "-qq", "-o", "/dev/null", "-P", self.www / "bundle.pem",
+                   "-e", "inject=read:error=ENOTCONN", self.reload)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(run("flock", "-n", self.folder / "lock", "true").returncode, 0)
+        self.assertEqual(run(self.reload).returncode, 0)
+
     def test_a_revoked_client_is_kept_out(self):
         self.with_client_certificates()
         self.start(("    bind :443 ssl crt /pki/local/www/bundle.pem\n",
